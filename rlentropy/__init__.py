@@ -1,0 +1,30 @@
+"""Entropy that does work in reinforcement learning.
+
+``import rlentropy`` registers the rlentropy/* environments; solvers load when first named.
+"""
+
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rlentropy import entropy, planning
+    from rlentropy.mdp import EmpiricalModel, FiniteMDP
+
+__version__ = "0.1.0"
+__all__ = ["EmpiricalModel", "FiniteMDP", "entropy", "planning"]
+
+# A wheel holds the environments inside this package; a checkout keeps them beside it, in envs/.
+if not (Path(__file__).parent / "envs").is_dir():
+    __path__.append(str(Path(__file__).parents[1]))
+
+import rlentropy.envs  # noqa: E402, F401  (registers the rlentropy/* ids)
+
+
+def __getattr__(name: str) -> object:
+    """Import on first use: the solvers bring a compiler, which registering ids doesn't need."""
+    if name in ("FiniteMDP", "EmpiricalModel"):
+        return getattr(import_module("rlentropy.mdp"), name)
+    if name in __all__:
+        return import_module(f"rlentropy.{name}")
+    raise AttributeError(f"module 'rlentropy' has no attribute {name!r}")

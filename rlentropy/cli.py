@@ -1,0 +1,294 @@
+"""The command line: a table of commands, each a module with `Config` and `run`.
+
+Options are the fields of `Options` and of the module's `Config`; their help is the comment beside
+each field. Modules are imported when their command is named, so that help stays quick.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import difflib
+import io
+import json
+import os
+import sys
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from rlentropy.errors import InputError
+
+if TYPE_CHECKING:
+    import gymnasium
+
+COMMANDS = {
+    "optimal-exploration": ("rlentropy.exploration.optimal", "exact optimum of a known model"),
+    "entgame": ("rlentropy.exploration.entgame", "visitation entropy: forecaster against sampler"),
+    "random-policy": ("rlentropy.exploration.random_policy", "baseline: uniformly random actions"),
+}
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options that every command shares."""
+
+    env_id: str = ""  # gymnasium id; "module:Namespace/Name-v0" imports the module first (required)
+    env_kwargs: str = "{}"  # JSON object of keyword arguments for the environment
+    config: Path | None = None  # TOML file of any of these options; the command line wins
+    seed: int = 0  # seed of everything random, >= 0
+    out: Path | None = None  # run folder; default results/runs/<env>/<command>/seed<k>
+    resume: bool = False  # go on with the run in --out, to the same end as without the break
+    overwrite: bool = False  # delete the run in --out first
+    eval_every: int = 0  # episodes between evaluations; 0: about eight per decade
+    checkpoint_every: int = 0  # episodes between checkpoints; 0: every 30 seconds
+    device: str = "cpu"  # torch device of neural commands; tabular ones run on the CPU
+    quiet: bool = False  # print nothing but errors
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit code: 0 done, 2 wrong input, 130 interrupted."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        if not arguments or arguments[0] in ("-h", "--help"):
+            print(overview())
+            return 0
+        if arguments[0] == "--version":
+            from rlentropy import __version__
+
+            print(__version__)
+            return 0
+        return train(arguments[0], arguments[1:])
+    except InputError as error:
+        print("error:", " ".join(str(error).split()), file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; --resume goes on from the last checkpoint", file=sys.stderr)
+        return 130
+
+
+def overview() -> str:
+    width = max(map(len, COMMANDS)) + 2
+    lines = [f"  {name:{width}}{text}" for name, (_, text) in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: rlentropy COMMAND [options]    (python train.py COMMAND in a checkout)",
+            "",
+            "commands:",
+            *lines,
+            "",
+            "rlentropy COMMAND --help lists the options of a command, with defaults and units.",
+        ]
+    )
+
+
+def train(command: str, arguments: list[str]) -> int:
+    if command not in COMMANDS:
+        raise InputError(f"command must be one of {', '.join(COMMANDS)}, got {command!r}{near(command, COMMANDS)}")
+    module = import_module(COMMANDS[command][0])
+    options, config = parse(command, module.Config, arguments)
+    if options.env_id == "":
+        raise InputError("env_id must be a gymnasium id (--env-id), got none")
+    if options.seed < 0:
+        raise InputError(f"seed must be >= 0, got {options.seed}")
+
+    import numpy as np
+    from threadpoolctl import threadpool_limits
+
+    from rlentropy.log import Log
+    from rlentropy.run import RunFolder, default_folder, stoppable
+
+    env = make_env(options.env_id, options.env_kwargs, horizon_of(config) is not None)
+    if hasattr(config, "horizon") and config.horizon is None:
+        limit = env.spec.max_episode_steps if env.spec else None
+        config = dataclasses.replace(config, horizon=limit)
+    path = options.out or default_folder(options.env_id, command, options.seed)
+    settings = {**as_settings(options), **as_settings(config), "out": str(path)}
+    folder = RunFolder.open(path, command, settings, options.resume, options.overwrite)
+    say = Console(options.quiet)
+    say.line(f"run folder: {path}")
+    if (summary := folder.finished_summary()) is not None:
+        say.line("already finished with this budget")
+        say.table(summary)
+        return 0
+
+    log = Log(path, eval_every=options.eval_every, checkpoint_every=options.checkpoint_every)
+    rng = np.random.default_rng(np.random.SeedSequence(options.seed))
+    with threadpool_limits(1), stoppable(log), say.progress(log):
+        result = module.run(env, config, rng, log)
+        log.text("config", "```json\n" + json.dumps(settings, indent=2) + "\n```")
+        arrays = {"policy.npz": result.policy}
+        if result.mixture is not None:
+            arrays["mixture.npz"] = {"pi": result.mixture}
+        summary = folder.finish(log, result.summary, arrays)
+    env.close()
+    say.table(summary)
+    say.line(f"run folder: {path}")
+    return 0
+
+
+# ---------------------------------------------------------------- options
+
+
+def parse(command: str, config_class: type[Any], arguments: list[str]) -> tuple[Options, Any]:
+    """Options from the run to resume, then the TOML file, then the command line: the last wins."""
+    options, config = parse_arguments(command, config_class, arguments)
+    before: list[str] = []
+    if options.config is not None:
+        try:
+            table = tomllib.loads(options.config.read_text())
+        except (OSError, tomllib.TOMLDecodeError) as error:
+            raise InputError(f"config must be a readable TOML file, got {error}") from None
+        before = as_arguments(table)
+        options, config = parse_arguments(command, config_class, before + arguments)
+    if options.resume and options.out is not None:
+        from rlentropy.run import stored_settings
+
+        if (stored := stored_settings(options.out)) is not None:
+            if stored.pop("command") != command:
+                raise InputError(f"command must be that of the run in {options.out}, got {command}")
+            before = as_arguments(stored) + before
+            options, config = parse_arguments(command, config_class, before + arguments)
+    return options, config
+
+
+def parse_arguments(
+    command: str, config_class: type[Any], arguments: list[str]
+) -> tuple[Options, Any]:
+    """Parse with tyro, and make its complaint one line."""
+    import tyro
+
+    def collect(options: Any, config: Any) -> tuple[Options, Any]:
+        return options, config
+
+    collect.__annotations__ = {
+        "options": Annotated[Options, tyro.conf.arg(name="")],
+        "config": Annotated[config_class, tyro.conf.arg(name="")],
+        "return": tuple[Options, Any],
+    }
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            return tyro.cli(
+                collect,
+                prog=f"{Path(sys.argv[0]).name} {command}",
+                description=(config_class.__doc__ or "").strip(),
+                args=arguments,
+            )
+    except SystemExit as end:
+        if not end.code:
+            raise
+        raise InputError(one_line(complaint.getvalue())) from None
+
+
+def one_line(complaint: str) -> str:
+    """The message inside tyro's box, with the names it suggests but without its help text."""
+    sections: list[list[str]] = [[]]
+    for line in complaint.splitlines():
+        if line.startswith(("╭", "╰")):
+            continue
+        text = line.strip("│ ")
+        if text.startswith("───"):
+            sections.append([])
+        elif text:
+            sections[-1].append(text)
+    kept = [s for s in sections[:-1] if s and not s[0].startswith("Argument helptext")]
+    return "; ".join(" ".join(section) for section in kept) or complaint.strip()
+
+
+def as_settings(dataclass_: Any) -> dict[str, Any]:
+    return {
+        name: str(value) if isinstance(value, Path) else value
+        for name, value in dataclasses.asdict(dataclass_).items()
+    }
+
+
+def as_arguments(table: dict[str, Any]) -> list[str]:
+    """Command-line arguments that say what a table of settings says."""
+    arguments: list[str] = []
+    for name, value in table.items():
+        flag = name.replace("_", "-")
+        if value is None:
+            continue
+        if isinstance(value, bool):
+            arguments.append(f"--{flag}" if value else f"--no-{flag}")
+        elif isinstance(value, dict):
+            arguments += [f"--{flag}", json.dumps(value)]
+        elif isinstance(value, list):
+            arguments += [f"--{flag}", *map(str, value)]
+        else:
+            arguments += [f"--{flag}", str(value)]
+    return arguments
+
+
+def horizon_of(config: Any) -> int | None:
+    horizon: int | None = getattr(config, "horizon", None)
+    if horizon is not None and horizon < 1:
+        raise InputError(f"horizon must be >= 1, got {horizon}")
+    return horizon
+
+
+def near(name: str, choices: Any) -> str:
+    close = difflib.get_close_matches(name, list(choices), n=3)
+    return f"; did you mean {' or '.join(close)}?" if close else ""
+
+
+def make_env(env_id: str, env_kwargs: str, unlimited: bool) -> gymnasium.Env[Any, Any]:
+    """Make an environment; unlimited drops its time limit, since the horizon takes its place."""
+    import gymnasium
+
+    try:
+        kwargs = json.loads(env_kwargs)
+        if not isinstance(kwargs, dict):
+            raise ValueError("no object")
+    except ValueError:
+        raise InputError(f"env_kwargs must be a JSON object, got {env_kwargs!r}") from None
+    if ":" in env_id and os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    try:
+        return gymnasium.make(env_id, max_episode_steps=-1 if unlimited else None, **kwargs)
+    except (gymnasium.error.Error, ImportError) as error:
+        hint = near(env_id, gymnasium.registry)
+        raise InputError(f"env_id must name a gymnasium environment, got {env_id!r}: {error}{hint}") from None
+    except (TypeError, ValueError) as error:
+        raise InputError(f"env_kwargs must suit {env_id}, got {env_kwargs}: {error}") from error
+
+
+# ---------------------------------------------------------------- console
+
+
+class Console:
+    """What a person sees: lines and a table on standard output, a bar on standard error."""
+
+    def __init__(self, quiet: bool) -> None:
+        self.quiet = quiet
+
+    def line(self, text: str) -> None:
+        if not self.quiet:
+            print(text, flush=True)
+
+    def table(self, summary: dict[str, Any]) -> None:
+        if self.quiet:
+            return
+        width = max(map(len, summary)) + 2
+        for name, value in summary.items():
+            shown = f"{value:.8g}" if isinstance(value, float) else value
+            print(f"  {name:{width}}{shown}")
+
+    @contextlib.contextmanager
+    def progress(self, log: Any) -> Any:
+        """Show the log's progress on a terminal."""
+        if self.quiet or not sys.stderr.isatty():
+            yield
+            return
+        from rich.console import Console as Terminal
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+        columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=Terminal(stderr=True), transient=True) as bar:
+            task = bar.add_task("", total=None)
+            log.on_progress = lambda done, total: bar.update(task, completed=done, total=total)
+            yield

@@ -1,0 +1,134 @@
+"""Entropies of occupancies and trajectories, in nats, with 0 log 0 = 0.
+
+The objectives of maximum-entropy exploration (Tiapkin et al., ICML 2023), for occupancies d (H, S, A):
+
+    VE    = Σ_h H(d_h)                stage-wise, state-action
+    VE_S  = Σ_h H(Σ_a d_h)            stage-wise, state
+    AVE   = H(mean_h d_h)             time-averaged, state-action
+    AVE_S = H(mean_h Σ_a d_h)         time-averaged, state
+    TE    = H(s_1, a_1, …, s_H, a_H), and TE+ with the state s_{H+1} that follows
+
+An initial distribution counts as part of the first stage, so its entropy is in VE and in TE.
+"""
+
+from typing import Any, get_args
+
+import numpy as np
+
+from rlentropy import kernels
+from rlentropy.errors import InputError
+from rlentropy.kernels import Array
+from rlentropy.mdp import ROUNDING, FiniteMDP
+from rlentropy.objectives import VisitationObjective
+
+
+def shannon(p: Any, axis: int | tuple[int, ...] = -1) -> Any:
+    """H(p) = Σ p log 1/p along an axis."""
+    p = np.asarray(p, np.float64)
+    return -np.sum(p * np.log(np.where(p > 0.0, p, 1.0)), axis=axis)
+
+
+def miller_madow(counts: Any) -> float:
+    """Entropy of the law behind counts (K,): plug-in + (K⁺ - 1) / (2n), K⁺ the cells that were hit.
+
+    The plug-in estimate is biased low by that much, to first order (Miller, 1955).
+    """
+    counts = np.asarray(counts, np.float64).ravel()
+    n = counts.sum()
+    if not (n > 0 and (counts >= 0).all()):
+        raise InputError(f"counts must be >= 0 with a positive sum, got sum {n}")
+    return float(shannon(counts / n) + (np.count_nonzero(counts) - 1) / (2 * n))
+
+
+def staged_policy(mdp: FiniteMDP, pi: Any, horizon: int) -> Array:
+    """A policy as (H, S, A), from (S, A) or (H, S, A).
+
+    Raises:
+        ValueError: another shape, or rows that are not distributions; names the first (h, s).
+    """
+    if not (isinstance(horizon, int | np.integer) and horizon >= 1):
+        raise InputError(f"horizon must be a whole number >= 1, got {horizon}")
+    shape = (int(horizon), mdp.num_states, mdp.num_actions)
+    pi = np.asarray(pi, np.float64)
+    if pi.shape not in (shape, shape[1:]):
+        raise InputError(f"pi must be (S, A) = {shape[1:]} or (H, S, A) = {shape}, got {pi.shape}")
+    pi = np.ascontiguousarray(np.broadcast_to(pi, shape))
+    good = (pi >= 0.0).all(-1) & (np.abs(pi.sum(-1) - 1.0) <= ROUNDING)
+    if not good.all():
+        h, s = np.argwhere(~good)[0].tolist()
+        raise InputError(f"pi must be a distribution for each state, got {pi[h, s]} at {(h, s)}")
+    return pi
+
+
+def visitation(mdp: FiniteMDP, pi: Any, horizon: int) -> Array:
+    """Occupancies d_h(s, a) = P(s_h = s, a_h = a) of a policy, (H, S, A) (spec §1).
+
+    Args:
+        pi: (S, A) or (H, S, A).
+        horizon: H >= 1.
+    """
+    pi = staged_policy(mdp, pi, horizon)
+    d = np.empty_like(pi)
+    kernels.occupancy(mdp.rows, mdp.mu.copy(), pi, d)
+    return d
+
+
+def markov_policy(d: Any) -> Array:
+    """The policy π_h(a|s) = d_h(s, a) / Σ_a d_h(s, a), uniform where a state has no mass.
+
+    It has the occupancies d whenever d is feasible, so a mixture of policies and the projection of
+    its occupancies are equally good. Works on visit counts just as well.
+    """
+    d = np.asarray(d, np.float64)
+    mass = d.sum(-1, keepdims=True)
+    return np.where(mass > 0.0, d / np.where(mass > 0.0, mass, 1.0), 1.0 / d.shape[-1])
+
+
+def visitation_entropy(d: Any, objective: str = "VE", temperature: float = 1.0) -> float:
+    """Entropy of occupancies d (H, S, A) under one of the four visitation objectives.
+
+    With a temperature λ, VE is the regularised VE_λ = VE_S + λ Σ_h E[H(π_h)]: λ = 1 is VE itself.
+
+    Raises:
+        ValueError: d is not (H, S, A) or the objective is not a visitation objective.
+    """
+    d = np.asarray(d, np.float64)
+    if d.ndim != 3:
+        raise InputError(f"d must be (H, S, A), got {d.shape}")
+    check_objective(objective, temperature)
+    if objective == "VE":
+        state_entropy = float(shannon(d.sum(-1)).sum())
+        return (1.0 - temperature) * state_entropy + temperature * float(shannon(d, (1, 2)).sum())
+    if objective == "VE_S":
+        return float(shannon(d.sum(-1)).sum())
+    mean = d.mean(0)
+    return float(shannon(mean, (0, 1)) if objective == "AVE" else shannon(mean.sum(-1)))
+
+
+def check_objective(objective: str, temperature: float = 1.0) -> None:
+    """Refuse anything but a visitation objective, and a temperature where it means nothing."""
+    if objective not in get_args(VisitationObjective):
+        choices = ", ".join(get_args(VisitationObjective))
+        raise InputError(f"objective must be one of {choices}, got {objective!r}")
+    if not (temperature >= 0.0 and np.isfinite(temperature)):
+        raise InputError(f"temperature must be >= 0 and finite, got {temperature}")
+    if objective != "VE" and temperature != 1.0:
+        raise InputError(f"temperature must be 1 unless the objective is VE, got {temperature}")
+
+
+def trajectory_entropy(
+    mdp: FiniteMDP, pi: Any, horizon: int, final_transition: bool = False
+) -> float:
+    """Entropy of the law of (s_1, a_1, …, s_H, a_H), by the chain rule (spec §1).
+
+    TE = H(μ) + Σ_h E[H(π_h(·|s_h))] + Σ_{h<H} E[H(p(·|s_h, a_h))]
+
+    Args:
+        final_transition: count the state after the last action too (the TE+ of the paper's code).
+    """
+    d = visitation(mdp, pi, horizon)
+    state_entropy = shannon(d.sum(-1)).sum()
+    policy_entropy = shannon(d, (1, 2)).sum() - state_entropy
+    counted = d if final_transition else d[:-1]
+    kernel_entropy = (counted.sum(0) * mdp.transition_entropy).sum()
+    return float(shannon(mdp.mu) + policy_entropy + kernel_entropy)

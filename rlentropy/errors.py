@@ -1,0 +1,9 @@
+"""The one error that means: the input is wrong, not the program."""
+
+
+class InputError(ValueError):
+    """Names the argument, what it must be, and what came. The command line prints it and exits 2."""
+
+
+class OutputError(InputError):
+    """The run folder can't be written: no space, no permission. What was written before is intact."""

@@ -1,0 +1,1 @@
+"""Maximum-entropy exploration: one module per algorithm, each with `Config` and `run`."""

@@ -1,0 +1,328 @@
+"""What the tabular exploration algorithms share: the setting, the episodes, the evaluation.
+
+An algorithm is a `Learner`; `explore` plays it, evaluates it on a schedule, and lets the log save it.
+Learners see `reset` and `step` alone. A known model is used for two things: to evaluate, and as a
+compiled simulator that draws from the same process as `step`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import gymnasium
+import numpy as np
+from gymnasium.spaces import Discrete
+
+from rlentropy import figures, planning
+from rlentropy.entropy import trajectory_entropy, visitation, visitation_entropy
+from rlentropy.errors import InputError
+from rlentropy.kernels import Array, Count, Rows, World
+from rlentropy.log import Log, State
+from rlentropy.mdp import FiniteMDP
+from rlentropy.objectives import Objective
+
+Simulator = Literal["auto", "gymnasium", "compiled"]
+
+
+class Settings(Protocol):
+    """The fields that every episodic `Config` has."""
+
+    @property
+    def horizon(self) -> int | None: ...
+    @property
+    def episodes(self) -> int: ...
+    @property
+    def objective(self) -> Objective: ...
+    @property
+    def simulator(self) -> Simulator: ...
+
+
+class Learner(Protocol):
+    """A tabular exploration algorithm."""
+
+    episodes: int  # played so far
+
+    @property
+    def visits(self) -> Count: ...  # (H, S, A)
+    def begin_episode(self) -> None: ...
+    def act(self, h: int, s: int) -> int: ...
+    def end_episode(self, states: Count, actions: Count, terminated_at: int) -> None: ...
+    def play(self, episodes: int, env_rng: np.random.Generator) -> int: ...
+    def policy(self) -> Array: ...
+    def last_iterate(self) -> Array: ...
+    def mixture_occupancy(self) -> Array | None: ...
+    def state_dict(self) -> State: ...
+    def load_state_dict(self, state: State) -> None: ...
+
+
+@dataclass(frozen=True)
+class Explored:
+    """What an exploration run returns."""
+
+    policy: dict[str, Array]  # what policy.npz holds: pi (H, S, A), and V, Q where they exist
+    summary: dict[str, Any]  # what summary.json holds, besides what every run has
+    visits: Count | None = None  # (H, S, A)
+    mixture: Array | None = None  # (K, H, S, A): play one, drawn per episode, for a whole episode
+    last_iterate: Array | None = None  # (H, S, A)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A tabular environment as the learners see it, with its model where that is known."""
+
+    horizon: int
+    num_states: int
+    num_actions: int
+    first_state: int  # what the environment calls state 0
+    first_action: int
+    mdp: FiniteMDP | None
+    compiled: bool  # play in the compiled simulator
+    grid_shape: tuple[int, int] | None = None
+    truth: Rows = field(init=False)  # the model's kernel and start, empty where it is unknown
+    mu: Array = field(init=False)
+
+    def __post_init__(self) -> None:
+        none, no = np.zeros(0, np.uint32), np.zeros(0)
+        truth = self.mdp.rows if self.mdp else Rows(none, none, none, no, no)
+        object.__setattr__(self, "truth", truth)
+        object.__setattr__(self, "mu", self.mdp.mu.copy() if self.mdp else no)
+
+    @property
+    def world(self) -> World:
+        assert self.mdp is not None
+        return self.mdp.world
+
+    @classmethod
+    def of(cls, env: gymnasium.Env[Any, Any], horizon: int | None, simulator: Simulator) -> Setting:
+        """Read an environment.
+
+        Raises:
+            InputError: spaces that are not Discrete, no horizon, a model that contradicts the
+                spaces, or a compiled simulator asked of an environment without a model.
+        """
+        S, first_state = _discrete(env.observation_space, "observation")
+        A, first_action = _discrete(env.action_space, "action")
+        if horizon is None and env.spec is not None:
+            horizon = env.spec.max_episode_steps
+        if horizon is None or horizon < 1:
+            raise InputError(f"horizon must be >= 1 (the environment has no limit), got {horizon}")
+        mdp = known_model(env)
+        if mdp is not None and (mdp.num_states, mdp.num_actions) != (S, A):
+            raise InputError(f"env's model must have {S} states and {A} actions, got {mdp}")
+        if simulator == "compiled" and mdp is None:
+            raise InputError(f"simulator must be gymnasium or auto without a known model, got {simulator}")
+        compiled = simulator == "compiled" or (simulator == "auto" and steps_by_its_model(env))
+        shape = getattr(env.unwrapped, "grid_shape", None) or getattr(env.unwrapped, "shape", None)
+        if shape is None and hasattr(getattr(env.unwrapped, "desc", None), "shape"):
+            shape = env.unwrapped.desc.shape
+        fits = isinstance(shape, tuple) and len(shape) == 2 and np.prod(shape) == S
+        return cls(
+            int(horizon), S, A, first_state, first_action, mdp, compiled, shape if fits else None
+        )
+
+
+def _discrete(space: gymnasium.Space[Any], name: str) -> tuple[int, int]:
+    if not isinstance(space, Discrete):
+        raise InputError(f"the environment's {name} space must be Discrete, got {space}")
+    return int(space.n), int(space.start)
+
+
+def known_model(env: gymnasium.Env[Any, Any]) -> FiniteMDP | None:
+    """The model that an environment declares, or None."""
+    base = env.unwrapped
+    if getattr(base, "mdp", None) is None and getattr(base, "P", None) is None:
+        return None
+    return FiniteMDP.from_env(env)
+
+
+def steps_by_its_model(env: gymnasium.Env[Any, Any]) -> bool:
+    """Whether `step` declares itself to be nothing but a draw from the environment's ``mdp``.
+
+    The mark sits on the method, so a subclass that overrides `step` loses it; and only wrappers that
+    change nothing may stand before it.
+    """
+    passive = (
+        gymnasium.wrappers.OrderEnforcing,
+        gymnasium.wrappers.PassiveEnvChecker,
+        gymnasium.wrappers.TimeLimit,
+    )
+    while isinstance(env, gymnasium.Wrapper):
+        if type(env) not in passive:
+            return False
+        env = env.env
+    return bool(getattr(type(env).step, "samples_mdp", False))
+
+
+def exact_value(mdp: FiniteMDP, pi: Array, horizon: int, objective: Objective) -> float:
+    """Entropy of a policy pi (H, S, A) under any of the six objectives."""
+    if objective in ("TE", "TE+"):
+        return trajectory_entropy(mdp, pi, horizon, final_transition=objective == "TE+")
+    return visitation_entropy(visitation(mdp, pi, horizon), objective)
+
+
+def optimum(mdp: FiniteMDP, horizon: int, objective: Objective) -> planning.Exploration:
+    """The exact optimum of any of the six objectives, as well as it can be certified."""
+    if objective in ("TE", "TE+"):
+        return planning.max_trajectory_entropy(mdp, horizon, objective == "TE+")
+    return planning.max_visitation_entropy(mdp, horizon, objective, strict=False)
+
+
+def play_episode(
+    env: gymnasium.Env[Any, Any], setting: Setting, learner: Learner, rng: np.random.Generator
+) -> int:
+    """Play one episode through gymnasium; returns the environment steps taken.
+
+    Every episode has its own seed, so that a resumed run needs no access to the environment's
+    generator. After termination the rest of the horizon is spent in the last state.
+    """
+    H = setting.horizon
+    states, actions = np.empty(H + 1, np.int64), np.empty(H, np.int64)
+    learner.begin_episode()
+    observation, _ = env.reset(seed=int(rng.integers(2**31)))
+    s = states[0] = _state(observation, setting)
+    terminated_at, steps = -1, 0
+    for h in range(H):
+        a = learner.act(h, int(s))
+        if terminated_at < 0:
+            observation, _, terminated, truncated, _ = env.step(a + setting.first_action)
+            s, steps = _state(observation, setting), steps + 1
+            if terminated:
+                terminated_at = h + 1
+            elif truncated and h + 1 < H:
+                raise InputError(
+                    f"horizon must be at most {h + 1}, where the environment truncates, got {H}"
+                )
+        actions[h], states[h + 1] = a, s
+    learner.end_episode(states, actions, terminated_at)
+    return steps
+
+
+def _state(observation: Any, setting: Setting) -> int:
+    try:
+        s = int(observation) - setting.first_state
+    except (TypeError, ValueError):
+        s = -1
+    if not 0 <= s < setting.num_states:
+        first = setting.first_state
+        raise InputError(
+            "the environment must return observations in its own space, "
+            f"{first}..{first + setting.num_states - 1}, got {observation!r}"
+        )
+    return s
+
+
+def explore(
+    env: gymnasium.Env[Any, Any],
+    config: Any,
+    make_learner: Callable[[Setting, Any, np.random.Generator], Learner],
+    rng: np.random.Generator,
+    log: Log,
+) -> Explored:
+    """Play a learner for ``config.episodes`` episodes, evaluating and saving it on the way.
+
+    Args:
+        config: the algorithm's `Config`, with the fields of `Settings`.
+        make_learner: called with the setting, the config and a generator of its own.
+    """
+    if config.episodes < 1:
+        raise InputError(f"episodes must be >= 1, got {config.episodes}")
+    setting = Setting.of(env, config.horizon, config.simulator)
+    env_rng, learner_rng = rng.spawn(2)
+    learner = make_learner(setting, config, learner_rng)
+    env_steps, best = 0, None
+    if (state := log.restore()) is not None:
+        learner.load_state_dict(state)
+        env_rng.bit_generator.state = state["env_rng"]
+        env_steps, best = state["env_steps"], state["optimum"]
+        if learner.episodes > config.episodes:
+            raise InputError(
+                f"episodes must be >= {learner.episodes}, which the run has played, "
+                f"got {config.episodes}"
+            )
+    elif setting.mdp is not None:
+        found = optimum(setting.mdp, setting.horizon, config.objective)
+        best = [found.value, found.certificate]
+
+    def saved() -> State:
+        mine = {"env_rng": env_rng.bit_generator.state, "env_steps": env_steps, "optimum": best}
+        return learner.state_dict() | mine
+
+    def evaluate() -> dict[str, Any]:
+        scores = score(learner, setting, config.objective)
+        if best is not None:
+            scores["optimum"], scores["certificate"] = best
+        log.scalars(evaluation_tags(scores, learner, config.objective), env_steps)
+        return scores
+
+    total, chunk = config.episodes, 1
+    scores = evaluate() if learner.episodes >= total else {}
+    while learner.episodes < total:
+        # Chunks of about 0.1 s, so that progress and Ctrl-C are quick; their ends change no result.
+        episodes = min(chunk, log.next_stop(learner.episodes, total) - learner.episodes)
+        began = time.perf_counter()
+        if setting.compiled:
+            steps = learner.play(episodes, env_rng)
+        else:
+            steps = sum(play_episode(env, setting, learner, env_rng) for _ in range(episodes))
+        seconds = time.perf_counter() - began
+        env_steps += steps
+        chunk = max(1, min(2 * episodes, round(0.1 * episodes / seconds)))
+        if log.evaluation_due(learner.episodes, total):
+            scores = evaluate()
+            log.scalar("time/steps_per_second", steps / seconds, env_steps)
+        log.tick(learner.episodes, total, saved)
+
+    if log.directory is not None:
+        picture = figures.visits(learner.visits.sum((0, 2)), setting.grid_shape)
+        log.figure("visits", picture, env_steps)
+    counts = {"env_steps": env_steps, "episodes": learner.episodes}
+    return Explored(
+        policy={"pi": learner.policy()},
+        summary=counts | {"objective": config.objective} | scores,
+        visits=learner.visits,
+        mixture=getattr(learner, "mixture", None),
+        last_iterate=learner.last_iterate(),
+    )
+
+
+def score(learner: Learner, setting: Setting, objective: Objective) -> dict[str, Any]:
+    """The figures of summary.json: exact where the model is known.
+
+    Without a model, `value` is the plug-in entropy of the visit frequencies: they are the
+    occupancies of the projected policy under the stage-wise empirical model. It is biased low.
+    """
+    mdp, H = setting.mdp, setting.horizon
+    if mdp is None:
+        frequencies = learner.visits / max(learner.episodes, 1)
+        trajectory = objective in ("TE", "TE+")
+        value = None if trajectory else visitation_entropy(frequencies, objective)
+        return {"value": value, "value_is_exact": False, "last_iterate_value": None}
+    scores: dict[str, Any] = {
+        "value": exact_value(mdp, learner.policy(), H, objective),
+        "value_is_exact": True,
+        "last_iterate_value": exact_value(mdp, learner.last_iterate(), H, objective),
+    }
+    if (d := learner.mixture_occupancy()) is not None:
+        scores["mixture_value"] = visitation_entropy(d, objective)
+    return scores
+
+
+def evaluation_tags(
+    scores: dict[str, Any], learner: Learner, objective: Objective
+) -> dict[str, float]:
+    """The eval/* tags of one evaluation; the README defines each."""
+    name = "trajectory_entropy" if objective in ("TE", "TE+") else "visitation_entropy"
+    tags = {}
+    for prefix in ("", "mixture_", "last_iterate_"):
+        if (value := scores.get(f"{prefix}value")) is not None:
+            tags[f"eval/{prefix}{name}"] = value
+            if "optimum" in scores:
+                tags[f"eval/{prefix}gap"] = scores["optimum"] - value
+    if name == "visitation_entropy":
+        frequencies = learner.visits / max(learner.episodes, 1)
+        tags["eval/visit_frequency_entropy"] = visitation_entropy(frequencies, objective)
+    tags["eval/states_visited"] = float(np.count_nonzero(learner.visits.sum((0, 2))))
+    return tags

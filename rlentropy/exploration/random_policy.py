@@ -1,0 +1,79 @@
+"""The baseline of every exploration figure: actions drawn uniformly at every step."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from rlentropy import kernels
+from rlentropy.exploration.episodes import Explored, Setting, Simulator, explore
+from rlentropy.kernels import Array, Count
+from rlentropy.log import Log, State
+from rlentropy.objectives import Objective
+
+
+@dataclass(frozen=True)
+class Config:
+    """Uniformly random actions."""
+
+    horizon: int | None = None  # steps an episode; default: the environment's time limit
+    episodes: int = 5000  # budget, in episodes
+    objective: Objective = "VE"  # the entropy that is reported; it changes nothing else
+    simulator: Simulator = "auto"  # compiled: draw from the declared model; gymnasium: call step
+
+
+class RandomPolicy:
+    """Counts where uniform actions lead."""
+
+    def __init__(self, setting: Setting, config: Config, rng: np.random.Generator) -> None:
+        self.setting, self.rng = setting, rng
+        self.episodes = 0
+        self.visits: Count = np.zeros(
+            (setting.horizon, setting.num_states, setting.num_actions), np.int64
+        )
+
+    def begin_episode(self) -> None:
+        pass
+
+    def act(self, h: int, s: int) -> int:
+        return int(self.rng.integers(self.setting.num_actions))
+
+    def end_episode(self, states: Count, actions: Count, terminated_at: int) -> None:
+        self.visits[np.arange(actions.size), states[:-1], actions] += 1
+        self.episodes += 1
+
+    def play(self, episodes: int, env_rng: np.random.Generator) -> int:
+        H = self.setting.horizon
+        states = np.empty((episodes, H + 1), np.int64)
+        actions = np.empty((episodes, H), np.int64)
+        lengths = np.empty(episodes, np.int64)
+        pi = np.full((1, *self.visits.shape[1:]), 1.0 / self.setting.num_actions)
+        kernels.rollout(self.setting.world, pi, states, actions, lengths, env_rng, self.rng)
+        np.add.at(self.visits, (np.arange(H)[None], states[:, :-1], actions), 1)
+        self.episodes += episodes
+        return int(lengths.sum())
+
+    def policy(self) -> Array:
+        return np.full(self.visits.shape, 1.0 / self.setting.num_actions)
+
+    last_iterate = policy
+
+    def mixture_occupancy(self) -> Array | None:
+        return None
+
+    def state_dict(self) -> State:
+        state = {"visits": self.visits, "episodes": self.episodes}
+        return state | {"rng": self.rng.bit_generator.state}
+
+    def load_state_dict(self, state: State) -> None:
+        self.visits[...] = state["visits"]
+        self.episodes = state["episodes"]
+        self.rng.bit_generator.state = state["rng"]
+
+
+def run(
+    env: gymnasium.Env[Any, Any], config: Config, rng: np.random.Generator, log: Log
+) -> Explored:
+    """Play the uniform policy in a tabular environment."""
+    return explore(env, config, RandomPolicy, rng, log)

@@ -1,0 +1,293 @@
+"""The shared log: scalars, figures and checkpoints of one run, as a folder or as nothing at all.
+
+A run can be killed at any instant. The two append-only files (``metrics.jsonl`` and the TensorBoard
+events) are flushed before a checkpoint, which stores their lengths; restoring cuts them back to it,
+so that a resumed run writes each line once. A checkpoint replaces the last one in a single rename.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from rlentropy.errors import InputError, OutputError
+
+State = dict[str, Any]  # numpy arrays, and anything JSON can hold
+
+TEMPORARY = ".tmp-"  # prefix of files that an interrupted write leaves behind
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn a failed write into one clear error."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"out must be a writable folder with free space, got {error.strerror} writing {path}"
+        ) from error
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file so that its old or its new content is there at every instant."""
+    temporary = path.with_name(TEMPORARY + path.name)
+    with writing(path):
+        try:
+            with open(temporary, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
+
+
+def pack(arrays: Mapping[str, Any], compressed: bool = False) -> bytes:
+    """Arrays as the bytes of an .npz file, the same bytes for the same arrays."""
+    buffer = io.BytesIO()
+    (np.savez_compressed if compressed else np.savez)(buffer, **arrays)
+    return buffer.getvalue()
+
+
+class Interrupted(KeyboardInterrupt):
+    """The run was told to stop, and has saved a checkpoint."""
+
+
+class Log:
+    """Where a run writes. ``Log(None)`` writes nothing, for use in research code.
+
+    Args:
+        directory: the run folder, made if needed; None for no output.
+        eval_every: budget units (episodes, updates, labels) between evaluations; 0 for a geometric
+            schedule of about eight per decade, which suits log-log learning curves.
+        checkpoint_every: budget units between checkpoints; 0 for one every 30 seconds.
+    """
+
+    def __init__(
+        self, directory: str | Path | None, *, eval_every: int = 0, checkpoint_every: int = 0
+    ) -> None:
+        for name, value in (("eval_every", eval_every), ("checkpoint_every", checkpoint_every)):
+            if value < 0:
+                raise InputError(f"{name} must be >= 0, got {value}")
+        self.directory = None if directory is None else Path(directory)
+        self.eval_every, self.checkpoint_every = eval_every, checkpoint_every
+        self.interrupted = False  # set by a signal handler; obeyed at the next tick
+        self.on_progress: Callable[[int, int], None] = lambda done, total: None
+        self._metrics: IO[bytes] | None = None
+        self._events: IO[bytes] | None = None
+        self._records: Any = None
+        self._seconds = 0.0  # of earlier processes of this run
+        self._started = self._saved = time.monotonic()
+        if self.directory is not None:
+            with writing(self.directory):
+                (self.directory / "checkpoint").mkdir(parents=True, exist_ok=True)
+
+    @property
+    def seconds(self) -> float:
+        """Wall time spent on this run so far, over all its processes."""
+        return self._seconds + time.monotonic() - self._started
+
+    # ---------------------------------------------------------------- what a run reports
+
+    def scalar(self, tag: str, value: float, step: int) -> None:
+        """Log a number; `step` is the cost being compared (see the README's table of tags)."""
+        if self.directory is None:
+            return
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        value, step = float(value), int(step)
+        line = json.dumps({"tag": tag, "step": step, "value": value if np.isfinite(value) else None})
+        with writing(self.directory):
+            metrics, _ = self._files()
+            metrics.write(line.encode() + b"\n")
+        self._event(Summary(value=[Summary.Value(tag=tag, simple_value=value)]), step)
+
+    def scalars(self, values: Mapping[str, float], step: int) -> None:
+        for tag, value in values.items():
+            self.scalar(tag, value, step)
+
+    def text(self, tag: str, text: str) -> None:
+        """Show text (Markdown) in TensorBoard."""
+        if self.directory is None:
+            return
+        from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
+        from tensorboard.compat.proto.tensor_pb2 import TensorProto
+        from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
+
+        shape = TensorShapeProto(dim=[TensorShapeProto.Dim(size=1)])
+        tensor = TensorProto(dtype="DT_STRING", string_val=[text.encode()], tensor_shape=shape)
+        plugin = SummaryMetadata.PluginData(plugin_name="text")
+        metadata = SummaryMetadata(plugin_data=plugin)
+        self._event(Summary(value=[Summary.Value(tag=tag, tensor=tensor, metadata=metadata)]), 0)
+
+    def figure(self, name: str, png: bytes, step: int) -> None:
+        """Save a PNG as figures/<name>.png and show it in TensorBoard."""
+        if self.directory is None:
+            return
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        with writing(self.directory):
+            (self.directory / "figures").mkdir(exist_ok=True)
+        replace_file(self.directory / "figures" / f"{name}.png", png)
+        width, height = (int.from_bytes(png[k : k + 4], "big") for k in (16, 20))  # PNG's header
+        image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=png)
+        self._event(Summary(value=[Summary.Value(tag=f"figures/{name}", image=image)]), step)
+
+    def hparams(self, settings: Mapping[str, Any], results: Mapping[str, float]) -> None:
+        """Fill TensorBoard's HParams tab: settings against final results, logged as hparam/*."""
+        if self.directory is None:
+            return
+        from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
+        from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
+        from google.protobuf.struct_pb2 import Value
+
+        experiment, start = api_pb2.Experiment(), plugin_data_pb2.SessionStartInfo()
+        for name, value in settings.items():
+            if isinstance(value, bool):
+                start.hparams[name].bool_value = value
+                kind = api_pb2.DATA_TYPE_BOOL
+            elif isinstance(value, int | float):
+                start.hparams[name].number_value = value
+                kind = api_pb2.DATA_TYPE_FLOAT64
+            else:
+                start.hparams[name].CopyFrom(Value(string_value=str(value)))
+                kind = api_pb2.DATA_TYPE_STRING
+            experiment.hparam_infos.add(name=name, type=kind)
+        for name in results:
+            experiment.metric_infos.add(name=api_pb2.MetricName(tag=f"hparam/{name}"))
+        end = plugin_data_pb2.SessionEndInfo(status=api_pb2.STATUS_SUCCESS)
+        for tag, content in (
+            (metadata.EXPERIMENT_TAG, plugin_data_pb2.HParamsPluginData(experiment=experiment)),
+            (metadata.SESSION_START_INFO_TAG, plugin_data_pb2.HParamsPluginData(session_start_info=start)),
+            (metadata.SESSION_END_INFO_TAG, plugin_data_pb2.HParamsPluginData(session_end_info=end)),
+        ):
+            data = SummaryMetadata.PluginData(
+                plugin_name=metadata.PLUGIN_NAME, content=content.SerializeToString()
+            )
+            value = Summary.Value(tag=tag, metadata=SummaryMetadata(plugin_data=data))
+            value.tensor.CopyFrom(metadata.NULL_TENSOR)
+            self._event(Summary(value=[value]), 0)
+        for name, number in results.items():
+            value = Summary.Value(tag=f"hparam/{name}", simple_value=number)
+            self._event(Summary(value=[value]), 0)
+
+    # ---------------------------------------------------------------- going on after a kill
+
+    def restore(self) -> State | None:
+        """The last checkpoint, or None; cuts the log files back to it. Call once, before logging."""
+        if self.directory is None:
+            return None
+        path = self.directory / "checkpoint" / "state.npz"
+        state: State | None = None
+        lengths: dict[str, int] = {}
+        if path.exists():
+            with np.load(path) as file:
+                state = {name: file[name] for name in file.files if name != "json"}
+                state |= json.loads(str(file["json"]))
+            lengths, self._seconds = state.pop("_lengths"), state.pop("_seconds")
+        with writing(self.directory):
+            for file_path in [self.directory / "metrics.jsonl", *self._event_files()]:
+                if file_path.exists():
+                    os.truncate(file_path, lengths.get(file_path.name, 0))
+        return state
+
+    def checkpoint(self, state: State) -> None:
+        """Save all that `restore` needs, atomically."""
+        self._saved = time.monotonic()
+        if self.directory is None:
+            return
+        lengths = {}
+        with writing(self.directory):
+            for file in self._files():
+                file.flush()
+                os.fsync(file.fileno())
+                lengths[Path(file.name).name] = file.tell()
+        arrays = {k: v for k, v in state.items() if isinstance(v, np.ndarray)}
+        rest = {k: v for k, v in state.items() if not isinstance(v, np.ndarray)}
+        rest |= {"_lengths": lengths, "_seconds": self.seconds}
+        replace_file(
+            self.directory / "checkpoint" / "state.npz", pack(arrays | {"json": json.dumps(rest)})
+        )
+
+    def next_stop(self, done: int, total: int) -> int:
+        """Where the loop must stop next: the next evaluation or checkpoint, or the end."""
+        stop = min(self._next_evaluation(done), total)
+        if self.checkpoint_every:
+            stop = min(stop, (done // self.checkpoint_every + 1) * self.checkpoint_every)
+        return stop
+
+    def evaluation_due(self, done: int, total: int) -> bool:
+        return done == total or self._next_evaluation(done - 1) == done
+
+    def _next_evaluation(self, done: int) -> int:
+        if self.eval_every:
+            return (done // self.eval_every + 1) * self.eval_every
+        k = int(8 * np.log10(max(done, 1)))  # the budget isn't known here, so runs can be extended
+        while round(10 ** (k / 8)) <= done:
+            k += 1
+        return int(round(10 ** (k / 8)))
+
+    def tick(self, done: int, total: int, state: Callable[[], State]) -> None:
+        """Call after each chunk of work: shows progress, checkpoints when due, obeys Ctrl-C.
+
+        Raises:
+            Interrupted: the process was told to stop; the checkpoint is written.
+        """
+        self.on_progress(done, total)
+        if self.checkpoint_every:
+            due = done % self.checkpoint_every == 0
+        else:
+            due = time.monotonic() - self._saved > 30.0
+        if due or done == total or self.interrupted:
+            self.checkpoint(state())
+        if self.interrupted and done < total:
+            raise Interrupted
+
+    def close(self) -> None:
+        if self.directory is not None and self._metrics is not None:
+            with writing(self.directory):
+                for file in self._files():
+                    file.close()
+
+    # ---------------------------------------------------------------- files
+
+    def _event_files(self) -> list[Path]:
+        assert self.directory is not None
+        return sorted(self.directory.glob("events.out.tfevents.*"))
+
+    def _files(self) -> tuple[IO[bytes], IO[bytes]]:
+        """The metrics file and the events file, opened on first use."""
+        assert self.directory is not None
+        if self._metrics is None or self._events is None:
+            from tensorboard.compat.proto.event_pb2 import Event
+            from tensorboard.summary.writer.record_writer import RecordWriter
+
+            name = f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}.rlentropy"
+            path = next(iter(self._event_files()), self.directory / name)
+            with writing(self.directory):
+                self._metrics = open(self.directory / "metrics.jsonl", "ab")  # noqa: SIM115
+                self._events = open(path, "ab")  # noqa: SIM115
+            self._records = RecordWriter(self._events)
+            if self._events.tell() == 0:
+                version = Event(wall_time=time.time(), file_version="brain.Event:2")
+                self._records.write(version.SerializeToString())
+        return self._metrics, self._events
+
+    def _event(self, summary: Any, step: int) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event
+
+        assert self.directory is not None
+        event = Event(wall_time=time.time(), step=step, summary=summary)
+        with writing(self.directory):
+            self._files()
+            self._records.write(event.SerializeToString())

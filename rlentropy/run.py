@@ -1,0 +1,192 @@
+"""Run folders: what a run was asked, what it found, and how it goes on after a kill.
+
+The names of the files and the keys of ``summary.json`` are the contract with everything that reads
+runs. ``summary.json`` is written last: a folder that has one is finished.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import rlentropy
+from rlentropy.errors import InputError
+from rlentropy.log import TEMPORARY, Log, pack, replace_file, writing
+
+# What a resumed run may change: how long it goes on, how often it reports, where it writes.
+FREE = {"episodes", "steps", "updates", "labels", "out", "eval_every", "checkpoint_every", "quiet"}
+PASSING = {"resume", "overwrite", "config"}  # how the command was typed; not part of the run
+
+
+def default_folder(env_id: str, command: str, seed: int) -> Path:
+    return Path("results/runs") / env_id.replace("/", "-").replace(":", "-") / command / f"seed{seed}"
+
+
+def stored_settings(folder: Path) -> dict[str, Any] | None:
+    """The settings a folder was started with, or None where there is no run to go on with."""
+    try:
+        config = json.loads((folder / "config.json").read_text())
+        return dict(config["settings"]) | {"command": config["command"]}
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"out must hold a readable config.json to resume, got {error}") from None
+
+
+@dataclass
+class RunFolder:
+    """One run on disk."""
+
+    path: Path
+    command: str
+    settings: dict[str, Any]
+
+    @classmethod
+    def open(
+        cls, path: Path, command: str, settings: dict[str, Any], resume: bool, overwrite: bool
+    ) -> RunFolder:
+        """Make the folder, or take up the run that is there.
+
+        Raises:
+            InputError: the folder is in use and neither resume nor overwrite was asked, or resume
+                was asked with settings other than those the run was started with.
+        """
+        settings = {k: v for k, v in settings.items() if k not in PASSING}
+        run = cls(path, command, settings)
+        if resume and overwrite:
+            raise InputError("resume must not come with overwrite, got both")
+        if path.exists() and not path.is_dir():
+            raise InputError(f"out must be a folder, got the file {path}")
+        content = [p.name for p in path.iterdir()] if path.exists() else []
+        ours = "config.json" in content or all(n.startswith(TEMPORARY) for n in content)
+        if content and not ours:
+            raise InputError(f"out must be a new folder or that of a run, got {path}")
+        if "config.json" in content and resume:
+            before = stored_settings(path) or {}
+            for name, now in ({"command": command} | settings).items():
+                if name not in FREE and name in before and before[name] != now:
+                    raise InputError(
+                        f"{name} must be {before[name]!r} as when the run was started, got {now!r}"
+                    )
+        elif "config.json" in content and overwrite:
+            with writing(path):
+                shutil.rmtree(path)
+        elif "config.json" in content:
+            raise InputError(
+                f"out must be a new folder, got {path}: pass --resume to go on with the run that is "
+                "there, or --overwrite to replace it"
+            )
+        with writing(path):
+            path.mkdir(parents=True, exist_ok=True)
+            for stale in path.glob(f"**/{TEMPORARY}*"):
+                stale.unlink()
+        if run.finished_summary() is None:
+            with writing(path):
+                (path / "summary.json").unlink(missing_ok=True)  # of a run with a smaller budget
+            run._write_config()
+        return run
+
+    def _write_config(self) -> None:
+        facts = {
+            "command": self.command,
+            "settings": self.settings,
+            "seed": self.settings.get("seed"),
+            "threads": 1,
+            "platform": platform.platform(),
+            "versions": versions(),
+            "git_commit": git_commit(),
+            "argv": sys.argv,
+        }
+        replace_file(self.path / "config.json", _json(facts))
+
+    def finished_summary(self) -> dict[str, Any] | None:
+        """The summary, where the run is finished with its present budget."""
+        try:
+            summary = dict(json.loads((self.path / "summary.json").read_text()))
+        except (FileNotFoundError, ValueError):
+            return None
+        budgets = [k for k in ("episodes", "steps", "updates", "labels") if k in self.settings]
+        done = all(summary.get(k) == self.settings[k] for k in budgets)
+        return summary if done else None
+
+    def finish(
+        self,
+        log: Log,
+        summary: Mapping[str, Any],
+        arrays: Mapping[str, Mapping[str, Any]],
+    ) -> dict[str, Any]:
+        """Write the policies, the HParams and, last, the summary."""
+        for name, content in arrays.items():
+            replace_file(self.path / name, pack(content, compressed=True))
+        numbers = {k: float(v) for k, v in summary.items() if type(v) in (int, float)}
+        log.hparams({"command": self.command, **self.settings}, numbers)
+        log.close()
+        header = {k: self.settings[k] for k in ("env_id", "seed")}
+        full = {"command": self.command, **header, **summary}
+        full |= {"wall_seconds": log.seconds, "finished": True}
+        replace_file(self.path / "summary.json", _json(full))
+        return full
+
+
+def _json(content: Any) -> bytes:
+    return (json.dumps(content, indent=2, default=str) + "\n").encode()
+
+
+def versions() -> dict[str, str | None]:
+    """Installed versions, without importing anything."""
+    found: dict[str, str | None] = {
+        "rlentropy": rlentropy.__version__,
+        "python": platform.python_version(),
+    }
+    for package in ("numpy", "torch", "gymnasium", "scipy", "numba", "tensorboard"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = None
+    return found
+
+
+def git_commit() -> str | None:
+    """The commit of the checkout this package runs from, with a + where files differ from it."""
+    git = ["git", "-C", str(Path(__file__).parent)]
+    try:
+        commit = subprocess.run(
+            [*git, "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=True
+        )
+        listed = subprocess.run(
+            [*git, "ls-files", "--error-unmatch", __file__], capture_output=True, timeout=5
+        )
+        changed = subprocess.run([*git, "diff", "--quiet", "HEAD"], timeout=5)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    if listed.returncode:  # installed inside somebody else's repository
+        return None
+    return commit.stdout.strip() + ("+" if changed.returncode else "")
+
+
+@contextmanager
+def stoppable(log: Log) -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM end the run at its next tick, after a checkpoint; twice ends at once."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        if log.interrupted:
+            raise KeyboardInterrupt
+        log.interrupted = True
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

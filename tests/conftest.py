@@ -1,0 +1,38 @@
+"""Shared fixtures; hypothesis repeats itself in CI, and torch, once loaded, gets one core."""
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import hypothesis
+import numpy as np
+import pytest
+
+hypothesis.settings.register_profile("default", deadline=None, max_examples=15)
+hypothesis.settings.register_profile("ci", deadline=None, max_examples=15, derandomize=True)
+hypothesis.settings.load_profile("ci" if os.environ.get("CI") == "true" else "default")
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(20230808)
+
+
+@pytest.fixture(scope="session")
+def oracles() -> ModuleType:
+    """tests/oracles.py, which importlib's import mode keeps from being imported by name."""
+    path = Path(__file__).with_name("oracles.py")
+    spec = importlib.util.spec_from_file_location("rlentropy_test_oracles", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(autouse=True)
+def _one_torch_thread() -> None:
+    if (torch := sys.modules.get("torch")) is not None:
+        torch.set_num_threads(1)

@@ -1,0 +1,8 @@
+"""Train from a checkout: ``python train.py COMMAND [options]``, the same as ``rlentropy COMMAND``."""
+
+import sys
+
+from rlentropy.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())
