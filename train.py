@@ -1,4 +1,4 @@
-"""Train from a checkout: ``python train.py COMMAND [options]``, the same as ``rlentropy COMMAND``."""
+"""Train from a checkout: ``python train.py COMMAND [options]`` is ``rlentropy COMMAND``."""
 
 import sys
 

@@ -18,7 +18,7 @@ __all__ = ["EmpiricalModel", "FiniteMDP", "entropy", "planning"]
 if not (Path(__file__).parent / "envs").is_dir():
     __path__.append(str(Path(__file__).parents[1]))
 
-import rlentropy.envs  # noqa: E402, F401  (registers the rlentropy/* ids)
+import rlentropy.envs  # noqa: F401  (registers the rlentropy/* ids)
 
 
 def __getattr__(name: str) -> object:

@@ -87,7 +87,8 @@ def overview() -> str:
 
 def train(command: str, arguments: list[str]) -> int:
     if command not in COMMANDS:
-        raise InputError(f"command must be one of {', '.join(COMMANDS)}, got {command!r}{near(command, COMMANDS)}")
+        choices, hint = ", ".join(COMMANDS), near(command, COMMANDS)
+        raise InputError(f"command must be one of {choices}, got {command!r}{hint}")
     module = import_module(COMMANDS[command][0])
     options, config = parse(command, module.Config, arguments)
     if options.env_id == "":
@@ -252,7 +253,9 @@ def make_env(env_id: str, env_kwargs: str, unlimited: bool) -> gymnasium.Env[Any
         return gymnasium.make(env_id, max_episode_steps=-1 if unlimited else None, **kwargs)
     except (gymnasium.error.Error, ImportError) as error:
         hint = near(env_id, gymnasium.registry)
-        raise InputError(f"env_id must name a gymnasium environment, got {env_id!r}: {error}{hint}") from None
+        raise InputError(
+            f"env_id must name a gymnasium environment, got {env_id!r}: {error}{hint}"
+        ) from None
     except (TypeError, ValueError) as error:
         raise InputError(f"env_kwargs must suit {env_id}, got {env_kwargs}: {error}") from error
 

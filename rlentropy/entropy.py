@@ -1,6 +1,7 @@
 """Entropies of occupancies and trajectories, in nats, with 0 log 0 = 0.
 
-The objectives of maximum-entropy exploration (Tiapkin et al., ICML 2023), for occupancies d (H, S, A):
+The objectives of maximum-entropy exploration (Tiapkin et al., ICML 2023), for occupancies d
+(H, S, A):
 
     VE    = Σ_h H(d_h)                stage-wise, state-action
     VE_S  = Σ_h H(Σ_a d_h)            stage-wise, state
@@ -52,12 +53,12 @@ def staged_policy(mdp: FiniteMDP, pi: Any, horizon: int) -> Array:
     pi = np.asarray(pi, np.float64)
     if pi.shape not in (shape, shape[1:]):
         raise InputError(f"pi must be (S, A) = {shape[1:]} or (H, S, A) = {shape}, got {pi.shape}")
-    pi = np.ascontiguousarray(np.broadcast_to(pi, shape))
-    good = (pi >= 0.0).all(-1) & (np.abs(pi.sum(-1) - 1.0) <= ROUNDING)
+    staged: Array = np.ascontiguousarray(np.broadcast_to(pi, shape))
+    good = (staged >= 0.0).all(-1) & (np.abs(staged.sum(-1) - 1.0) <= ROUNDING)
     if not good.all():
         h, s = np.argwhere(~good)[0].tolist()
-        raise InputError(f"pi must be a distribution for each state, got {pi[h, s]} at {(h, s)}")
-    return pi
+        raise InputError(f"pi must be a distribution in each state, got {staged[h, s]} at {(h, s)}")
+    return staged
 
 
 def visitation(mdp: FiniteMDP, pi: Any, horizon: int) -> Array:
@@ -67,9 +68,9 @@ def visitation(mdp: FiniteMDP, pi: Any, horizon: int) -> Array:
         pi: (S, A) or (H, S, A).
         horizon: H >= 1.
     """
-    pi = staged_policy(mdp, pi, horizon)
-    d = np.empty_like(pi)
-    kernels.occupancy(mdp.rows, mdp.mu.copy(), pi, d)
+    staged = staged_policy(mdp, pi, horizon)
+    d = np.empty_like(staged)
+    kernels.occupancy(mdp.rows, mdp.mu.copy(), staged, d)
     return d
 
 
@@ -81,7 +82,8 @@ def markov_policy(d: Any) -> Array:
     """
     d = np.asarray(d, np.float64)
     mass = d.sum(-1, keepdims=True)
-    return np.where(mass > 0.0, d / np.where(mass > 0.0, mass, 1.0), 1.0 / d.shape[-1])
+    pi: Array = np.where(mass > 0.0, d / np.where(mass > 0.0, mass, 1.0), 1.0 / d.shape[-1])
+    return pi
 
 
 def visitation_entropy(d: Any, objective: str = "VE", temperature: float = 1.0) -> float:

@@ -2,8 +2,8 @@
 
 
 class InputError(ValueError):
-    """Names the argument, what it must be, and what came. The command line prints it and exits 2."""
+    """Names the argument, what it must be, what came; the command line prints it and exits 2."""
 
 
 class OutputError(InputError):
-    """The run folder can't be written: no space, no permission. What was written before is intact."""
+    """The run folder can't be written: no space, no permission. What was there is intact."""

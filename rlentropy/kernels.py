@@ -76,7 +76,7 @@ class Counts(NamedTuple):
     end: Index  # (R,)
     capacity: Index  # (R,) places reserved for the row
     successor: Index  # (pool,)
-    count: Count  # (pool,)
+    hits: Count  # (pool,) how often the row went to that successor
     p: Array  # (pool,)
     uniform: Array  # (R,)
     N: Count  # (R,) visits
@@ -261,9 +261,7 @@ def occupancy(rows: Rows, mu: Array, pi: Array, d: Array) -> None:
 
 
 @compiled
-def add_occupancy_of_plan(
-    rows: Rows, mu: Array, Q: Array, temperature: float, D: Array
-) -> None:
+def add_occupancy_of_plan(rows: Rows, mu: Array, Q: Array, temperature: float, D: Array) -> None:
     """Add to D (H, S, A) the occupancies of the policy that Q (H, S, A) induces.
 
     The policy is formed at the states that carry mass alone, so a greedy plan costs its support.
@@ -288,9 +286,9 @@ def add_occupancy_of_plan(
 
 
 @compiled
-def _search(cumulative: Array, begin: int, end: int, u: float) -> int:
+def _search(cumulative: Array, begin: Any, end: Any, u: float) -> int:
     """First j in [begin, end) with cumulative[j] > u, else the last: rounding can't leave it."""
-    low, high = begin, end - 1
+    low, high = np.int64(begin), np.int64(end) - 1
     while low < high:
         middle = (low + high) // 2
         if cumulative[middle] > u:
@@ -316,7 +314,7 @@ def draw_state(world: World, rng: np.random.Generator) -> int:
 
 @compiled
 def draw_successor(world: World, i: int, rng: np.random.Generator) -> int:
-    j = _search(world.cumulative, np.int64(world.begin[i]), np.int64(world.end[i]), rng.random())
+    j = _search(world.cumulative, world.begin[i], world.end[i], rng.random())
     return int(world.successor[j])
 
 
@@ -376,12 +374,12 @@ def _renormalise(model: Counts, i: int, S: int) -> None:
     if model.restricted:
         total = model.N[i] + c * (e - b)
         for j in range(b, e):
-            model.p[j] = (model.count[j] + c) / total if total > 0.0 else 1.0 / (e - b)
+            model.p[j] = (model.hits[j] + c) / total if total > 0.0 else 1.0 / (e - b)
     else:
         total = model.N[i] + c * S
         model.uniform[i] = c * S / total if total > 0.0 else 1.0
         for j in range(b, e):
-            model.p[j] = model.count[j] / total
+            model.p[j] = model.hits[j] / total
 
 
 @compiled
@@ -394,7 +392,7 @@ def _place(model: Counts, i: int, successor: int) -> int:
             low = middle + 1
         else:
             high = middle
-    return low
+    return int(low)
 
 
 @compiled
@@ -412,15 +410,15 @@ def record(model: Counts, i: int, successor: int, S: int) -> None:
     """Count one transition of row i and renormalise that row; the pool must have room."""
     place = _place(model, i, successor)
     if place < model.end[i] and model.successor[place] == successor:
-        model.count[place] += 1
+        model.hits[place] += 1
     else:
         if model.end[i] - model.begin[i] == model.capacity[i]:
             place += _relocate(model, i)
         for j in range(np.int64(model.end[i]), place, -1):
             model.successor[j] = model.successor[j - 1]
-            model.count[j] = model.count[j - 1]
+            model.hits[j] = model.hits[j - 1]
         model.successor[place] = successor
-        model.count[place] = 1
+        model.hits[place] = 1
         model.end[i] += np.uint32(1)
     model.N[i] += 1
     _renormalise(model, i, S)
@@ -431,10 +429,10 @@ def _relocate(model: Counts, i: int) -> int:
     """Double the room of row i at the end of the pool; returns how far the row moved."""
     b, length = np.int64(model.begin[i]), np.int64(model.end[i]) - np.int64(model.begin[i])
     new = model.used[0]
-    room = max(4, 2 * length)
+    room = np.int64(max(4, 2 * int(length)))
     for j in range(length):
         model.successor[new + j] = model.successor[b + j]
-        model.count[new + j] = model.count[b + j]
+        model.hits[new + j] = model.hits[b + j]
     model.begin[i], model.end[i] = np.uint32(new), np.uint32(new + length)
     model.capacity[i] = np.uint32(room)
     model.used[0] = new + room
@@ -451,7 +449,6 @@ def renormalise_all(model: Counts, S: int) -> None:
 def record_many(model: Counts, rows: Count, successors: Count, S: int) -> None:
     for k in range(rows.size):
         record(model, rows[k], successors[k], S)
-
 
 
 # ---------------------------------------------------------------- discounted planning
@@ -576,7 +573,7 @@ def set_width(game: Game, i: int) -> None:
 def refresh(game: Game) -> None:
     """Derive rewards and widths from the counts, with the very operations that update them.
 
-    A resumed run must go on with the same bits, and numpy's log differs from this one's in the last.
+    A resumed run must go on with the same bits, and numpy's log differs in the last one.
     """
     Hq, S, Aq = game.forecast.shape
     H, _, A = game.visits.shape
@@ -678,7 +675,7 @@ def play(
     mixture_rng: np.random.Generator,
 ) -> int:
     """Plan, play and learn for a number of episodes in the simulator; returns the steps taken."""
-    H, S, A = game.visits.shape
+    H, _, A = game.visits.shape
     states, actions, p = np.empty(H + 1, np.int64), np.empty(H, np.int64), np.empty(A)
     steps = 0
     for t in range(episode, episode + episodes):

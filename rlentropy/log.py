@@ -106,7 +106,9 @@ class Log:
         from tensorboard.compat.proto.summary_pb2 import Summary
 
         value, step = float(value), int(step)
-        line = json.dumps({"tag": tag, "step": step, "value": value if np.isfinite(value) else None})
+        line = json.dumps(
+            {"tag": tag, "step": step, "value": value if np.isfinite(value) else None}
+        )
         with writing(self.directory):
             metrics, _ = self._files()
             metrics.write(line.encode() + b"\n")
@@ -147,9 +149,9 @@ class Log:
         """Fill TensorBoard's HParams tab: settings against final results, logged as hparam/*."""
         if self.directory is None:
             return
+        from google.protobuf.struct_pb2 import Value
         from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
         from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
-        from google.protobuf.struct_pb2 import Value
 
         experiment, start = api_pb2.Experiment(), plugin_data_pb2.SessionStartInfo()
         for name, value in settings.items():
@@ -168,8 +170,14 @@ class Log:
         end = plugin_data_pb2.SessionEndInfo(status=api_pb2.STATUS_SUCCESS)
         for tag, content in (
             (metadata.EXPERIMENT_TAG, plugin_data_pb2.HParamsPluginData(experiment=experiment)),
-            (metadata.SESSION_START_INFO_TAG, plugin_data_pb2.HParamsPluginData(session_start_info=start)),
-            (metadata.SESSION_END_INFO_TAG, plugin_data_pb2.HParamsPluginData(session_end_info=end)),
+            (
+                metadata.SESSION_START_INFO_TAG,
+                plugin_data_pb2.HParamsPluginData(session_start_info=start),
+            ),
+            (
+                metadata.SESSION_END_INFO_TAG,
+                plugin_data_pb2.HParamsPluginData(session_end_info=end),
+            ),
         ):
             data = SummaryMetadata.PluginData(
                 plugin_name=metadata.PLUGIN_NAME, content=content.SerializeToString()
@@ -184,7 +192,7 @@ class Log:
     # ---------------------------------------------------------------- going on after a kill
 
     def restore(self) -> State | None:
-        """The last checkpoint, or None; cuts the log files back to it. Call once, before logging."""
+        """The last checkpoint, or None; cuts the log files back to it. Call before logging."""
         if self.directory is None:
             return None
         path = self.directory / "checkpoint" / "state.npz"
@@ -235,7 +243,7 @@ class Log:
         k = int(8 * np.log10(max(done, 1)))  # the budget isn't known here, so runs can be extended
         while round(10 ** (k / 8)) <= done:
             k += 1
-        return int(round(10 ** (k / 8)))
+        return round(10 ** (k / 8))
 
     def tick(self, done: int, total: int, state: Callable[[], State]) -> None:
         """Call after each chunk of work: shows progress, checkpoints when due, obeys Ctrl-C.

@@ -107,12 +107,14 @@ class FiniteMDP:
         rows = self._rows
         cumulative = np.empty_like(rows.p)
         kernels.running_sums(rows.begin, rows.end, rows.p, cumulative)
+        start = np.cumsum(self.mu)
+        start[np.flatnonzero(self.mu)[-1] :] = np.inf  # rounding can't start past the last state
         return World(
             rows.begin,
             rows.end,
             rows.successor,
             cumulative,
-            np.cumsum(self.mu),
+            start,
             self.terminal.copy(),
         )
 
@@ -164,11 +166,11 @@ class FiniteMDP:
         S = len(table)
         A = len(table[0])
         entries = []
-        for s in range(S):
-            if len(table[s]) != A:
-                raise InputError(f"P[{s}] must have {A} actions like P[0], got {len(table[s])}")
-            for a in range(A):
-                entries += [(s, a, s2, p, r, done) for p, s2, r, done in table[s][a] if p != 0]
+        for i in range(S):
+            if len(table[i]) != A:
+                raise InputError(f"P[{i}] must have {A} actions like P[0], got {len(table[i])}")
+            for j in range(A):
+                entries += [(i, j, s2, p, r, done) for p, s2, r, done in table[i][j] if p != 0]
         s, a, s2, p, r, done = (np.array(x) for x in zip(*entries, strict=True))
         if outside := [k for k in range(len(s)) if not 0 <= s2[k] < S]:
             k = outside[0]
@@ -356,8 +358,8 @@ def _rewards(
     return np.array(r), successor
 
 
-def _distribution(mu: Any, S: int, name: str) -> Array:
-    mu = np.array(mu, np.float64)
+def _distribution(given: Any, S: int, name: str) -> Array:
+    mu: Array = np.array(given, np.float64)
     if mu.shape != (S,):
         raise InputError(f"{name} must be (S,) = {(S,)}, got {mu.shape}")
     if not ((mu >= 0.0).all() and abs(mu.sum() - 1.0) <= ROUNDING):
@@ -385,7 +387,8 @@ def _terminals(terminal: Any, S: int, A: int, rows: Rows, r: Array) -> Any:
 def _initial_distribution(env: gymnasium.Env[Any, Any], S: int, declared: Any) -> Array:
     """The declared distribution, or the one start state of an environment that declares none."""
     if declared is not None:
-        return np.asarray(declared, np.float64)
+        distribution: Array = np.asarray(declared, np.float64)
+        return distribution
     start = int(getattr(env.observation_space, "start", 0))
     states = {int(env.reset(seed=seed)[0]) - start for seed in range(100)}
     if len(states) > 1:
@@ -393,7 +396,8 @@ def _initial_distribution(env: gymnasium.Env[Any, Any], S: int, declared: Any) -
             "env has a table P but no initial_state_distrib, and its start states vary: "
             f"got {sorted(states)[:5]}"
         )
-    return np.eye(S)[states.pop()]
+    only: Array = np.eye(S)[states.pop()]
+    return only
 
 
 class EmpiricalModel:
@@ -447,7 +451,7 @@ class EmpiricalModel:
             end=end.astype(np.uint32),
             capacity=length.astype(np.uint32),
             successor=successor,
-            count=np.zeros(successor.size, np.int64),
+            hits=np.zeros(successor.size, np.int64),
             p=np.zeros(successor.size),
             uniform=np.zeros(R),
             N=np.zeros(R, np.int64),
@@ -488,7 +492,7 @@ class EmpiricalModel:
         """Make room so that this many transitions can be recorded without growing the pool."""
         c = self.counts
         longest = int((c.end - c.begin).max())
-        # A row of length l that takes k new successors moves through rooms of at most 4 (l + k) + 8.
+        # A row of length l that takes k new successors moves through at most 4 (l + k) + 8 places.
         room = int(c.used[0]) + transitions * (4 * longest + 12)
         if c.restricted or room <= c.p.size:
             return
@@ -499,9 +503,7 @@ class EmpiricalModel:
             larger[: array.size] = array
             return larger
 
-        self.counts = c._replace(
-            successor=grown(c.successor), count=grown(c.count), p=grown(c.p)
-        )
+        self.counts = c._replace(successor=grown(c.successor), hits=grown(c.hits), p=grown(c.p))
 
     def update(self, state: Any, action: Any, next_state: Any, stage: Any = 0) -> None:
         """Count transitions; arrays that broadcast together.
@@ -517,14 +519,13 @@ class EmpiricalModel:
         ):
             if x.size and not np.issubdtype(x.dtype, np.integer):
                 raise InputError(f"{name} must be whole numbers, got {x.dtype}")
-            if x.size and not (0 <= x.min() and x.max() < limit):
+            if x.size and (x.min() < 0 or x.max() >= limit):
                 raise InputError(f"{name} must be in 0..{limit - 1}, got {x.min()}..{x.max()}")
         h, s, a, s2 = (np.ascontiguousarray(x, np.int64).ravel() for x in arrays)
         i = (h * self.num_states + s) * self.num_actions + a
         if self.counts.restricted and (k := kernels.first_unsupported(self.counts, i, s2)) >= 0:
-            raise InputError(
-                f"next_state must be in the support, got {s2[k]} at (s, a) = {(int(s[k]), int(a[k]))}"
-            )
+            where = (int(s[k]), int(a[k]))
+            raise InputError(f"next_state must be in the support, got {s2[k]} at (s, a) = {where}")
         for k in range(0, i.size, 1024):
             self.reserve(min(1024, i.size - k))
             kernels.record_many(self.counts, i[k : k + 1024], s2[k : k + 1024], self.num_states)
@@ -535,7 +536,7 @@ class EmpiricalModel:
         length = (c.end - c.begin).astype(np.int64)
         places = np.repeat(c.begin - (np.cumsum(length) - length), length) + np.arange(length.sum())
         places = places.astype(np.int64)
-        return {"length": length, "successor": c.successor[places], "count": c.count[places]}
+        return {"length": length, "successor": c.successor[places], "hits": c.hits[places]}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from a `state_dict` of a model made with the same arguments."""
@@ -545,17 +546,17 @@ class EmpiricalModel:
                 f"state must be of a model with {self.counts.N.size} rows, got {length.size}"
             )
         end = np.cumsum(length)
-        count = np.array(state["count"], np.int64)
+        hits = np.array(state["hits"], np.int64)
         owner = np.repeat(np.arange(length.size), length)
-        N = np.bincount(owner, weights=count, minlength=length.size).astype(np.int64)
+        N = np.bincount(owner, weights=hits, minlength=length.size).astype(np.int64)
         self.counts = self.counts._replace(
             begin=(end - length).astype(np.uint32),
             end=end.astype(np.uint32),
             capacity=length.astype(np.uint32),
             successor=np.array(state["successor"], np.uint32),
-            count=count,
-            p=np.zeros(count.size),
+            hits=hits,
+            p=np.zeros(hits.size),
             N=N,
-            used=np.array([count.size]),
+            used=np.array([hits.size]),
         )
         kernels.renormalise_all(self.counts, self.num_states)

@@ -1,7 +1,7 @@
 """Dynamic programming on known finite MDPs: pure functions, no sampling.
 
-Exact optima of the entropies of `rlentropy.entropy` come with certificates: an upper bound on how far
-the returned value may lie below the true optimum.
+Exact optima of the entropies of `rlentropy.entropy` come with certificates: an upper bound on how
+far the returned value may lie below the true optimum.
 """
 
 from dataclasses import dataclass
@@ -56,7 +56,7 @@ class Optimum:
 
 
 def planning_task(r: Array, horizon: int, temperature: float = 0.0) -> Task:
-    """A plain problem for the compiled loops: reward r (H or 1, S, A or 1), no bonus, no clipping."""
+    """A problem for the compiled loops: reward r (H or 1, S, A or 1), no bonus, no clipping."""
     return Task(
         reward=np.ascontiguousarray(r, np.float64),
         offset=np.zeros(horizon),
@@ -127,13 +127,13 @@ def max_visitation_entropy(
 ) -> Exploration:
     """The policy of maximum visitation entropy, by minimising the dual over forecasters.
 
-    For VE_λ, λ > 0 (spec §7.2): max_d VE_λ(d) = min_θ g(θ), where g is the value of the soft plan at
-    temperature λ for reward -log q_h(s), q_h = softmax(θ_h). g is smooth and convex with gradient
-    q_h - d_h, and L-BFGS minimises it.
+    For VE_λ, λ > 0 (spec §7.2): max_d VE_λ(d) = min_θ g(θ), where g is the value of the soft plan
+    at temperature λ for reward -log q_h(s), q_h = softmax(θ_h). g is smooth and convex with
+    gradient q_h - d_h, and L-BFGS minimises it.
 
     AVE and the state-only objectives have no policy entropy to smooth them. They are solved by the
     proximal point method: step k maximises objective - τ_k Σ_h E[KL(π_h ‖ π_h^{k-1})], which has a
-    smooth dual of the same kind, with temperature τ_k and reward -log q + τ_k log π^{k-1}. Since the
+    smooth dual of the same kind, with temperature τ_k and reward -log q + τ_k log π^{k-1}. As the
     penalty vanishes at its own centre, the error falls like 1 / Σ_k 1/τ_k while τ_k stays large
     enough for L-BFGS; plain annealing (§7.3) needs τ itself as small as the error.
 
@@ -223,15 +223,16 @@ class _Dual:
         return d if self.shape[0] > 1 or self.horizon == 1 else d.mean(0, keepdims=True)
 
     def log_forecast(self, logits: Array) -> Array:
-        z = np.full(self.shape, -np.inf)
+        z: Array = np.full(self.shape, -np.inf)
         z[self.support] = logits
         z -= z.max((1, 2), keepdims=True)
-        return z - np.log(np.exp(z).sum((1, 2), keepdims=True))
+        z -= np.log(np.exp(z).sum((1, 2), keepdims=True))
+        return z
 
     def plan(
         self, log_q: Array, temperature: float, log_prior: Array | None = None
     ) -> tuple[float, Array, Array]:
-        """Value, V and Q of the plan for -log q and policy entropy, or minus KL to a prior policy."""
+        """Value, V and Q of the plan for -log q plus policy entropy, or minus KL to a prior."""
         r = np.where(self.support, -self.weight * log_q, 0.0)
         if log_prior is not None:
             r = r + temperature * log_prior

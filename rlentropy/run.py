@@ -30,7 +30,9 @@ PASSING = {"resume", "overwrite", "config"}  # how the command was typed; not pa
 
 
 def default_folder(env_id: str, command: str, seed: int) -> Path:
-    return Path("results/runs") / env_id.replace("/", "-").replace(":", "-") / command / f"seed{seed}"
+    return (
+        Path("results/runs") / env_id.replace("/", "-").replace(":", "-") / command / f"seed{seed}"
+    )
 
 
 def stored_settings(folder: Path) -> dict[str, Any] | None:
@@ -84,8 +86,8 @@ class RunFolder:
                 shutil.rmtree(path)
         elif "config.json" in content:
             raise InputError(
-                f"out must be a new folder, got {path}: pass --resume to go on with the run that is "
-                "there, or --overwrite to replace it"
+                f"out must be a new folder, got {path}: pass --resume to go on with the run there, "
+                "or --overwrite to replace it"
             )
         with writing(path):
             path.mkdir(parents=True, exist_ok=True)
@@ -177,7 +179,7 @@ def git_commit() -> str | None:
 
 @contextmanager
 def stoppable(log: Log) -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM end the run at its next tick, after a checkpoint; twice ends at once."""
+    """Let Ctrl-C and SIGTERM end the run at its next tick, after a checkpoint; twice: at once."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         if log.interrupted:

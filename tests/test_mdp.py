@@ -647,7 +647,7 @@ def test_an_index_that_is_not_whole_is_refused() -> None:
 def test_a_transition_outside_the_support_changes_nothing() -> None:
     support = sp.csr_array(np.eye(3))
     model = EmpiricalModel(3, 1, support=support)
-    with pytest.raises(ValueError, match=r"next_state must be in the support, got 2 at \(s, a\) = \(1, 0\)"):
+    with pytest.raises(ValueError, match=r"in the support, got 2 at \(s, a\) = \(1, 0\)"):
         model.update([0, 1], 0, [0, 2])
     assert model.N.sum() == 0
 

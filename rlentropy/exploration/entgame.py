@@ -24,7 +24,7 @@ from rlentropy import kernels
 from rlentropy.entropy import markov_policy
 from rlentropy.errors import InputError
 from rlentropy.exploration.episodes import Explored, Setting, Simulator, explore
-from rlentropy.kernels import Array, Game, Task
+from rlentropy.kernels import Array, Count, Game, Task
 from rlentropy.log import Log, State
 from rlentropy.mdp import EmpiricalModel
 from rlentropy.objectives import VisitationObjective
@@ -104,7 +104,7 @@ class EntGame:
         self.mixture = np.zeros((config.mixture_size, H, S, A), np.float32)
 
     @property
-    def visits(self) -> kernels.Count:
+    def visits(self) -> Count:
         return self.game.visits
 
     def _reserve(self, episodes: int) -> None:
@@ -125,7 +125,9 @@ class EntGame:
         kernels.decide(self.Q[h, s], self.game.task.temperature, self.p)
         return kernels.draw_action(self.p, self.policy_rng)
 
-    def end_episode(self, states: kernels.Count, actions: kernels.Count, terminated_at: int) -> None:
+    def end_episode(
+        self, states: kernels.Count, actions: kernels.Count, terminated_at: int
+    ) -> None:
         kernels.learn(self.game, states, actions, terminated_at)
         self.episodes += 1
 
@@ -158,11 +160,11 @@ class EntGame:
         return pi
 
     def state_dict(self) -> State:
-        state = {"visits": self.game.visits, "D": self.D}
+        state: State = {"visits": self.game.visits, "D": self.D}
         state |= {"mixture": self.mixture[: self.episodes], "episodes": self.episodes}
         state |= {f"model_{k}": v for k, v in self.model.state_dict().items()}
-        generators = (self.policy_rng, self.mixture_rng)
-        return state | {"rngs": [generator.bit_generator.state for generator in generators]}
+        rngs = [rng.bit_generator.state for rng in (self.policy_rng, self.mixture_rng)]
+        return state | {"rngs": rngs}
 
     def load_state_dict(self, state: State) -> None:
         self.episodes = state["episodes"]
@@ -177,7 +179,9 @@ class EntGame:
         ):
             mine[...] = saved
         kernels.refresh(self.game)
-        for generator, saved in zip((self.policy_rng, self.mixture_rng), state["rngs"], strict=True):
+        for generator, saved in zip(
+            (self.policy_rng, self.mixture_rng), state["rngs"], strict=True
+        ):
             generator.bit_generator.state = saved
 
 

@@ -1,8 +1,8 @@
 """What the tabular exploration algorithms share: the setting, the episodes, the evaluation.
 
-An algorithm is a `Learner`; `explore` plays it, evaluates it on a schedule, and lets the log save it.
-Learners see `reset` and `step` alone. A known model is used for two things: to evaluate, and as a
-compiled simulator that draws from the same process as `step`.
+An algorithm is a `Learner`; `explore` plays it, evaluates it on a schedule, and lets the log save
+it. Learners see `reset` and `step` alone. A known model is used for two things: to evaluate, and as
+a compiled simulator that draws from the same process as `step`.
 """
 
 from __future__ import annotations
@@ -113,15 +113,26 @@ class Setting:
         if mdp is not None and (mdp.num_states, mdp.num_actions) != (S, A):
             raise InputError(f"env's model must have {S} states and {A} actions, got {mdp}")
         if simulator == "compiled" and mdp is None:
-            raise InputError(f"simulator must be gymnasium or auto without a known model, got {simulator}")
+            raise InputError(
+                f"simulator must be gymnasium or auto without a known model, got {simulator}"
+            )
         compiled = simulator == "compiled" or (simulator == "auto" and steps_by_its_model(env))
-        shape = getattr(env.unwrapped, "grid_shape", None) or getattr(env.unwrapped, "shape", None)
-        if shape is None and hasattr(getattr(env.unwrapped, "desc", None), "shape"):
-            shape = env.unwrapped.desc.shape
-        fits = isinstance(shape, tuple) and len(shape) == 2 and np.prod(shape) == S
         return cls(
-            int(horizon), S, A, first_state, first_action, mdp, compiled, shape if fits else None
+            int(horizon), S, A, first_state, first_action, mdp, compiled, _grid_shape(env, S)
         )
+
+
+def _grid_shape(env: gymnasium.Env[Any, Any], S: int) -> tuple[int, int] | None:
+    """(rows, columns) where an environment says that its states are the cells of a grid."""
+    base: Any = env.unwrapped
+    for shape in (
+        getattr(base, "grid_shape", None),
+        getattr(base, "shape", None),  # CliffWalking
+        getattr(getattr(base, "desc", None), "shape", None),  # FrozenLake
+    ):
+        if isinstance(shape, tuple) and len(shape) == 2 and shape[0] * shape[1] == S:
+            return int(shape[0]), int(shape[1])
+    return None
 
 
 def _discrete(space: gymnasium.Space[Any], name: str) -> tuple[int, int]:
@@ -141,8 +152,8 @@ def known_model(env: gymnasium.Env[Any, Any]) -> FiniteMDP | None:
 def steps_by_its_model(env: gymnasium.Env[Any, Any]) -> bool:
     """Whether `step` declares itself to be nothing but a draw from the environment's ``mdp``.
 
-    The mark sits on the method, so a subclass that overrides `step` loses it; and only wrappers that
-    change nothing may stand before it.
+    The mark sits on the method, so a subclass that overrides `step` loses it; and only wrappers
+    that change nothing may stand before it.
     """
     passive = (
         gymnasium.wrappers.OrderEnforcing,
