@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import TYPE_CHECKING, Any
 
 import gymnasium
@@ -64,8 +65,10 @@ class TabularEnv(gymnasium.Env[np.int64, np.int64]):
         self.render_mode = render_mode
         self.observation_space = Discrete(mdp.num_states)
         self.action_space = Discrete(mdp.num_actions)
-        # Without the states behind the last possible one, rounding cannot start an episode there.
-        self._start = mdp.world.start[: np.flatnonzero(mdp.mu)[-1] + 1]
+        possible = np.flatnonzero(mdp.mu)
+        # Cut off behind the last possible state, or rounding could start an episode there.
+        self._start = mdp.world.start[: possible[-1] + 1]
+        self._marked = possible if possible.size < mdp.num_states else possible[:0]
         self.state = None
         self._forget()
         self._canvas: tuple[Layout, Any] | None = None
@@ -93,13 +96,17 @@ class TabularEnv(gymnasium.Env[np.int64, np.int64]):
             ValueError: the action is outside the action space.
             gymnasium.error.ResetNeeded: there was no reset yet.
         """
-        if not self.action_space.contains(action):
+        mdp, world, s = self.mdp, self.mdp.world, self.state
+        try:  # action_space.contains would nearly double the time of a step
+            a = operator.index(action)
+        except TypeError:
+            a = -1
+        if not 0 <= a < mdp.num_actions:
             raise ValueError(
-                f"action must be an integer in 0..{self.mdp.num_actions - 1}, got {action!r}"
+                f"action must be an integer in 0..{mdp.num_actions - 1}, got {action!r}"
             )
-        if self.state is None:
+        if s is None:
             raise gymnasium.error.ResetNeeded("call reset() before step()")
-        mdp, world, s, a = self.mdp, self.mdp.world, self.state, int(action)
         i = s * mdp.num_actions + a
         begin, end = int(world.begin[i]), int(world.end[i])
         j = begin + _draw(world.cumulative[begin:end], self.np_random.random())
@@ -109,9 +116,10 @@ class TabularEnv(gymnasium.Env[np.int64, np.int64]):
         self._steps += 1
         return np.int64(self.state), reward, bool(mdp.terminal[self.state]), False, {}
 
-    # Says "a step is a draw from self.mdp and nothing else", which lets a compiled simulator of
-    # `mdp` stand in for it. It sits on the function, not the class: a subclass that overrides step
-    # replaces the function, and so loses the promise without having to know of it.
+    # They say "this is a draw from self.mdp and nothing else", which lets a compiled simulator of
+    # `mdp` stand in. They sit on the functions, not the class: a subclass that overrides one of
+    # them replaces the function, and so loses the promise without having to know of it.
+    reset.samples_mdp = True  # type: ignore[attr-defined]
     step.samples_mdp = True  # type: ignore[attr-defined]
 
     def render(self) -> Any:
@@ -121,7 +129,7 @@ class TabularEnv(gymnasium.Env[np.int64, np.int64]):
             return None
         if self.state is None:
             raise gymnasium.error.ResetNeeded("call reset() before render()")
-        return self._text() if self.render_mode == "ansi" else self._frame()
+        return (self._text if self.render_mode == "ansi" else self._frame)(self.state)
 
     def _status(self) -> str:
         status = f"step {self._steps}   state {self.state}"
@@ -129,16 +137,16 @@ class TabularEnv(gymnasium.Env[np.int64, np.int64]):
             return status
         return f"{status}   action {self.action_names[self._action]}   reward {self._reward:.4g}"
 
-    def _text(self) -> str:
+    def _text(self, state: int) -> str:
         """One character a state: @ the agent, o a possible start; then a line on the last step."""
         S = self.mdp.num_states
         cells = np.full(S, ".")
-        cells[self.mdp.mu > 0.0] = "o" if (self.mdp.mu == 0.0).any() else "."
-        cells[self.state] = "@"
+        cells[self._marked] = "o"
+        cells[state] = "@"
         if self.grid_shape is not None:
             lines = ["".join(line) for line in cells.reshape(self.grid_shape)]
         else:
-            begin = max(0, min(int(self.state or 0) - STRIP_CHARACTERS // 2, S - STRIP_CHARACTERS))
+            begin = max(0, min(state - STRIP_CHARACTERS // 2, S - STRIP_CHARACTERS))
             line = "".join(cells[begin : begin + STRIP_CHARACTERS])
             lines = ["…" * (begin > 0) + line + "…" * (begin + STRIP_CHARACTERS < S)]
         return "\n".join([*lines, self._status()])
@@ -149,26 +157,25 @@ class TabularEnv(gymnasium.Env[np.int64, np.int64]):
 
         return lattice(self.mdp.num_states, min(self.mdp.num_states, STRIP_COLUMNS))
 
-    def _frame(self) -> Frame:
+    def _frame(self, state: int) -> Frame:
         from rlentropy.envs.picture import background, frame
 
         if self._canvas is None:
-            mu = self.mdp.mu
-            starts = np.flatnonzero(mu > 0.0) if (mu == 0.0).any() else np.array([], np.int64)
             layout = self._layout()
-            self._canvas = layout, background(layout, self._state_reward(), starts)
-        assert self.state is not None
-        picture: Frame = frame(*self._canvas, self._previous, self.state, self._status())
+            self._canvas = layout, background(layout, self._state_reward(), self._marked)
+        picture: Frame = frame(*self._canvas, self._previous, state, self._status())
         return picture
 
     def _state_reward(self) -> Array:
-        """The colour of each state, (S,): its mean reward, or that of entering it."""
-        mdp = self.mdp
+        """What colours a state, (S,): its mean reward over actions, or that of entering it."""
+        mdp, rows = self.mdp, self.mdp.rows
         if mdp.r_successor is None:
-            return np.mean(mdp.r, axis=1, dtype=np.float64)
-        entered = np.bincount(mdp.rows.successor, mdp.rows.p, mdp.num_states)
-        gained = np.bincount(mdp.rows.successor, mdp.rows.p * mdp.r_successor, mdp.num_states)
-        return gained / np.maximum(entered, np.finfo(float).tiny)
+            reward: Array = mdp.r.mean(axis=1)
+        else:
+            entered = np.bincount(rows.successor, rows.p, mdp.num_states)
+            gained = np.bincount(rows.successor, rows.p * mdp.r_successor, mdp.num_states)
+            reward = gained / np.maximum(entered, np.finfo(float).tiny)
+        return reward
 
 
 def _draw(cumulative: Array, u: float) -> int:

@@ -14,21 +14,33 @@ import json
 import os
 import sys
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from rlentropy.errors import InputError
 
 if TYPE_CHECKING:
     import gymnasium
 
+Parsed = TypeVar("Parsed")
+
 COMMANDS = {
     "optimal-exploration": ("rlentropy.exploration.optimal", "exact optimum of a known model"),
     "entgame": ("rlentropy.exploration.entgame", "visitation entropy: forecaster against sampler"),
+    "reg-entgame": ("rlentropy.exploration.reg_entgame", "visitation entropy: soft sampler"),
+    "maxent": ("rlentropy.exploration.maxent", "visitation entropy: Frank-Wolfe (Hazan et al.)"),
+    "rf-ucrl": ("rlentropy.exploration.rf_ucrl", "reward-free exploration: RF-UCRL, RF-Express"),
+    "ucbvi-ent": ("rlentropy.exploration.ucbvi_ent", "trajectory entropy: optimistic soft plans"),
+    "rf-explore-ent": ("rlentropy.exploration.rf_explore_ent", "trajectory entropy: two phases"),
     "random-policy": ("rlentropy.exploration.random_policy", "baseline: uniformly random actions"),
+}
+
+TOOLS = {  # they take no environment: a `Config`, and `run(config)`, which returns the exit code
+    "compare": ("rlentropy.compare", "tables, pictures and TensorBoard bands from run folders"),
+    "sweep": ("rlentropy.sweep", "algorithms x environments x seeds in parallel processes"),
 }
 
 
@@ -40,6 +52,7 @@ class Options:
     env_kwargs: str = "{}"  # JSON object of keyword arguments for the environment
     config: Path | None = None  # TOML file of any of these options; the command line wins
     seed: int = 0  # seed of everything random, >= 0
+    label: str = ""  # what compare calls these settings; default: the command
     out: Path | None = None  # run folder; default results/runs/<env>/<command>/seed<k>
     resume: bool = False  # go on with the run in --out, to the same end as without the break
     overwrite: bool = False  # delete the run in --out first
@@ -61,7 +74,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
             print(__version__)
             return 0
-        return train(arguments[0], arguments[1:])
+        command, rest = arguments[0], arguments[1:]
+        return use(command, rest) if command in TOOLS else train(command, rest)
     except InputError as error:
         print("error:", " ".join(str(error).split()), file=sys.stderr)
         return 2
@@ -71,8 +85,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def overview() -> str:
-    width = max(map(len, COMMANDS)) + 2
-    lines = [f"  {name:{width}}{text}" for name, (_, text) in COMMANDS.items()]
+    width = max(map(len, COMMANDS | TOOLS)) + 2
+    lines = [f"  {name:{width}}{text}" for name, (_, text) in (COMMANDS | TOOLS).items()]
     return "\n".join(
         [
             "usage: rlentropy COMMAND [options]    (python train.py COMMAND in a checkout)",
@@ -87,7 +101,7 @@ def overview() -> str:
 
 def train(command: str, arguments: list[str]) -> int:
     if command not in COMMANDS:
-        choices, hint = ", ".join(COMMANDS), near(command, COMMANDS)
+        choices, hint = ", ".join(COMMANDS | TOOLS), near(command, COMMANDS | TOOLS)
         raise InputError(f"command must be one of {choices}, got {command!r}{hint}")
     module = import_module(COMMANDS[command][0])
     options, config = parse(command, module.Config, arguments)
@@ -131,6 +145,13 @@ def train(command: str, arguments: list[str]) -> int:
     return 0
 
 
+def use(tool: str, arguments: list[str]) -> int:
+    """Run a command that takes no environment."""
+    module = import_module(TOOLS[tool][0])
+    code: int = module.run(ask_tyro(module.Config, tool, module.Config.__doc__, arguments))
+    return code
+
+
 # ---------------------------------------------------------------- options
 
 
@@ -159,7 +180,6 @@ def parse(command: str, config_class: type[Any], arguments: list[str]) -> tuple[
 def parse_arguments(
     command: str, config_class: type[Any], arguments: list[str]
 ) -> tuple[Options, Any]:
-    """Parse with tyro, and make its complaint one line."""
     import tyro
 
     def collect(options: Any, config: Any) -> tuple[Options, Any]:
@@ -170,13 +190,22 @@ def parse_arguments(
         "config": Annotated[config_class, tyro.conf.arg(name="")],
         "return": tuple[Options, Any],
     }
+    return ask_tyro(collect, command, config_class.__doc__, arguments)
+
+
+def ask_tyro(
+    target: Callable[..., Parsed], command: str, about: str | None, arguments: list[str]
+) -> Parsed:
+    """Parse with tyro, and make its complaint one line."""
+    import tyro
+
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
             return tyro.cli(
-                collect,
+                target,
                 prog=f"{Path(sys.argv[0]).name} {command}",
-                description=(config_class.__doc__ or "").strip(),
+                description=(about or "").strip(),
                 args=arguments,
             )
     except SystemExit as end:
@@ -218,7 +247,7 @@ def as_arguments(table: dict[str, Any]) -> list[str]:
             arguments.append(f"--{flag}" if value else f"--no-{flag}")
         elif isinstance(value, dict):
             arguments += [f"--{flag}", json.dumps(value)]
-        elif isinstance(value, list):
+        elif isinstance(value, list | tuple):
             arguments += [f"--{flag}", *map(str, value)]
         else:
             arguments += [f"--{flag}", str(value)]
@@ -276,8 +305,9 @@ class Console:
     def table(self, summary: dict[str, Any]) -> None:
         if self.quiet:
             return
-        width = max(map(len, summary)) + 2
-        for name, value in summary.items():
+        numbers = {k: v for k, v in summary.items() if not isinstance(v, list)}
+        width = max(map(len, numbers)) + 2
+        for name, value in numbers.items():
             shown = f"{value:.8g}" if isinstance(value, float) else value
             print(f"  {name:{width}}{shown}")
 

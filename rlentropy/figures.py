@@ -1,6 +1,7 @@
 """Pictures for TensorBoard and the run folder."""
 
 import io
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,124 @@ def visits(counts: Any, grid_shape: tuple[int, int] | None) -> bytes:
         image = axes.imshow(counts.reshape(grid_shape), norm=norm, cmap="viridis")
         axes.set(title=title, xticks=[], yticks=[])
         figure.colorbar(image, label="visits")
+    return _png(figure, dpi=110)
+
+
+# ---------------------------------------------------------------- comparisons
+
+# Okabe and Ito's colours, told apart by the colour-blind and, with the line styles, in grey.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8A7A00")
+STYLES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
+MARKERS = "osD^vP*X"
+
+
+def curves(lines: Sequence[Any], ylabel: str, log_log: bool) -> bytes:
+    """Learning curves with bands, and where they are log-log the fitted slopes. Returns a PNG.
+
+    Args:
+        lines: with `name`, `steps` (T,), `band` (value, low, high: (T,)), `slope`, `from_step`.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+    axes = figure.subplots()
+    for k, line in enumerate(lines):
+        colour, band = COLOURS[k % len(COLOURS)], line.band
+        fitted = log_log and np.isfinite(line.slope.value)
+        label = f"{line.name} (slope {line.slope.value:.2f})" if fitted else line.name
+        axes.plot(line.steps, band.value, color=colour, ls=STYLES[k % 5], lw=1.8, label=label)
+        axes.fill_between(line.steps, band.low, band.high, color=colour, alpha=0.2, lw=0)
+        if fitted:
+            x = line.steps[(line.steps >= line.from_step) & (band.value > 0)]
+            y = band.value[(line.steps >= line.from_step) & (band.value > 0)]
+            middle = np.exp(np.log(y).mean() - line.slope.value * np.log(x).mean())
+            axes.plot(x, middle * x**line.slope.value, color="black", lw=0.8, ls=(0, (1, 1)))
+    axes.set(xscale="log", xlabel="environment steps", ylabel=ylabel)
+    if log_log:
+        axes.set_yscale("log", nonpositive="mask")
+    return _finish(figure, axes, len(lines))
+
+
+def final(rows: Sequence[dict[str, Any]], xlabel: str, log: bool) -> bytes:
+    """Final values with their intervals, one algorithm a line. Returns a PNG."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 1.2 + 0.4 * len(rows)), layout="constrained")
+    axes = figure.subplots()
+    statistic = "iqm" if "iqm" in rows[0] else "mean"
+    for k, row in enumerate(rows):
+        colour = COLOURS[k % len(COLOURS)]
+        axes.plot([row["low"], row["high"]], [k, k], color=colour, lw=3, alpha=0.5)
+        axes.plot([row[statistic]], [k], MARKERS[k % 8], color=colour, ms=7)
+    axes.set_yticks(range(len(rows)), [f"{row['algorithm']} ({row['seeds']})" for row in rows])
+    axes.set(xlabel=f"final {xlabel}, {statistic} and 95 % interval (seeds)")
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    if log and all(row[statistic] > 0 for row in rows):
+        axes.set_xscale("log")
+    return _finish(figure, axes, 0)
+
+
+def reach(rows: Sequence[dict[str, Any]], falling: bool) -> bytes:
+    """Median steps to each target with intervals; open arrows are lower bounds. Returns a PNG."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+    axes = figure.subplots()
+    names = list(dict.fromkeys(row["algorithm"] for row in rows))
+    for k, name in enumerate(names):
+        mine = [row for row in rows if row["algorithm"] == name]
+        shift = 1.03 ** (k - (len(names) - 1) / 2)  # so that intervals stand side by side
+        x = np.array([row["gap"] for row in mine]) * shift
+        y, low, high, end = (
+            np.array([row[f"env_steps{part}"] for row in mine])
+            for part in ("", "_low", "_high", "_followed")
+        )
+        colour, there = COLOURS[k % len(COLOURS)], np.isfinite(y)
+        if there.any():
+            style: dict[str, Any] = {"marker": MARKERS[k % 8], "ls": STYLES[k % 5], "color": colour}
+            axes.plot(x[there], y[there], lw=1.4, label=name, **style)
+        axes.vlines(x, np.minimum(low, end), np.minimum(high, end), color=colour, lw=3, alpha=0.35)
+        beyond = None if there.any() else f"{name} (beyond the budget)"
+        axes.plot(x[~there], end[~there], "^", mfc="none", color=colour, ms=8, label=beyond)
+    axes.set(xscale="log", yscale="log", ylabel="median environment steps until reached")
+    axes.set(xlabel="gap to reach (nats)" if falling else "value to reach")
+    if falling:
+        axes.invert_xaxis()
+    return _finish(figure, axes, len(names))
+
+
+def heat_maps(panels: Sequence[tuple[str, Any]]) -> bytes:
+    """Visits per state on grids, side by side on one colour scale. Returns a PNG."""
+    from matplotlib.colors import SymLogNorm
+    from matplotlib.figure import Figure
+
+    columns = min(len(panels), 4)
+    rows = -(-len(panels) // columns)
+    tall, wide = panels[0][1].shape
+    side = 2.6 * min(max(tall / wide, 0.25), 1.5)
+    figure = Figure(figsize=(2.6 * columns + 1.2, (side + 0.4) * rows + 0.3), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False).ravel()
+    most = max(float(visits.max()) for _, visits in panels)
+    norm = SymLogNorm(linthresh=max(1.0, most / 100), vmin=0, vmax=max(1.0, most))
+    for axes, (name, visits) in zip(grid, panels, strict=False):
+        image = axes.imshow(visits, norm=norm, cmap="viridis")
+        axes.set_title(f"{name}\n{np.count_nonzero(visits)} of {visits.size} states", fontsize=9)
+        axes.set(xticks=[], yticks=[])
+    for axes in grid[len(panels) :]:
+        axes.set_visible(False)
+    figure.colorbar(image, ax=grid.tolist(), label="visits per run")
+    return _png(figure, dpi=200)
+
+
+def _finish(figure: Any, axes: Any, entries: int) -> bytes:
+    axes.grid(True, which="major", alpha=0.3, lw=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
+    if entries:
+        axes.legend(frameon=False, fontsize=9, ncols=1 if entries < 6 else 2)
+    return _png(figure, dpi=200)
+
+
+def _png(figure: Any, dpi: int) -> bytes:
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
+    figure.savefig(buffer, format="png", dpi=dpi)
     return buffer.getvalue()

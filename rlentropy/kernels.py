@@ -31,6 +31,11 @@ def compiled(function: Function) -> Function:
     return cast(Function, numba.njit(cache=True)(function))
 
 
+def inlined(function: Function) -> Function:
+    """Compile into each caller, for what runs once a row: a call with arrays takes about 60 ns."""
+    return cast(Function, numba.njit(cache=True, inline="always")(function))
+
+
 class Rows(NamedTuple):
     """Transition rows of a known or an estimated kernel."""
 
@@ -44,18 +49,23 @@ class Rows(NamedTuple):
 class Task(NamedTuple):
     """A finite-horizon planning problem on rows: reward, optimism, temperature.
 
-    Q_h(s, a) = offset[h] + reward[h, s, a] + width_scale[h] width[i]
-                + sqrt(variance_width[i] Var_i(V_{h+1})) + E_i[V_{h+1}]
+    Q_h(s, a) = offset[h] + reward_scale[h] reward[h, s, a] + width_scale[h] width[i]
+                + sqrt(variance_width[i] Var_i(V_{h+1})) + growth E_i[V_{h+1}]
     V_h(s)    = min(cap[h], max_a Q_h(s, a)), or τ log Σ_a exp(Q_h(s, a) / τ) at temperature τ > 0
+
+    An optimistic task takes the uniform part of a row for its best state: E becomes max V there.
     """
 
     reward: Array  # (H or 1, S, A or 1): axes of length 1 are shared by all stages, by all actions
+    reward_scale: Array  # (H,)
     offset: Array  # (H,)
     width: Array  # (R,) or (0,) for none
     width_scale: Array  # (H,)
     variance_width: Array  # (R,) or (0,) for none
     cap: Array  # (H,), inf where V is not clipped
     temperature: float  # 0: greedy
+    growth: float  # 1 but for bounds that widen from stage to stage
+    optimistic: bool
 
 
 class World(NamedTuple):
@@ -98,18 +108,26 @@ def _row_stride(num_rows: int, S: int, A: int) -> int:
 
 @compiled
 def _expect(
-    begin: Index, end: Index, successor: Index, p: Array, uniform: Array, V: Array, q: Array
+    begin: Index,
+    end: Index,
+    successor: Index,
+    p: Array,
+    uniform: Array,
+    V: Array,
+    optimistic: bool,
+    q: Array,
 ) -> None:
-    """q[s, a] = E[V(s')] for the rows of one stage."""
+    """q[s, a] = E[V(s')] for the rows of one stage; optimistic: a uniform part finds max V."""
     S, A = q.shape
-    mean = 0.0
-    for s in range(S):
-        mean += V[s]
-    mean /= S
+    level = V[0]
+    for s in range(1, S):
+        level = max(level, V[s]) if optimistic else level + V[s]
+    if not optimistic:
+        level /= S
     i = 0
     for s in range(S):
         for a in range(A):
-            expected = uniform[i] * mean
+            expected = uniform[i] * level
             for j in range(begin[i], end[i]):
                 expected += p[j] * V[successor[j]]
             q[s, a] = expected
@@ -144,13 +162,13 @@ def _add_deviation(
 
 
 @compiled
-def _add_reward(reward: Array, offset: float, q: Array) -> None:
-    """q[s, a] += reward[s, a] + offset, where the reward may be the same for all actions."""
+def _add_reward(reward: Array, scale: float, offset: float, growth: float, q: Array) -> None:
+    """q = growth q + scale reward + offset, where the reward may be the same for all actions."""
     S, A = q.shape
     step = 0 if reward.shape[1] == 1 else 1
     for s in range(S):
         for a in range(A):
-            q[s, a] += reward[s, a * step] + offset
+            q[s, a] = growth * q[s, a] + scale * reward[s, a * step] + offset
 
 
 @compiled
@@ -185,12 +203,13 @@ def backward(rows: Rows, task: Task, V: Array, Q: Array) -> None:
     for h in range(H - 1, -1, -1):
         k = h * stride
         begin, end, uniform = rows.begin[k:], rows.end[k:], rows.uniform[k:]
-        _expect(begin, end, rows.successor, rows.p, uniform, V[h + 1], Q[h])
+        _expect(begin, end, rows.successor, rows.p, uniform, V[h + 1], task.optimistic, Q[h])
         if task.variance_width.size > 0:
             _add_deviation(
                 begin, end, rows.successor, rows.p, uniform, V[h + 1], task.variance_width[k:], Q[h]
             )
-        _add_reward(task.reward[0 if task.reward.shape[0] == 1 else h], task.offset[h], Q[h])
+        reward = task.reward[0 if task.reward.shape[0] == 1 else h]
+        _add_reward(reward, task.reward_scale[h], task.offset[h], task.growth, Q[h])
         if task.width.size > 0:
             _add_bonus(task.width[k:], task.width_scale[h], Q[h])
         _reduce(Q[h], task.temperature, task.cap[h], V[h])
@@ -295,7 +314,7 @@ def _search(cumulative: Array, begin: Any, end: Any, u: float) -> int:
             high = middle
         else:
             low = middle + 1
-    return low
+    return int(low)
 
 
 @compiled
@@ -454,21 +473,38 @@ def record_many(model: Counts, rows: Count, successors: Count, S: int) -> None:
 # ---------------------------------------------------------------- discounted planning
 
 
+@inlined
+def _dot(successor: Index, p: Array, V: Array, begin: int, end: int) -> float:
+    """Σ_j p[j] V[successor[j]] in four sums, which the processor adds side by side."""
+    one = two = three = four = 0.0
+    j, last = np.uint64(begin), np.uint64(end)
+    whole = last - (last - j) % np.uint64(4)
+    while j < whole:
+        one += p[j] * V[successor[j]]
+        two += p[j + np.uint64(1)] * V[successor[j + np.uint64(1)]]
+        three += p[j + np.uint64(2)] * V[successor[j + np.uint64(2)]]
+        four += p[j + np.uint64(3)] * V[successor[j + np.uint64(3)]]
+        j += np.uint64(4)
+    while j < last:
+        one += p[j] * V[successor[j]]
+        j += np.uint64(1)
+    return (one + two) + (three + four)
+
+
 @compiled
 def greedy_sweep(
-    rows: Rows, r: Array, gamma: float, V: Array, TV: Array, choice: Index
+    rows: Rows, r: Array, gamma: float, V: Array, Q: Array, TV: Array, choice: Index
 ) -> tuple[float, float]:
-    """TV = max_a r + γ P V, its greedy actions, and the extremes of TV - V."""
+    """Q = r + γ P V, TV = max_a Q, its greedy actions, and the extremes of TV - V."""
     S, A = r.shape
+    begin, end, successor, p = rows.begin, rows.end, rows.successor, rows.p
     low, high = np.inf, -np.inf
     for s in range(S):
         best = -np.inf
         for a in range(A):
             i = s * A + a
-            expected = 0.0
-            for j in range(rows.begin[i], rows.end[i]):
-                expected += rows.p[j] * V[rows.successor[j]]
-            q = r[s, a] + gamma * expected
+            q = r[s, a] + gamma * _dot(successor, p, V, begin[i], end[i])
+            Q[s, a] = q
             if q > best:
                 best = q
                 choice[s] = np.uint32(a)
@@ -480,93 +516,221 @@ def greedy_sweep(
 @compiled
 def evaluation_sweeps(
     rows: Rows, r: Array, gamma: float, choice: Index, V: Array, sweeps: int, target: float
-) -> None:
-    """In-place sweeps of a fixed policy in alternating directions, self-loops solved exactly.
+) -> float:
+    """Sweeps V = r + γ P V of a fixed policy; returns how far apart the last one's changes are.
 
-    Stops early when a sweep changes all states by amounts within `target` of each other.
+    Stops early when they are within `target`; adding a constant brings V close to the fixed point.
     """
     S, A = r.shape
-    for sweep in range(sweeps):
+    begin, end, successor, p = rows.begin, rows.end, rows.successor, rows.p
+    after, width = np.empty(S), np.inf
+    for _ in range(sweeps):
+        low, high = np.inf, -np.inf
+        for s in range(S):
+            a = np.int64(choice[s])
+            i = s * A + a
+            after[s] = r[s, a] + gamma * _dot(successor, p, V, begin[i], end[i])
+            low, high = min(low, after[s] - V[s]), max(high, after[s] - V[s])
+        V[:] = after
+        width = high - low
+        if width <= target:
+            break
+    return width
+
+
+@compiled
+def in_place_sweeps(
+    rows: Rows, r: Array, gamma: float, V: Array, backwards: bool, sweeps: int, target: float
+) -> None:
+    """A greedy sweep that uses new values at once, then such sweeps of the policy it chose.
+
+    They solve self-loops exactly, v = (r + γ Σ_{s' ≠ s} p V) / (1 - γ p(s)), and alternate in
+    direction. Stops early when one changes all states by amounts within `target` of each other.
+    """
+    S, A = r.shape
+    begin, end, successor, p = rows.begin, rows.end, rows.successor, rows.p
+    # The policy's chain without self-loops: reward + Σ weight V, rows in the order of the sweep.
+    chain_begin, chain_end = np.empty(S, np.uint32), np.empty(S, np.uint32)
+    chain_successor, weight = np.empty_like(successor), np.empty_like(p)
+    reward = np.empty(S)
+    n = np.uint32(0)
+    for k in range(S):
+        s = S - 1 - k if backwards else k
+        best, chosen, stretch = -np.inf, 0, 1.0
+        for a in range(A):
+            stay = expected = 0.0
+            for j in range(begin[s * A + a], end[s * A + a]):
+                if successor[j] == s:
+                    stay += p[j]
+                else:
+                    expected += p[j] * V[successor[j]]
+            q, scale = r[s, a] + gamma * expected, 1.0
+            if stay > 0.0:
+                scale = 1.0 / (1.0 - gamma * stay)
+                q *= scale
+            if q > best:
+                best, chosen, stretch = q, a, scale
+        V[s] = best
+        reward[s] = stretch * r[s, chosen]
+        chain_begin[s] = n
+        for j in range(begin[s * A + chosen], end[s * A + chosen]):
+            if successor[j] != s:
+                chain_successor[n] = successor[j]
+                weight[n] = stretch * gamma * p[j]
+                n += np.uint32(1)
+        chain_end[s] = n
+    for _ in range(sweeps):
+        backwards = not backwards
         low, high = np.inf, -np.inf
         for k in range(S):
-            s = k if sweep % 2 == 0 else S - 1 - k
-            i = s * A + np.int64(choice[s])
-            stay = expected = 0.0
-            for j in range(rows.begin[i], rows.end[i]):
-                if rows.successor[j] == s:
-                    stay += rows.p[j]
-                else:
-                    expected += rows.p[j] * V[rows.successor[j]]
-            v = (r[s, np.int64(choice[s])] + gamma * expected) / (1.0 - gamma * stay)
+            s = S - 1 - k if backwards else k
+            v = reward[s]
+            for j in range(chain_begin[s], chain_end[s]):
+                v += weight[j] * V[chain_successor[j]]
             low, high = min(low, v - V[s]), max(high, v - V[s])
             V[s] = v
         if high - low <= target:
             break
 
 
-# ---------------------------------------------------------------- forecaster against sampler
+# ---------------------------------------------------------------- optimistic exploration
+
+
+# What a game is rewarded for, and the optimism that it adds: indices into these.
+REWARDS = ("forecaster", "nothing", "transition-entropy", "given")
+BONUSES = (
+    "none", "inverse-n", "code", "hoeffding-kl", "bernstein-kl",  # EntGame, spec §2.3
+    "rf-ucrl", "rf-express",  # reward-free exploration, §5.3
+    "entropy-code", "linear-gap", "quadratic-gap",  # UCBVI-Ent, §3.1, §3.2, §3.3
+    "unit",  # UCBVI for one reward of 1 an episode, as RF-Explore-Ent needs it, §4.1
+)  # fmt: skip
 
 
 class Game(NamedTuple):
-    """What the game of forecaster and sampler updates in place after each episode."""
+    """What an optimistic explorer knows, updated in place after each episode."""
 
     visits: Count  # (H, S, A) per stage
     forecast: Array  # visits as the forecaster counts them, shaped like task.reward
-    task: Task  # reward = -log(forecast + prior)
+    task: Task
     model: Counts
-    prior: float  # n_0
+    width: Array  # (H, S, A) how far Q may lie above Q*, for the quadratic gap; else (0, 0, 0)
+    gap: Array  # (S,) certified gap of the plan from each start state
+    reward: int  # index into REWARDS
     bonus: int  # index into BONUSES
+    prior: float  # n_0 of the forecaster
     bonus_scale: float
     delta: float
     clip: bool
-
-
-BONUSES = ("none", "inverse-n", "code", "hoeffding-kl", "bernstein-kl")
+    final_transition: bool  # count the entropy of the last transition: TE+
+    frozen: bool  # the model no longer learns
+    tolerance: float  # stop once the certified gap is this small; 0: never
 
 
 @compiled
 def begin_episode(game: Game, episode: int) -> None:
-    """Set what depends on the number of episodes played so far (spec §2.2, §2.3).
+    """Set what depends on the number of episodes played so far (spec §2.2, §2.3, §3.1, §5.3)."""
+    task = game.task
+    H, S, A = game.visits.shape
+    c = game.bonus_scale
+    if game.reward == 0:
+        # The forecast is (n + n_0) / (n_total + n_0 cells), so that log 1/forecast <= L.
+        cells = task.reward.shape[1] * task.reward.shape[2]
+        total = episode if task.reward.shape[0] == H else episode * H
+        L = np.log(total / game.prior + cells)
+        for h in range(H):
+            task.offset[h] = np.log(total + game.prior * cells)
+            if game.bonus == 1 or game.bonus == 2:
+                task.width_scale[h] = c * L * (H - h)
+            elif game.bonus == 3:
+                task.width_scale[h] = c * L * (H - h - 1)
+            elif game.bonus == 4:
+                task.width_scale[h] = c * (2.0 * np.sqrt(2.0) + 2.0 / 3.0) * L * (H - h - 1)
+            if game.clip:
+                task.cap[h] = (H - h) * L
+    elif game.reward == 1:
+        for h in range(H):
+            task.width_scale[h] = c * (H - h) if game.bonus == 5 else c * 15.0 * H * H
+            if game.bonus == 6:
+                task.cap[h] = H
+            elif game.clip:
+                task.cap[h] = 2.0 * (H - h)
+    elif game.reward == 3:
+        for h in range(H):
+            task.width_scale[h] = c
+            task.cap[h] = 1.0
+    else:
+        for h in range(H):
+            counted = h < H - 1 or game.final_transition
+            task.reward_scale[h] = 1.0 if counted else 0.0
+            task.width_scale[h] = c * (H - h) * np.log(S * A)
+            task.cap[h] = (H - h) * np.log(S * A)
 
-    The forecast is (n + n_0) / (n_total + n_0 cells), and log 1/forecast <= L.
-    """
-    task, H = game.task, game.task.offset.size
-    cells = task.reward.shape[1] * task.reward.shape[2]
-    total = episode if task.reward.shape[0] == H else episode * H
-    L = np.log(total / game.prior + cells)
-    for h in range(H):
-        task.offset[h] = np.log(total + game.prior * cells)
-        if game.bonus == 1 or game.bonus == 2:
-            task.width_scale[h] = game.bonus_scale * L * (H - h)
-        elif game.bonus == 3:
-            task.width_scale[h] = game.bonus_scale * L * (H - h - 1)
-        elif game.bonus == 4:
-            task.width_scale[h] = (
-                game.bonus_scale * (2.0 * np.sqrt(2.0) + 2.0 / 3.0) * L * (H - h - 1)
-            )
-        if game.clip:
-            task.cap[h] = (H - h) * L
+
+@compiled
+def kl_radius(N: int, S: int, log_confidence: float) -> float:
+    """β with KL(p̂ ‖ p) <= β / max(N, 1) for all visit counts at once (spec §2.3)."""
+    if S == 1:
+        return log_confidence
+    return float(log_confidence + (S - 1) * np.log(np.e * (1.0 + N / (S - 1))))
 
 
 @compiled
 def set_width(game: Game, i: int) -> None:
-    """The part of row i's bonus that depends on its visits alone (spec §2.3)."""
+    """The part of row i's bonus that depends on its visits alone (spec §2.3, §3.1, §5.3)."""
     H, S, A = game.visits.shape
     N = game.model.N[i]
     n = max(N, 1)
+    pairs = S * A * H / game.delta
+    width = game.task.width
     if game.bonus == 1:
-        game.task.width[i] = 1.0 / n
-    elif game.bonus >= 2:
-        beta = np.log((4.0 if game.bonus == 2 else 2.0) * S * A * H / game.delta)
-        if S > 1:
-            beta += (S - 1) * np.log(np.e * (1.0 + N / (S - 1)))
-        if game.bonus == 2:
-            game.task.width[i] = np.sqrt(beta / n)
-        elif game.bonus == 3:
-            game.task.width[i] = np.sqrt(beta / (2.0 * n))
-        else:
-            game.task.width[i] = beta / n
-            game.task.variance_width[i] = 4.0 * game.bonus_scale**2 * beta / n
+        width[i] = 1.0 / n
+    elif game.bonus == 2:
+        width[i] = np.sqrt(kl_radius(N, S, np.log(4.0 * pairs)) / n)
+    elif game.bonus == 3:
+        width[i] = np.sqrt(kl_radius(N, S, np.log(2.0 * pairs)) / (2.0 * n))
+    elif game.bonus == 4:
+        width[i] = kl_radius(N, S, np.log(2.0 * pairs)) / n
+        game.task.variance_width[i] = 4.0 * game.bonus_scale**2 * width[i]
+    elif game.bonus == 5:
+        width[i] = np.sqrt(kl_radius(N, S, np.log(2.0 * pairs)) / n)
+    elif game.bonus == 6:
+        width[i] = (np.log(3.0 * pairs) + S * np.log(8.0 * np.e * (N + 1.0))) / n
+    elif game.bonus == 7:
+        width[i] = np.sqrt((np.log(4.0 * pairs) + np.log(4.0 * np.e * n * (2.0 * N + 1.0))) / n)
+    elif game.bonus == 10:
+        width[i] = np.sqrt(np.log(2.0 * pairs * n) / (2.0 * n))
+    else:
+        width[i] = kl_radius(N, S, np.log(2.0 * pairs)) / n
+
+
+@compiled
+def row_entropy(model: Counts, i: int, S: int) -> float:
+    """H(p̂(· | row i)) in nats."""
+    if model.uniform[i] == 1.0:
+        return float(np.log(S))
+    H = 0.0
+    spread = model.uniform[i] / S
+    for j in range(model.begin[i], model.end[i]):
+        p = model.p[j] + spread
+        if p > 0.0:
+            H -= p * np.log(p)
+    if spread > 0.0:
+        H -= (S - (np.int64(model.end[i]) - np.int64(model.begin[i]))) * spread * np.log(spread)
+    return float(H)
+
+
+@compiled
+def set_entropy(game: Game, i: int) -> None:
+    """The entropy of row i as a reward, with the bonus that the authors' code adds (spec §3.1)."""
+    H, S, A = game.visits.shape
+    entropy = row_entropy(game.model, i, S)
+    if game.bonus == 7:
+        N = game.model.N[i]
+        n = max(N, 1)
+        beta = np.log(4.0 * S * A * H / game.delta)
+        beta += np.log(n) ** 2 * np.log(2.0 * n * (N + 1.0))
+        entropy += game.bonus_scale * (np.sqrt(beta / n) + (kl_radius(N, S, 0.0) + 1.0) / n)
+    game.task.reward.reshape(-1)[i] = entropy
 
 
 @compiled
@@ -577,24 +741,33 @@ def refresh(game: Game) -> None:
     """
     Hq, S, Aq = game.forecast.shape
     H, _, A = game.visits.shape
-    game.forecast[:] = 0.0
-    for h in range(H):
-        for s in range(S):
-            for a in range(A):
-                game.forecast[h if Hq > 1 else 0, s, a if Aq > 1 else 0] += game.visits[h, s, a]
-    for k in range(Hq):
-        for s in range(S):
-            for b in range(Aq):
-                game.task.reward[k, s, b] = -np.log(game.forecast[k, s, b] + game.prior)
-    for i in range(game.task.width.size):
+    if game.reward == 0:
+        game.forecast[:] = 0.0
+        for h in range(H):
+            for s in range(S):
+                for a in range(A):
+                    k, b = h if Hq > 1 else 0, a if Aq > 1 else 0
+                    game.forecast[k, s, b] += game.visits[h, s, a]
+        for k in range(Hq):
+            for s in range(S):
+                for b in range(Aq):
+                    game.task.reward[k, s, b] = -np.log(game.forecast[k, s, b] + game.prior)
+    for i in range(game.model.N.size):
+        _derive(game, i)
+
+
+@compiled
+def _derive(game: Game, i: int) -> None:
+    if game.task.width.size > 0:
         set_width(game, i)
+    if game.reward == 2:
+        set_entropy(game, i)
 
 
 @compiled
 def _observe(game: Game, i: int, successor: int) -> None:
     record(game.model, i, successor, game.visits.shape[1])
-    if game.task.width.size > 0:
-        set_width(game, i)
+    _derive(game, i)
 
 
 @compiled
@@ -607,7 +780,7 @@ def learn(game: Game, states: Count, actions: Count, terminated_at: int) -> None
     H, S, A = game.visits.shape
     stride = _row_stride(game.model.N.size, S, A)
     forecast, reward = game.forecast, game.task.reward
-    if terminated_at >= 0:
+    if terminated_at >= 0 and not game.frozen:
         s = states[terminated_at]
         for h in range(H if stride > 0 else 1):
             for a in range(A):
@@ -616,11 +789,13 @@ def learn(game: Game, states: Count, actions: Count, terminated_at: int) -> None
     for h in range(H):
         s, a = states[h], actions[h]
         game.visits[h, s, a] += 1
-        k = h if forecast.shape[0] > 1 else 0
-        b = a if forecast.shape[2] > 1 else 0
-        forecast[k, s, b] += 1.0
-        reward[k, s, b] = -np.log(forecast[k, s, b] + game.prior)
-        _observe(game, h * stride + s * A + a, states[h + 1])
+        if game.reward == 0:
+            k = h if forecast.shape[0] > 1 else 0
+            b = a if forecast.shape[2] > 1 else 0
+            forecast[k, s, b] += 1.0
+            reward[k, s, b] = -np.log(forecast[k, s, b] + game.prior)
+        if not game.frozen:
+            _observe(game, h * stride + s * A + a, states[h + 1])
 
 
 @compiled
@@ -628,7 +803,98 @@ def plan_episode(game: Game, episode: int, V: Array, Q: Array) -> None:
     """Plan V (H + 1, S) and Q (H, S, A) for the episode after `episode` played ones."""
     begin_episode(game, episode)
     m = game.model
-    backward(Rows(m.begin, m.end, m.successor, m.p, m.uniform), game.task, V, Q)
+    rows = Rows(m.begin, m.end, m.successor, m.p, m.uniform)
+    if game.bonus == 8 or game.bonus == 9:
+        confident_plan(game, rows, V, Q)
+    else:
+        backward(rows, game.task, V, Q)
+        for s in range(game.gap.size):
+            if game.bonus == 5:
+                game.gap[s] = 2.0 * V[0, s]
+            elif game.bonus == 6:
+                game.gap[s] = 2.0 * (3.0 * np.e * np.sqrt(V[0, s]) + V[0, s])
+
+
+@compiled
+def _log_sum_exp(q: Array) -> float:
+    top = q[0]
+    for a in range(1, q.size):
+        top = max(top, q[a])
+    total = 0.0
+    for a in range(q.size):
+        total += np.exp(q[a] - top)
+    return float(top + np.log(total))
+
+
+@compiled
+def confident_plan(game: Game, rows: Rows, V: Array, Q: Array) -> None:
+    """Upper and lower soft values on the event KL(p̂ ‖ p) <= κ, and a certified gap (§3.2, §3.3).
+
+    V (H + 1, S) and Q (H, S, A) are the upper values, whose softmax is played. ``game.gap`` becomes
+    the bound on V* - V^π: linear in the widths, or quadratic for bonus "quadratic-gap".
+    """
+    H, S, A = Q.shape
+    stride = _row_stride(rows.begin.size, S, A)
+    log_SA, log_S = np.log(S * A), np.log(S)
+    lower, gap, pi = np.zeros(S), np.zeros(S), np.empty(A)
+    below, after = np.empty((S, A)), np.empty((S, A))
+    quadratic = game.bonus == 9
+    for h in range(H - 1, -1, -1):
+        k = h * stride
+        begin, end, uniform = rows.begin[k:], rows.end[k:], rows.uniform[k:]
+        _expect(begin, end, rows.successor, rows.p, uniform, V[h + 1], False, Q[h])
+        _expect(begin, end, rows.successor, rows.p, uniform, lower, False, below)
+        _expect(begin, end, rows.successor, rows.p, uniform, gap, False, after)
+        entropy = game.task.reward[0 if game.task.reward.shape[0] == 1 else h]
+        counted = game.task.reward_scale[h]
+        rest = (H - h - 1) * log_SA
+        for s in range(S):
+            widest = 0.0
+            for a in range(A):
+                kappa = game.task.width[k + s * A + a]
+                w_p = game.bonus_scale * rest * np.sqrt(kappa / 2.0)
+                w_H = counted * game.bonus_scale * entropy_width(kappa, S)
+                H_hat = counted * entropy[s, a]
+                Q[h, s, a] = min(H_hat + w_H + Q[h, s, a] + w_p, counted * log_S + rest)
+                below[s, a] = max(max(H_hat - w_H, 0.0) + below[s, a] - w_p, 0.0)
+                width = Q[h, s, a] - below[s, a]
+                widest = max(widest, width)
+                if quadratic:
+                    game.width[h, s, a] = width
+                    after[s, a] *= 1.0 + 1.0 / H
+                    after[s, a] += (H + 4.0) * rest * game.bonus_scale**2 * kappa
+                else:
+                    after[s, a] = min(2.0 * (w_H + w_p) + after[s, a], rest + log_SA)
+            V[h, s] = min(_log_sum_exp(Q[h, s]), rest + log_SA)
+            lower[s] = _log_sum_exp(below[s])
+            decide(Q[h, s], 1.0, pi)
+            gap[s] = 0.5 * widest * widest if quadratic else 0.0
+            for a in range(A):
+                gap[s] += pi[a] * after[s, a]
+            gap[s] = min(gap[s], rest + log_SA)
+    game.gap[:] = gap
+
+
+@compiled
+def entropy_width(kappa: float, S: int) -> float:
+    """How far H(p̂) may lie from H(p) when KL(p̂ ‖ p) <= κ (Pinsker, then Fannes–Audenaert)."""
+    t = min(np.sqrt(kappa / 2.0), 1.0 - 1.0 / S)
+    if t <= 0.0:
+        return 0.0
+    binary = -t * np.log(t) - (1.0 - t) * np.log(1.0 - t) if t < 1.0 else 0.0
+    return float(min(np.log(S), t * np.log(max(S - 1, 1)) + binary))
+
+
+@compiled
+def mean_gap(game: Game) -> float:
+    """The certified gap from the start states seen so far; inf before any."""
+    S, A = game.visits.shape[1:]
+    total, count = 0.0, 0
+    for s in range(S):
+        for a in range(A):
+            total += game.visits[0, s, a] * game.gap[s]
+            count += game.visits[0, s, a]
+    return total / count if count > 0 else np.inf
 
 
 @compiled
@@ -642,13 +908,16 @@ def before_episode(
     D: Array,
     mixture: NDArray[np.float32],
     mixture_rng: np.random.Generator,
-) -> None:
+) -> bool:
     """Plan, then book the planned policy: its exact occupancies, and a place in the reservoir.
 
     D (H, S, A) sums the occupancies in `truth`; it may be empty, as may the mixture (K, H, S, A),
     which is a uniform sample without replacement of the policies played so far (Vitter, 1985).
+    Returns False, and books nothing, when the plan is certified to be good enough.
     """
     plan_episode(game, episode, V, Q)
+    if game.tolerance > 0.0 and mean_gap(game) <= game.tolerance:
+        return False
     if D.size > 0:
         add_occupancy_of_plan(truth, mu, Q, game.task.temperature, D)
     K = mixture.shape[0]
@@ -656,6 +925,24 @@ def before_episode(
         place = episode if episode < K else int(mixture_rng.random() * (episode + 1))
         if place < K:
             decisions(Q, game.task.temperature, mixture[place])
+    return True
+
+
+@compiled
+def deviation_stage(game: Game, rng: np.random.Generator) -> int:
+    """The stage at which an episode takes its least certain action (spec §3.3), or -1 for none."""
+    return int(rng.random() * game.visits.shape[0]) if game.bonus == 9 else -1
+
+
+@compiled
+def choose(
+    game: Game, Q: Array, h: int, s: int, deviation: int, p: Array, rng: np.random.Generator
+) -> int:
+    """Draw the action of the plan at stage h and state s; p (A,) is scratch space."""
+    if h == deviation:
+        return int(np.argmax(game.width[h, s]))
+    decide(Q[h, s], game.task.temperature, p)
+    return draw_action(p, rng)
 
 
 @compiled
@@ -673,21 +960,25 @@ def play(
     env_rng: np.random.Generator,
     policy_rng: np.random.Generator,
     mixture_rng: np.random.Generator,
-) -> int:
-    """Plan, play and learn for a number of episodes in the simulator; returns the steps taken."""
+) -> tuple[int, int]:
+    """Plan, play and learn in the simulator; returns the episodes and the steps it took.
+
+    Fewer episodes than asked are played when the plan is certified before.
+    """
     H, _, A = game.visits.shape
     states, actions, p = np.empty(H + 1, np.int64), np.empty(H, np.int64), np.empty(A)
     steps = 0
     for t in range(episode, episode + episodes):
-        before_episode(game, t, V, Q, truth, mu, D, mixture, mixture_rng)
+        if not before_episode(game, t, V, Q, truth, mu, D, mixture, mixture_rng):
+            return t - episode, steps
+        deviation = deviation_stage(game, policy_rng)
         s = draw_state(world, env_rng)
         states[0] = s
         terminated_at = -1
         for h in range(H):
             if terminated_at < 0 and world.terminal[s]:
                 terminated_at = h
-            decide(Q[h, s], game.task.temperature, p)
-            a = draw_action(p, policy_rng)
+            a = choose(game, Q, h, s, deviation, p, policy_rng)
             if terminated_at < 0:
                 s = draw_successor(world, s * A + a, env_rng)
                 steps += 1
@@ -696,4 +987,4 @@ def play(
         if terminated_at < 0 and world.terminal[s]:
             terminated_at = H
         learn(game, states, actions, terminated_at)
-    return steps
+    return episodes, steps

@@ -234,8 +234,8 @@ class Log:
             stop = min(stop, (done // self.checkpoint_every + 1) * self.checkpoint_every)
         return stop
 
-    def evaluation_due(self, done: int, total: int) -> bool:
-        return done == total or self._next_evaluation(done - 1) == done
+    def evaluation_due(self, done: int) -> bool:
+        return done > 0 and self._next_evaluation(done - 1) == done
 
     def _next_evaluation(self, done: int) -> int:
         if self.eval_every:
@@ -245,8 +245,11 @@ class Log:
             k += 1
         return round(10 ** (k / 8))
 
-    def tick(self, done: int, total: int, state: Callable[[], State]) -> None:
+    def tick(self, done: int, total: int, state: Callable[[], State], over: bool = False) -> None:
         """Call after each chunk of work: shows progress, checkpoints when due, obeys Ctrl-C.
+
+        Args:
+            over: nothing more will be done, which is worth a checkpoint.
 
         Raises:
             Interrupted: the process was told to stop; the checkpoint is written.
@@ -256,9 +259,9 @@ class Log:
             due = done % self.checkpoint_every == 0
         else:
             due = time.monotonic() - self._saved > 30.0
-        if due or done == total or self.interrupted:
+        if due or over or self.interrupted:
             self.checkpoint(state())
-        if self.interrupted and done < total:
+        if self.interrupted and not over:
             raise Interrupted
 
     def close(self) -> None:

@@ -59,12 +59,15 @@ def planning_task(r: Array, horizon: int, temperature: float = 0.0) -> Task:
     """A problem for the compiled loops: reward r (H or 1, S, A or 1), no bonus, no clipping."""
     return Task(
         reward=np.ascontiguousarray(r, np.float64),
+        reward_scale=np.ones(horizon),
         offset=np.zeros(horizon),
         width=np.zeros(0),
         width_scale=np.zeros(horizon),
         variance_width=np.zeros(0),
         cap=np.full(horizon, np.inf),
         temperature=float(temperature),
+        growth=1.0,
+        optimistic=False,
     )
 
 
@@ -313,10 +316,10 @@ def optimum(
 ) -> Optimum:
     """Optimal discounted values by modified policy iteration with certified bounds.
 
-    Each Bellman sweep gives MacQueen's bounds T V + γ/(1-γ) [min, max](T V - V); V moves to their
-    midpoint, then in-place sweeps of the greedy policy (Puterman & Shin, 1978). Should the bounds
-    fail to halve, as they may with several recurrent classes, V moves to the lower bound from
-    then on: there T V >= V, and the iteration is monotone and converges.
+    Each Bellman sweep gives MacQueen's bounds T V + γ/(1-γ) [min, max](T V - V), and V moves to the
+    lower one. There T V >= V, so the sweeps of one policy that follow (Puterman & Shin, 1978) rise
+    to V* without passing it, whatever the recurrent classes. They are plain sweeps while these
+    bring the bounds together, else sweeps in place, which carry values across long chains.
 
     Args:
         gamma: discount, in [0, 1).
@@ -332,27 +335,29 @@ def optimum(
         raise InputError(f"tolerance must be > 0, got {tolerance}")
     S, A = mdp.num_states, mdp.num_actions
     rows, r = mdp.rows, mdp.r.copy()
-    V, TV, choice = np.zeros(S), np.empty(S), np.zeros(S, np.uint32)
+    V, Q, TV, choice = r.max(1), np.empty((S, A)), np.empty(S), np.zeros(S, np.uint32)
     scale = gamma / (1.0 - gamma)
-    width, midpoint = np.inf, True
+    mixes = True
     for iteration in range(1, max_iterations + 1):
-        low, high = kernels.greedy_sweep(rows, r, gamma, V, TV, choice)
-        if (converged := scale * (high - low) <= tolerance) or iteration == max_iterations:
-            break
-        midpoint = midpoint and high - low <= 0.5 * width
+        low, high = kernels.greedy_sweep(rows, r, gamma, V, Q, TV, choice)
         width = high - low
-        V = TV + scale * ((low + high) / 2.0 if midpoint else low)
-        target = 0.1 * (high - low) * (1.0 - gamma)
-        kernels.evaluation_sweeps(rows, r, gamma, choice, V, 100, target)
+        if (converged := scale * width <= tolerance) or iteration == max_iterations:
+            break
+        V = TV + scale * low
+        if mixes:
+            left = kernels.evaluation_sweeps(rows, r, gamma, choice, V, 20, 0.03 * width)
+            mixes = left <= 0.3 * width
+        if not mixes:
+            backwards = iteration % 2 == 1
+            kernels.in_place_sweeps(rows, r, gamma, V, backwards, 40, 1e-3 * width)
     if not converged:
         raise RuntimeError(
-            f"optimum: bounds are {scale * (high - low):.3g} apart after {iteration} sweeps, "
+            f"optimum: bounds are {scale * width:.3g} apart after {iteration} sweeps, "
             f"tolerance is {tolerance:.3g}: raise tolerance or max_iterations"
         )
+    middle = scale * (low + high) / 2.0
     lower, upper = TV + scale * low, TV + scale * high
-    V = (lower + upper) / 2.0
-    Q = r + gamma * (mdp.P @ V).reshape(S, A)
-    return Optimum(np.eye(A)[choice], V, Q, lower, upper, iteration)
+    return Optimum(np.eye(A)[choice], TV + middle, Q + middle, lower, upper, iteration)
 
 
 def _check_horizon(horizon: int) -> None:

@@ -120,6 +120,7 @@ class RunFolder:
             return None
         budgets = [k for k in ("episodes", "steps", "updates", "labels") if k in self.settings]
         done = all(summary.get(k) == self.settings[k] for k in budgets)
+        done = done or bool(summary.get("stopped_by_certificate"))
         return summary if done else None
 
     def finish(
@@ -134,10 +135,13 @@ class RunFolder:
         numbers = {k: float(v) for k, v in summary.items() if type(v) in (int, float)}
         log.hparams({"command": self.command, **self.settings}, numbers)
         log.close()
-        header = {k: self.settings[k] for k in ("env_id", "seed")}
+        header = {k: self.settings[k] for k in ("env_id", "env_kwargs", "seed")}
+        header["label"] = self.settings.get("label") or self.command
         full = {"command": self.command, **header, **summary}
         full |= {"wall_seconds": log.seconds, "finished": True}
-        replace_file(self.path / "summary.json", _json(full))
+        lines = [f"  {json.dumps(k)}: {json.dumps(v, default=str)}" for k, v in full.items()]
+        text = "{\n" + ",\n".join(lines) + "\n}\n"  # a line a key, however long its list
+        replace_file(self.path / "summary.json", text.encode())
         return full
 
 

@@ -43,17 +43,20 @@ class Settings(Protocol):
 class Learner(Protocol):
     """A tabular exploration algorithm."""
 
-    episodes: int  # played so far
-
+    @property
+    def episodes(self) -> int: ...  # played so far
+    @property
+    def stopped(self) -> bool: ...  # certified to be good enough before the budget is spent
     @property
     def visits(self) -> Count: ...  # (H, S, A)
-    def begin_episode(self) -> None: ...
+    def begin_episode(self) -> bool: ...  # False: stopped, nothing to play
     def act(self, h: int, s: int) -> int: ...
     def end_episode(self, states: Count, actions: Count, terminated_at: int) -> None: ...
     def play(self, episodes: int, env_rng: np.random.Generator) -> int: ...
     def policy(self) -> Array: ...
     def last_iterate(self) -> Array: ...
     def mixture_occupancy(self) -> Array | None: ...
+    def certified_gap(self) -> float | None: ...
     def state_dict(self) -> State: ...
     def load_state_dict(self, state: State) -> None: ...
 
@@ -152,8 +155,8 @@ def known_model(env: gymnasium.Env[Any, Any]) -> FiniteMDP | None:
 def steps_by_its_model(env: gymnasium.Env[Any, Any]) -> bool:
     """Whether `step` declares itself to be nothing but a draw from the environment's ``mdp``.
 
-    The mark sits on the method, so a subclass that overrides `step` loses it; and only wrappers
-    that change nothing may stand before it.
+    The mark sits on `step` and on `reset`, so a subclass that overrides one loses it; and only
+    wrappers that change nothing may stand before it.
     """
     passive = (
         gymnasium.wrappers.OrderEnforcing,
@@ -164,21 +167,37 @@ def steps_by_its_model(env: gymnasium.Env[Any, Any]) -> bool:
         if type(env) not in passive:
             return False
         env = env.env
-    return bool(getattr(type(env).step, "samples_mdp", False))
+    kind = type(env)
+    return all(getattr(method, "samples_mdp", False) for method in (kind.reset, kind.step))
 
 
-def exact_value(mdp: FiniteMDP, pi: Array, horizon: int, objective: Objective) -> float:
-    """Entropy of a policy pi (H, S, A) under any of the six objectives."""
-    if objective in ("TE", "TE+"):
-        return trajectory_entropy(mdp, pi, horizon, final_transition=objective == "TE+")
-    return visitation_entropy(visitation(mdp, pi, horizon), objective)
+@dataclass(frozen=True)
+class Goal:
+    """What is maximised: one of the six objectives, or VE_λ for a temperature λ other than 1."""
 
+    objective: Objective
+    temperature: float = 1.0
 
-def optimum(mdp: FiniteMDP, horizon: int, objective: Objective) -> planning.Exploration:
-    """The exact optimum of any of the six objectives, as well as it can be certified."""
-    if objective in ("TE", "TE+"):
-        return planning.max_trajectory_entropy(mdp, horizon, objective == "TE+")
-    return planning.max_visitation_entropy(mdp, horizon, objective, strict=False)
+    @property
+    def tag(self) -> str:
+        trajectory = self.objective in ("TE", "TE+")
+        return "trajectory_entropy" if trajectory else "visitation_entropy"
+
+    def of_occupancy(self, d: Array) -> float:
+        return visitation_entropy(d, self.objective, self.temperature)
+
+    def of_policy(self, mdp: FiniteMDP, pi: Array, horizon: int) -> float:
+        if self.objective in ("TE", "TE+"):
+            return trajectory_entropy(mdp, pi, horizon, self.objective == "TE+")
+        return self.of_occupancy(visitation(mdp, pi, horizon))
+
+    def optimum(self, mdp: FiniteMDP, horizon: int) -> planning.Exploration:
+        """The exact optimum, as well as it can be certified."""
+        if self.objective in ("TE", "TE+"):
+            return planning.max_trajectory_entropy(mdp, horizon, self.objective == "TE+")
+        return planning.max_visitation_entropy(
+            mdp, horizon, self.objective, self.temperature, strict=False
+        )
 
 
 def play_episode(
@@ -191,7 +210,8 @@ def play_episode(
     """
     H = setting.horizon
     states, actions = np.empty(H + 1, np.int64), np.empty(H, np.int64)
-    learner.begin_episode()
+    if not learner.begin_episode():
+        return 0
     observation, _ = env.reset(seed=int(rng.integers(2**31)))
     s = states[0] = _state(observation, setting)
     terminated_at, steps = -1, 0
@@ -241,6 +261,7 @@ def explore(
     if config.episodes < 1:
         raise InputError(f"episodes must be >= 1, got {config.episodes}")
     setting = Setting.of(env, config.horizon, config.simulator)
+    goal = Goal(config.objective, getattr(config, "temperature", 1.0))
     env_rng, learner_rng = rng.spawn(2)
     learner = make_learner(setting, config, learner_rng)
     env_steps, best = 0, None
@@ -254,7 +275,7 @@ def explore(
                 f"got {config.episodes}"
             )
     elif setting.mdp is not None:
-        found = optimum(setting.mdp, setting.horizon, config.objective)
+        found = goal.optimum(setting.mdp, setting.horizon)
         best = [found.value, found.certificate]
 
     def saved() -> State:
@@ -262,15 +283,12 @@ def explore(
         return learner.state_dict() | mine
 
     def evaluate() -> dict[str, Any]:
-        scores = score(learner, setting, config.objective)
-        if best is not None:
-            scores["optimum"], scores["certificate"] = best
-        log.scalars(evaluation_tags(scores, learner, config.objective), env_steps)
+        scores = score(learner, setting, goal, best)
+        log.scalars(evaluation_tags(scores, learner, goal), env_steps)
         return scores
 
     total, chunk = config.episodes, 1
-    scores = evaluate() if learner.episodes >= total else {}
-    while learner.episodes < total:
+    while learner.episodes < total and not learner.stopped:
         # Chunks of about 0.1 s, so that progress and Ctrl-C are quick; their ends change no result.
         episodes = min(chunk, log.next_stop(learner.episodes, total) - learner.episodes)
         began = time.perf_counter()
@@ -281,59 +299,71 @@ def explore(
         seconds = time.perf_counter() - began
         env_steps += steps
         chunk = max(1, min(2 * episodes, round(0.1 * episodes / seconds)))
-        if log.evaluation_due(learner.episodes, total):
-            scores = evaluate()
+        over = learner.stopped or learner.episodes == total
+        if over or log.evaluation_due(learner.episodes):
+            evaluate()
             log.scalar("time/steps_per_second", steps / seconds, env_steps)
-        log.tick(learner.episodes, total, saved)
+        log.tick(learner.episodes, total, saved, over)
 
     if log.directory is not None:
         picture = figures.visits(learner.visits.sum((0, 2)), setting.grid_shape)
         log.figure("visits", picture, env_steps)
-    counts = {"env_steps": env_steps, "episodes": learner.episodes}
+    summary = {
+        "env_steps": env_steps,
+        "episodes": learner.episodes,
+        "horizon": setting.horizon,
+        "objective": config.objective,
+        "stopped_by_certificate": learner.stopped,
+    }
+    if setting.num_states <= 10_000:  # what `compare` draws
+        summary["state_visits"] = learner.visits.sum((0, 2)).tolist()
+        summary["grid_shape"] = setting.grid_shape
     return Explored(
         policy={"pi": learner.policy()},
-        summary=counts | {"objective": config.objective} | scores,
+        summary=summary | score(learner, setting, goal, best),
         visits=learner.visits,
         mixture=getattr(learner, "mixture", None),
         last_iterate=learner.last_iterate(),
     )
 
 
-def score(learner: Learner, setting: Setting, objective: Objective) -> dict[str, Any]:
+def score(
+    learner: Learner, setting: Setting, goal: Goal, best: list[float] | None = None
+) -> dict[str, Any]:
     """The figures of summary.json: exact where the model is known.
 
     Without a model, `value` is the plug-in entropy of the visit frequencies: they are the
     occupancies of the projected policy under the stage-wise empirical model. It is biased low.
     """
     mdp, H = setting.mdp, setting.horizon
-    if mdp is None:
-        frequencies = learner.visits / max(learner.episodes, 1)
-        trajectory = objective in ("TE", "TE+")
-        value = None if trajectory else visitation_entropy(frequencies, objective)
-        return {"value": value, "value_is_exact": False, "last_iterate_value": None}
-    scores: dict[str, Any] = {
-        "value": exact_value(mdp, learner.policy(), H, objective),
-        "value_is_exact": True,
-        "last_iterate_value": exact_value(mdp, learner.last_iterate(), H, objective),
-    }
-    if (d := learner.mixture_occupancy()) is not None:
-        scores["mixture_value"] = visitation_entropy(d, objective)
+    scores: dict[str, Any] = {"value": None, "value_is_exact": mdp is not None}
+    scores["last_iterate_value"] = None
+    if mdp is not None:
+        scores["value"] = goal.of_policy(mdp, learner.policy(), H)
+        scores["last_iterate_value"] = goal.of_policy(mdp, learner.last_iterate(), H)
+        if (d := learner.mixture_occupancy()) is not None and goal.tag == "visitation_entropy":
+            scores["mixture_value"] = goal.of_occupancy(d)
+    elif goal.tag == "visitation_entropy":
+        scores["value"] = goal.of_occupancy(learner.visits / max(learner.episodes, 1))
+    if best is not None:
+        scores["optimum"], scores["certificate"] = best
+    if (gap := learner.certified_gap()) is not None:
+        scores["certified_gap"] = gap
     return scores
 
 
-def evaluation_tags(
-    scores: dict[str, Any], learner: Learner, objective: Objective
-) -> dict[str, float]:
+def evaluation_tags(scores: dict[str, Any], learner: Learner, goal: Goal) -> dict[str, float]:
     """The eval/* tags of one evaluation; the README defines each."""
-    name = "trajectory_entropy" if objective in ("TE", "TE+") else "visitation_entropy"
     tags = {}
     for prefix in ("", "mixture_", "last_iterate_"):
         if (value := scores.get(f"{prefix}value")) is not None:
-            tags[f"eval/{prefix}{name}"] = value
+            tags[f"eval/{prefix}{goal.tag}"] = value
             if "optimum" in scores:
                 tags[f"eval/{prefix}gap"] = scores["optimum"] - value
-    if name == "visitation_entropy":
+    if "certified_gap" in scores:
+        tags["eval/certified_gap"] = scores["certified_gap"]
+    if goal.tag == "visitation_entropy":
         frequencies = learner.visits / max(learner.episodes, 1)
-        tags["eval/visit_frequency_entropy"] = visitation_entropy(frequencies, objective)
+        tags["eval/visit_frequency_entropy"] = goal.of_occupancy(frequencies)
     tags["eval/states_visited"] = float(np.count_nonzero(learner.visits.sum((0, 2))))
     return tags

@@ -10,7 +10,7 @@ import gymnasium
 import numpy as np
 
 from rlentropy.errors import InputError
-from rlentropy.exploration.episodes import Explored, Setting, exact_value, optimum
+from rlentropy.exploration.episodes import Explored, Goal, Setting
 from rlentropy.log import Log
 from rlentropy.objectives import Objective
 
@@ -21,6 +21,7 @@ class Config:
 
     horizon: int | None = None  # steps an episode; default: the environment's time limit
     objective: Objective = "VE"  # the entropy to maximise
+    temperature: float = 1.0  # λ >= 0 of VE_λ = VE_S + λ E[policy entropy]; 1 but for VE
 
 
 def run(
@@ -38,16 +39,17 @@ def run(
             f"got {env.unwrapped}"
         )
     log.restore()
-    best = optimum(setting.mdp, setting.horizon, config.objective)
-    name = "trajectory_entropy" if config.objective in ("TE", "TE+") else "visitation_entropy"
-    log.scalar(f"eval/{name}", best.value, 0)
+    goal = Goal(config.objective, config.temperature)
+    best = goal.optimum(setting.mdp, setting.horizon)
+    log.scalar(f"eval/{goal.tag}", best.value, 0)
     log.scalar("eval/certificate", best.certificate, 0)
     arrays = {"pi": best.pi, "V": best.V, "Q": best.Q}
     summary = {
         "env_steps": 0,
         "episodes": 0,
+        "horizon": setting.horizon,
         "objective": config.objective,
-        "value": exact_value(setting.mdp, best.pi, setting.horizon, config.objective),
+        "value": goal.of_policy(setting.mdp, best.pi, setting.horizon),
         "value_is_exact": True,
         "optimum": best.value,
         "certificate": best.certificate,

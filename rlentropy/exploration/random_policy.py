@@ -28,20 +28,24 @@ class RandomPolicy:
 
     def __init__(self, setting: Setting, config: Config, rng: np.random.Generator) -> None:
         self.setting, self.rng = setting, rng
-        self.episodes = 0
+        self.episodes, self.stopped = 0, False
         self.visits: Count = np.zeros(
             (setting.horizon, setting.num_states, setting.num_actions), np.int64
         )
 
-    def begin_episode(self) -> None:
-        pass
+    def begin_episode(self) -> bool:
+        return True
 
     def act(self, h: int, s: int) -> int:
         return int(self.rng.integers(self.setting.num_actions))
 
+    def count(self, states: Count, actions: Count) -> None:
+        """Count episodes: states (n, H + 1), actions (n, H)."""
+        np.add.at(self.visits, (np.arange(actions.shape[1]), states[:, :-1], actions), 1)
+        self.episodes += len(actions)
+
     def end_episode(self, states: Count, actions: Count, terminated_at: int) -> None:
-        self.visits[np.arange(actions.size), states[:-1], actions] += 1
-        self.episodes += 1
+        self.count(states[None], actions[None])
 
     def play(self, episodes: int, env_rng: np.random.Generator) -> int:
         H = self.setting.horizon
@@ -50,8 +54,7 @@ class RandomPolicy:
         lengths = np.empty(episodes, np.int64)
         pi = np.full((1, *self.visits.shape[1:]), 1.0 / self.setting.num_actions)
         kernels.rollout(self.setting.world, pi, states, actions, lengths, env_rng, self.rng)
-        np.add.at(self.visits, (np.arange(H)[None], states[:, :-1], actions), 1)
-        self.episodes += episodes
+        self.count(states, actions)
         return int(lengths.sum())
 
     def policy(self) -> Array:
@@ -59,7 +62,10 @@ class RandomPolicy:
 
     last_iterate = policy
 
-    def mixture_occupancy(self) -> Array | None:
+    def mixture_occupancy(self) -> None:
+        return None
+
+    def certified_gap(self) -> None:
         return None
 
     def state_dict(self) -> State:

@@ -1,0 +1,413 @@
+"""Compare algorithms over seeds: tables, CSV, pictures, and mean-with-band curves for TensorBoard.
+
+Reads ``metrics.jsonl`` and ``summary.json`` of finished runs, and nothing else. Runs with the same
+`label` (the command where none was given) are the seeds of one algorithm.
+
+Conventions, all tested in tests/test_compare.py:
+    - An interval is a 95 % percentile bootstrap over seeds (`rlentropy.intervals`).
+    - A run reaches a gap at its first evaluation at or below it, so times are rounded up to the
+      schedule of evaluations. A run that ends above the gap is censored at its end, and medians are
+      Kaplan-Meier's: nothing is dropped, and a median beyond the budget is reported as such.
+    - Curves of seeds whose steps differ are interpolated onto one grid, linearly in log(1 + step).
+    - A slope is the least-squares slope of log(gap) against log(step) over the last decades.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import re
+import shlex
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tyro.conf import Positional
+
+from rlentropy import figures
+from rlentropy.errors import InputError
+from rlentropy.intervals import (
+    Array,
+    Estimate,
+    Statistic,
+    estimate,
+    median_time,
+    on_common_grid,
+    slope,
+)
+from rlentropy.log import replace_file, writing
+from rlentropy.runs import COMPARABLE, Run, accepted, read_runs
+
+METRICS = (  # what is compared where --metric is absent: the first row of which every run has one
+    ("eval/mixture_gap", "eval/gap"),
+    ("eval/visitation_entropy",),
+    ("eval/trajectory_entropy",),
+    ("eval/return",),
+)
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Config:
+    """Tables, pictures and TensorBoard curves of algorithms, from the folders of their runs."""
+
+    runs: Positional[tuple[str, ...]] = ()  # run folders, folders that hold some, or quoted globs
+    out: Path = Path("results/compare")  # where the tables and pictures go; replaces those there
+    metric: tuple[str, ...] = ()  # tags, best first; default: eval/mixture_gap, else eval/gap, else
+    # the entropy
+    gaps: tuple[float, ...] = ()  # values to reach, in the metric's unit; default: some that fit
+    statistic: Statistic = "mean"  # over seeds; iqm: interquartile mean
+    slope_decades: float = 1.0  # decades of environment steps, up to the last, that slopes are of
+    force: bool = False  # accept runs of different environments, objectives or horizons
+    seed: int = 0  # seed of the bootstrap, >= 0
+    quiet: bool = False  # print nothing but errors
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    """The runs that differ by nothing but their seeds, and the tag they are compared by."""
+
+    name: str
+    metric: str
+    runs: tuple[Run, ...]
+
+    @property
+    def final(self) -> Array:
+        """Last value of the metric, (n,)."""
+        return np.array([run.curves[self.metric][1][-1] for run in self.runs])
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A tag over seeds on their common grid of steps."""
+
+    name: str
+    steps: Array  # (T,)
+    band: Estimate  # (T,)
+    slope: Estimate
+    from_step: float  # where the fit of the slope begins
+
+
+def run(config: Config) -> int:
+    """Compare, print and write; the exit code.
+
+    Raises:
+        InputError: no comparable runs, or an option out of its range.
+    """
+    if any(not g > 0 for g in config.gaps):
+        raise InputError(f"gaps must be > 0, got {config.gaps}")
+    if not config.slope_decades > 0:
+        raise InputError(f"slope_decades must be > 0, got {config.slope_decades}")
+    if config.seed < 0:
+        raise InputError(f"seed must be >= 0, got {config.seed}")
+    runs, refused = accepted(read_runs(config.runs), config.force)
+    for folder, why in refused:
+        print(f"refused {folder}: {why}", file=sys.stderr)
+    if not runs:
+        raise InputError(f"runs must hold a finished run, got {len(refused)} folders, all refused")
+    algorithms = group(runs, config.metric)
+    falling = all(a.metric.endswith("gap") for a in algorithms)
+    gaps = config.gaps or (fitting_gaps(algorithms) if falling else ())
+    rng = np.random.default_rng(config.seed)
+
+    curves = [
+        curve_of(a, a.metric, config.statistic, rng, config.slope_decades) for a in algorithms
+    ]
+    tables = {
+        "final": [final_row(a, config.statistic, rng) for a in algorithms],
+        "reach": [reach_row(a, g, falling, rng) for g in gaps for a in algorithms],
+        "slopes": [slope_row(c) for c in curves] if falling else [],
+        "curves": [row for c in curves for row in curve_rows(c)],
+    }
+    with writing(config.out):
+        config.out.mkdir(parents=True, exist_ok=True)
+        write_outputs(config.out, tables, curves, algorithms, falling)
+        write_aggregates(config.out / "aggregate", algorithms, config.statistic, rng)
+        record = {
+            "argv": shlex.join(sys.argv),
+            "statistic": config.statistic,
+            "gaps": gaps,
+            "metric": {a.name: a.metric for a in algorithms},
+            "runs": {a.name: [str(r.folder) for r in a.runs] for a in algorithms},
+            "refused": {str(folder): why for folder, why in refused},
+        }
+        replace_file(config.out / "comparison.json", json.dumps(record, indent=2).encode())
+    if not config.quiet:
+        print(report(tables, config.statistic))
+        print(f"written to {config.out}; tensorboard --logdir {config.out / 'aggregate'}")
+    return 0
+
+
+# ---------------------------------------------------------------- which algorithms
+
+
+def group(runs: list[Run], metrics: Sequence[str]) -> list[Algorithm]:
+    """Runs by algorithm, in order of appearance; forced differences become part of the name.
+
+    Raises:
+        InputError: runs without any of the metrics.
+    """
+    groups: dict[tuple[str, tuple[str, ...]], list[Run]] = {}
+    for run in runs:
+        groups.setdefault((run.label, run.setting), []).append(run)
+    choices = [tuple(metrics)] if metrics else METRICS
+    shared = [set.intersection(*(set(run.curves) for run in g)) for g in groups.values()]
+    tags = next((c for c in choices if all(tags & set(c) for tags in shared)), None)
+    if tags is None:
+        known = sorted(tag for tag in set.union(*shared) if tag.startswith("eval/"))
+        asked = " or ".join(metrics) or "of the usual tags one"
+        raise InputError(f"metric must be logged by every run ({', '.join(known)}), got {asked}")
+    varying = [k for k in range(len(COMPARABLE)) if len({s[k] for _, s in groups}) > 1]
+    return [
+        Algorithm(
+            name=", ".join([label, *(values[k] for k in varying)]),
+            metric=next(tag for tag in tags if tag in logged),
+            runs=tuple(sorted(members, key=lambda run: int(run.summary["seed"]))),
+        )
+        for ((label, values), members), logged in zip(groups.items(), shared, strict=True)
+    ]
+
+
+# ---------------------------------------------------------------- what is compared
+
+
+def fitting_gaps(algorithms: Sequence[Algorithm]) -> tuple[float, ...]:
+    """Round values, falling, between where runs typically begin and the best of them ends."""
+    curves = [run.curves[a.metric][1] for a in algorithms for run in a.runs]
+    high = float(np.median([values[0] for values in curves]))
+    low = max(min(float(values.min()) for values in curves), 1e-6 * max(high, 1e-300))
+    if not 0 < low <= high:
+        return ()
+    inside: list[float] = []
+    for mantissas in ((1,), (1, 3), (1, 2, 5)):
+        exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+        inside = [float(f"{m}e{k}") for k in exponents for m in mantissas]
+        inside = sorted((g for g in inside if low <= g <= high), reverse=True)
+        if len(inside) >= 3:
+            break
+    return tuple(inside)
+
+
+def first_reach(run: Run, tag: str, target: float, falling: bool) -> tuple[float, bool]:
+    """The step at which a run reached a target, or at which it ended without."""
+    steps, values = run.curves[tag]
+    there = values <= target if falling else values >= target
+    return (float(steps[there.argmax()]), True) if there.any() else (float(steps[-1]), False)
+
+
+def final_row(a: Algorithm, statistic: Statistic, rng: np.random.Generator) -> Row:
+    last = estimate(a.final, statistic, rng)
+    row = {"algorithm": a.name, "metric": a.metric, "seeds": len(a.runs)}
+    row |= {statistic: float(last.value), "low": float(last.low), "high": float(last.high)}
+    for name in ("episodes", "env_steps"):
+        row[name] = float(np.median([run.summary[name] for run in a.runs]))
+    return row
+
+
+def reach_row(a: Algorithm, target: float, falling: bool, rng: np.random.Generator) -> Row:
+    """Median steps and episodes until a target; infinite where it lies beyond the budget."""
+    steps, reached = map(
+        np.array, zip(*(first_reach(r, a.metric, target, falling) for r in a.runs), strict=True)
+    )
+    episodes = np.array([r.episodes_at(t) for r, t in zip(a.runs, steps, strict=True)])
+    row = {"algorithm": a.name, "gap": target, "seeds": len(a.runs), "reached": int(reached.sum())}
+    for name, times in (("episodes", episodes), ("env_steps", steps)):
+        found = median_time(times, reached, rng)
+        row[name] = float(found.value)
+        row[f"{name}_low"], row[f"{name}_high"] = float(found.low), float(found.high)
+        row[f"{name}_followed"] = float(times.max())
+    return row
+
+
+def curve_of(
+    a: Algorithm, tag: str, statistic: Statistic, rng: np.random.Generator, decades: float
+) -> Curve:
+    steps, values = on_common_grid([run.curves[tag] for run in a.runs])
+    from_step = float(steps[-1]) / 10**decades
+    fit = slope(steps, values, from_step, statistic, rng)
+    return Curve(a.name, steps, estimate(values, statistic, rng), fit, from_step)
+
+
+def slope_row(c: Curve) -> Row:
+    row = {"algorithm": c.name, "slope": float(c.slope.value)}
+    row |= {"low": float(c.slope.low), "high": float(c.slope.high)}
+    return row | {"from_step": c.from_step, "to_step": float(c.steps[-1])}
+
+
+def curve_rows(c: Curve) -> Iterator[Row]:
+    columns = (c.steps, c.band.value, c.band.low, c.band.high)
+    for step, value, low, high in zip(*columns, strict=True):
+        yield {"algorithm": c.name, "step": step, "value": value, "low": low, "high": high}
+
+
+# ---------------------------------------------------------------- what is written
+
+
+def write_outputs(
+    out: Path,
+    tables: dict[str, list[Row]],
+    curves: list[Curve],
+    algorithms: list[Algorithm],
+    falling: bool,
+) -> None:
+    """CSV files and pictures; removes those of an earlier comparison that this one lacks."""
+    pictures = {"curves": figures.curves(curves, axis_label(algorithms), falling)}
+    pictures["final"] = figures.final(tables["final"], axis_label(algorithms), falling)
+    if tables["reach"]:
+        pictures["reach"] = figures.reach(tables["reach"], falling)
+    if panels := visits_of(algorithms):
+        pictures["visits"] = figures.heat_maps(panels)
+    for name, rows in tables.items():
+        path = out / f"{name}.csv"
+        path.unlink(missing_ok=True)
+        if rows:
+            with path.open("w", newline="") as file:
+                writer = csv.DictWriter(file, rows[0])
+                writer.writeheader()
+                writer.writerows(rows)
+    for name in ("curves", "final", "reach", "visits"):
+        (out / f"{name}.png").unlink(missing_ok=True)
+        if name in pictures:
+            (out / f"{name}.png").write_bytes(pictures[name])
+
+
+def axis_label(algorithms: Sequence[Algorithm]) -> str:
+    if all(a.metric.endswith("gap") for a in algorithms):
+        return "gap to the exact optimum (nats)"
+    return " / ".join(
+        sorted({a.metric.removeprefix("eval/").replace("_", " ") for a in algorithms})
+    )
+
+
+def visits_of(algorithms: Sequence[Algorithm]) -> list[tuple[str, Array]]:
+    """Mean visits over seeds on the grid of states, for the algorithms whose runs recorded them."""
+    panels = []
+    for a in algorithms:
+        recorded = [r.summary for r in a.runs if r.summary.get("state_visits")]
+        shapes = {tuple(s["grid_shape"]) for s in recorded}
+        if recorded and len(shapes) == 1:
+            mean = np.mean([s["state_visits"] for s in recorded], axis=0)
+            panels.append((a.name, mean.reshape(shapes.pop())))
+    return panels
+
+
+def write_aggregates(
+    out: Path, algorithms: Sequence[Algorithm], statistic: Statistic, rng: np.random.Generator
+) -> None:
+    """One TensorBoard run per algorithm: <tag>/mean, /low and /high, and charts of the bands.
+
+    The layout draws each tag of every algorithm in one chart of the Custom Scalars tab. With a
+    single seed the band has no width.
+    """
+    from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+    for stale in out.glob("*/events.out.tfevents.*"):
+        stale.unlink()
+        if not any(stale.parent.iterdir()):
+            stale.parent.rmdir()
+    for a in algorithms:
+        folder = out / re.sub(r"[^\w.+-]+", "-", a.name).strip("-.")
+        writer = EventFileWriter(str(folder))
+        shared = set.intersection(*(set(run.curves) for run in a.runs))
+        tags = sorted(tag for tag in shared if tag.startswith("eval/"))
+        writer.add_event(layout_event(tags, statistic))
+        for tag in tags:
+            steps, values = on_common_grid([run.curves[tag] for run in a.runs])
+            band = estimate(values, statistic, rng)
+            low, high = (np.where(np.isnan(e), band.value, e) for e in (band.low, band.high))
+            for name, series in ((statistic, band.value), ("low", low), ("high", high)):
+                for step, value in zip(steps, series, strict=True):
+                    writer.add_event(scalar_event(f"{tag}/{name}", value, int(step)))
+        writer.close()
+
+
+def scalar_event(tag: str, value: float, step: int) -> Any:
+    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.compat.proto.summary_pb2 import Summary
+
+    summary = Summary(value=[Summary.Value(tag=tag, simple_value=float(value))])
+    return Event(wall_time=time.time(), step=step, summary=summary)
+
+
+def layout_event(tags: Sequence[str], statistic: Statistic) -> Any:
+    """Custom Scalars layout: one margin chart a tag."""
+    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.compat.proto.summary_pb2 import Summary
+    from tensorboard.compat.proto.tensor_pb2 import TensorProto
+    from tensorboard.plugins.custom_scalar import layout_pb2, metadata
+
+    charts = []
+    for tag in tags:
+        series = layout_pb2.MarginChartContent.Series(
+            value=f"{tag}/{statistic}", lower=f"{tag}/low", upper=f"{tag}/high"
+        )
+        margin = layout_pb2.MarginChartContent(series=[series])
+        charts.append(layout_pb2.Chart(title=tag, margin=margin))
+    title = f"{statistic} over seeds, 95 % interval"
+    layout = layout_pb2.Layout(category=[layout_pb2.Category(title=title, chart=charts)])
+    tensor = TensorProto(dtype="DT_STRING", string_val=[layout.SerializeToString()])
+    value = Summary.Value(
+        tag=metadata.CONFIG_SUMMARY_TAG,
+        tensor=tensor,
+        metadata=metadata.create_summary_metadata(),
+    )
+    return Event(wall_time=time.time(), step=0, summary=Summary(value=[value]))
+
+
+# ---------------------------------------------------------------- what is printed
+
+
+REACH_HEADS = (
+    *("to reach", "algorithm", "reached"),
+    *("median episodes [95 %]", "median env steps [95 %]"),
+)
+SLOPE_HEADS = ("algorithm", "log-log slope [95 %]", "env steps")
+
+
+def report(tables: dict[str, list[Row]], statistic: Statistic) -> str:
+    """The tables as text."""
+    heads = ("algorithm", "metric", "seeds", "episodes", "env steps", f"final {statistic} [95 %]")
+    lines: dict[str, list[tuple[str, ...]]] = {
+        "final": [heads],
+        "reach": [REACH_HEADS],
+        "slopes": [SLOPE_HEADS],
+    }
+    for r in tables["final"]:
+        last = f"{r[statistic]:.4g} [{r['low']:.4g}, {r['high']:.4g}]"
+        budget = (str(r["seeds"]), number(r["episodes"]), number(r["env_steps"]))
+        lines["final"].append((r["algorithm"], r["metric"], *budget, last))
+    for r in tables["reach"]:
+        medians = (time_text(r, "episodes"), time_text(r, "env_steps"))
+        share = f"{r['reached']}/{r['seeds']}"
+        lines["reach"].append((f"{r['gap']:g}", r["algorithm"], share, *medians))
+    for r in tables["slopes"]:
+        fit = f"{r['slope']:.3f} [{r['low']:.3f}, {r['high']:.3f}]"
+        span = f"{number(r['from_step'])} to {number(r['to_step'])}"
+        lines["slopes"].append((r["algorithm"], fit, span))
+    return "\n\n".join(aligned(rows) for rows in lines.values() if len(rows) > 1)
+
+
+def number(value: float) -> str:
+    return f"{value:,.0f}".replace(",", " ")
+
+
+def time_text(row: Row, name: str) -> str:
+    """A median and its interval; beyond what was followed they are lower bounds."""
+    beyond = f"> {number(row[f'{name}_followed'])}"
+    parts = [row[name], row[f"{name}_low"], row[f"{name}_high"]]
+    shown = ["-" if math.isnan(p) else beyond if math.isinf(p) else number(p) for p in parts]
+    return shown[0] if math.isinf(parts[1]) else f"{shown[0]} [{shown[1]}, {shown[2]}]"
+
+
+def aligned(rows: Sequence[tuple[str, ...]]) -> str:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )
