@@ -115,22 +115,30 @@ def _expect(
     uniform: Array,
     V: Array,
     optimistic: bool,
+    growth: float,
+    reward: Array,
+    scale: float,
+    offset: float,
     q: Array,
 ) -> None:
-    """q[s, a] = E[V(s')] for the rows of one stage; optimistic: a uniform part finds max V."""
+    """q[s, a] = growth E[V(s')] + scale reward[s, a] + offset, for the rows of one stage.
+
+    The reward may be (S, 1), the same for all actions. Optimistic: a uniform part finds max V.
+    """
     S, A = q.shape
     level = V[0]
     for s in range(1, S):
         level = max(level, V[s]) if optimistic else level + V[s]
     if not optimistic:
         level /= S
+    step = 0 if reward.shape[1] == 1 else 1
     i = 0
     for s in range(S):
         for a in range(A):
             expected = uniform[i] * level
             for j in range(begin[i], end[i]):
                 expected += p[j] * V[successor[j]]
-            q[s, a] = expected
+            q[s, a] = growth * expected + (scale * reward[s, a * step] + offset)
             i += 1
 
 
@@ -145,30 +153,22 @@ def _add_deviation(
     width: Array,
     q: Array,
 ) -> None:
-    """q[s, a] += sqrt(width Var[V(s')]), where q holds E[V(s')] before."""
+    """q[s, a] += sqrt(width Var[V(s')]) for the rows of one stage."""
     S, A = q.shape
-    mean_square = 0.0
+    mean = square_mean = 0.0
     for s in range(S):
-        mean_square += V[s] * V[s]
-    mean_square /= S
+        mean += V[s] / S
+        square_mean += V[s] * V[s] / S
     i = 0
     for s in range(S):
         for a in range(A):
-            square = uniform[i] * mean_square
+            first, second = uniform[i] * mean, uniform[i] * square_mean
             for j in range(begin[i], end[i]):
-                square += p[j] * V[successor[j]] * V[successor[j]]
-            q[s, a] += np.sqrt(width[i] * max(square - q[s, a] * q[s, a], 0.0))
+                v = V[successor[j]]
+                first += p[j] * v
+                second += p[j] * v * v
+            q[s, a] += np.sqrt(width[i] * max(second - first * first, 0.0))
             i += 1
-
-
-@compiled
-def _add_reward(reward: Array, scale: float, offset: float, growth: float, q: Array) -> None:
-    """q = growth q + scale reward + offset, where the reward may be the same for all actions."""
-    S, A = q.shape
-    step = 0 if reward.shape[1] == 1 else 1
-    for s in range(S):
-        for a in range(A):
-            q[s, a] = growth * q[s, a] + scale * reward[s, a * step] + offset
 
 
 @compiled
@@ -203,80 +203,100 @@ def backward(rows: Rows, task: Task, V: Array, Q: Array) -> None:
     for h in range(H - 1, -1, -1):
         k = h * stride
         begin, end, uniform = rows.begin[k:], rows.end[k:], rows.uniform[k:]
-        _expect(begin, end, rows.successor, rows.p, uniform, V[h + 1], task.optimistic, Q[h])
+        reward = task.reward[0 if task.reward.shape[0] == 1 else h]
+        _expect(
+            begin, end, rows.successor, rows.p, uniform, V[h + 1], task.optimistic, task.growth,
+            reward, task.reward_scale[h], task.offset[h], Q[h],
+        )  # fmt: skip
         if task.variance_width.size > 0:
             _add_deviation(
                 begin, end, rows.successor, rows.p, uniform, V[h + 1], task.variance_width[k:], Q[h]
             )
-        reward = task.reward[0 if task.reward.shape[0] == 1 else h]
-        _add_reward(reward, task.reward_scale[h], task.offset[h], task.growth, Q[h])
         if task.width.size > 0:
             _add_bonus(task.width[k:], task.width_scale[h], Q[h])
         _reduce(Q[h], task.temperature, task.cap[h], V[h])
 
 
-@compiled
-def decide(q: Array, temperature: float, p: Array) -> None:
-    """Turn action values q (A,) into the probabilities p (A,) they induce.
+@inlined
+def _decide(q: Array, s: int, temperature: float, mass: float, d: Array) -> None:
+    """d(s, a) = mass π(a|s) for the policy that the action values q (S, A) induce at s.
 
     Greedy ties are shared evenly. Values equal in exact arithmetic may differ by rounding, which
     grows with the horizon; 1e-9 of the value covers it and stays far below any bonus.
     """
-    top = q[0]
-    for a in range(1, q.size):
-        top = max(top, q[a])
+    top = q[s, 0]
+    for a in range(1, q.shape[1]):
+        top = max(top, q[s, a])
     threshold = top - 1e-9 * (1.0 + abs(top))
     total = 0.0
-    for a in range(q.size):
+    for a in range(q.shape[1]):
         if temperature > 0.0:
-            p[a] = np.exp((q[a] - top) / temperature)
+            d[s, a] = np.exp((q[s, a] - top) / temperature)
         else:
-            p[a] = 1.0 if q[a] >= threshold else 0.0
-        total += p[a]
-    for a in range(q.size):
-        p[a] /= total
+            d[s, a] = 1.0 if q[s, a] >= threshold else 0.0
+        total += d[s, a]
+    for a in range(q.shape[1]):
+        d[s, a] *= mass / total
+
+
+@compiled
+def decide(q: Array, temperature: float, now: Array, d: Array) -> None:
+    """d(s, a) = now(s) π(a|s), (S, A), for the policy that q (S, A) induces and masses now (S,)."""
+    S, A = q.shape
+    for s in range(S):
+        if now[s] > 0.0:
+            _decide(q, s, temperature, now[s], d)
+        else:
+            for a in range(A):
+                d[s, a] = 0.0
 
 
 @compiled
 def decisions(Q: Array, temperature: float, pi: Array) -> None:
     """Fill pi (H, S, A) with the policy that Q (H, S, A) induces."""
-    p = np.empty(Q.shape[2])
-    for h in range(Q.shape[0]):
-        for s in range(Q.shape[1]):
-            decide(Q[h, s], temperature, p)
-            for a in range(p.size):
-                pi[h, s, a] = p[a]
+    H, S, A = Q.shape
+    ones, p = np.ones(S), np.empty((S, A))
+    for h in range(H):
+        decide(Q[h], temperature, ones, p)
+        for s in range(S):
+            for a in range(A):
+                pi[h, s, a] = p[s, a]
 
 
 @compiled
-def _flow(rows: Rows, h: int, s: int, d: Array, after: Array) -> float:
-    """Send the mass d (A,) of state s at stage h to its successors; returns the uniform part."""
-    S, A = after.size, d.size
-    i = _row_stride(rows.begin.size, S, A) * h + s * A
+def _flow(
+    begin: Index, end: Index, successor: Index, p: Array, uniform: Array, d: Array, after: Array
+) -> None:
+    """Send the masses d (S, A) of one stage to the states after (S,) of the next."""
+    S, A = d.shape
+    after[:] = 0.0
     spread = 0.0
-    for a in range(A):
-        if d[a] > 0.0:
-            spread += d[a] * rows.uniform[i + a]
-            for j in range(rows.begin[i + a], rows.end[i + a]):
-                after[rows.successor[j]] += d[a] * rows.p[j]
-    return spread / S
+    i = 0
+    for s in range(S):
+        for a in range(A):
+            mass = d[s, a]
+            if mass > 0.0:
+                spread += mass * uniform[i]
+                for j in range(begin[i], end[i]):
+                    after[successor[j]] += mass * p[j]
+            i += 1
+    if spread > 0.0:
+        after += spread / S
 
 
 @compiled
 def occupancy(rows: Rows, mu: Array, pi: Array, d: Array) -> None:
     """Fill d (H, S, A), the state-action occupancies of pi (H, S, A) started from mu (S,)."""
     H, S, A = pi.shape
-    now, after = mu.copy(), np.empty(S)
+    stride = _row_stride(rows.begin.size, S, A)
+    now = mu.copy()
     for h in range(H):
-        after[:] = 0.0
-        spread = 0.0
         for s in range(S):
             for a in range(A):
                 d[h, s, a] = now[s] * pi[h, s, a]
-            if now[s] > 0.0:
-                spread += _flow(rows, h, s, d[h, s], after)
-        for s in range(S):
-            now[s] = after[s] + spread
+        k = h * stride
+        begin, end, uniform = rows.begin[k:], rows.end[k:], rows.uniform[k:]
+        _flow(begin, end, rows.successor, rows.p, uniform, d[h], now)
 
 
 @compiled
@@ -286,19 +306,17 @@ def add_occupancy_of_plan(rows: Rows, mu: Array, Q: Array, temperature: float, D
     The policy is formed at the states that carry mass alone, so a greedy plan costs its support.
     """
     H, S, A = D.shape
-    now, after, p = mu.copy(), np.empty(S), np.empty(A)
+    stride = _row_stride(rows.begin.size, S, A)
+    now, d = mu.copy(), np.empty((S, A))
     for h in range(H):
-        after[:] = 0.0
-        spread = 0.0
+        decide(Q[h], temperature, now, d)
+        total = D[h]
         for s in range(S):
-            if now[s] > 0.0:
-                decide(Q[h, s], temperature, p)
-                for a in range(A):
-                    p[a] *= now[s]
-                    D[h, s, a] += p[a]
-                spread += _flow(rows, h, s, p, after)
-        for s in range(S):
-            now[s] = after[s] + spread
+            for a in range(A):
+                total[s, a] += d[s, a]
+        k = h * stride
+        begin, end, uniform = rows.begin[k:], rows.end[k:], rows.uniform[k:]
+        _flow(begin, end, rows.successor, rows.p, uniform, d, now)
 
 
 # ---------------------------------------------------------------- sampling
@@ -338,18 +356,18 @@ def draw_successor(world: World, i: int, rng: np.random.Generator) -> int:
 
 
 @compiled
-def draw_action(p: Array, rng: np.random.Generator) -> int:
-    """Draw from probabilities p (A,); a sure action costs no random number."""
-    for a in range(p.size):
-        if p[a] == 1.0:
+def draw_action(p: Array, s: int, rng: np.random.Generator) -> int:
+    """Draw from the probabilities p (S, A) of state s; a sure action costs no random number."""
+    for a in range(p.shape[1]):
+        if p[s, a] == 1.0:
             return a
     u, chosen = rng.random(), 0
-    for a in range(p.size):
-        if p[a] > 0.0:
+    for a in range(p.shape[1]):
+        if p[s, a] > 0.0:
             chosen = a
-            if u < p[a]:
+            if u < p[s, a]:
                 break
-            u -= p[a]
+            u -= p[s, a]
     return chosen
 
 
@@ -376,7 +394,7 @@ def rollout(
         for h in range(H):
             if world.terminal[s] and lengths[episode] == H:
                 lengths[episode] = h
-            a = draw_action(pi[0 if pi.shape[0] == 1 else h, s], policy_rng)
+            a = draw_action(pi[0 if pi.shape[0] == 1 else h], s, policy_rng)
             if not world.terminal[s]:
                 s = draw_successor(world, s * A + a, env_rng)
             actions[episode, h] = a
@@ -836,16 +854,18 @@ def confident_plan(game: Game, rows: Rows, V: Array, Q: Array) -> None:
     H, S, A = Q.shape
     stride = _row_stride(rows.begin.size, S, A)
     log_SA, log_S = np.log(S * A), np.log(S)
-    lower, gap, pi = np.zeros(S), np.zeros(S), np.empty(A)
-    below, after = np.empty((S, A)), np.empty((S, A))
+    lower, gap, ones = np.zeros(S), np.zeros(S), np.ones(S)
+    below, after, pi = np.empty((S, A)), np.empty((S, A)), np.empty((S, A))
     quadratic = game.bonus == 9
     for h in range(H - 1, -1, -1):
         k = h * stride
         begin, end, uniform = rows.begin[k:], rows.end[k:], rows.uniform[k:]
-        _expect(begin, end, rows.successor, rows.p, uniform, V[h + 1], False, Q[h])
-        _expect(begin, end, rows.successor, rows.p, uniform, lower, False, below)
-        _expect(begin, end, rows.successor, rows.p, uniform, gap, False, after)
         entropy = game.task.reward[0 if game.task.reward.shape[0] == 1 else h]
+        for values, q in ((V[h + 1], Q[h]), (lower, below), (gap, after)):
+            _expect(
+                begin, end, rows.successor, rows.p, uniform, values, False, 1.0,
+                entropy, 0.0, 0.0, q,
+            )  # fmt: skip
         counted = game.task.reward_scale[h]
         rest = (H - h - 1) * log_SA
         for s in range(S):
@@ -867,10 +887,11 @@ def confident_plan(game: Game, rows: Rows, V: Array, Q: Array) -> None:
                     after[s, a] = min(2.0 * (w_H + w_p) + after[s, a], rest + log_SA)
             V[h, s] = min(_log_sum_exp(Q[h, s]), rest + log_SA)
             lower[s] = _log_sum_exp(below[s])
-            decide(Q[h, s], 1.0, pi)
             gap[s] = 0.5 * widest * widest if quadratic else 0.0
+        decide(Q[h], 1.0, ones, pi)
+        for s in range(S):
             for a in range(A):
-                gap[s] += pi[a] * after[s, a]
+                gap[s] += pi[s, a] * after[s, a]
             gap[s] = min(gap[s], rest + log_SA)
     game.gap[:] = gap
 
@@ -938,11 +959,46 @@ def deviation_stage(game: Game, rng: np.random.Generator) -> int:
 def choose(
     game: Game, Q: Array, h: int, s: int, deviation: int, p: Array, rng: np.random.Generator
 ) -> int:
-    """Draw the action of the plan at stage h and state s; p (A,) is scratch space."""
+    """Draw the action of the plan at stage h and state s; p (S, A) is scratch space."""
     if h == deviation:
         return int(np.argmax(game.width[h, s]))
-    decide(Q[h, s], game.task.temperature, p)
-    return draw_action(p, rng)
+    _decide(Q[h], s, game.task.temperature, 1.0, p)
+    return draw_action(p, s, rng)
+
+
+@compiled
+def sample_episode(
+    game: Game,
+    Q: Array,
+    world: World,
+    states: Count,
+    actions: Count,
+    p: Array,
+    env_rng: np.random.Generator,
+    policy_rng: np.random.Generator,
+) -> int:
+    """Fill states (H + 1,) and actions (H,); returns the stage of termination, or -1."""
+    begin, end, successor = world.begin, world.end, world.successor
+    cumulative, terminal = world.cumulative, world.terminal
+    width, temperature, A = game.width, game.task.temperature, p.shape[1]
+    deviation = deviation_stage(game, policy_rng)
+    s = draw_state(world, env_rng)
+    states[0] = s
+    terminated_at = -1
+    for h in range(actions.size):
+        if terminated_at < 0 and terminal[s]:
+            terminated_at = h
+        if h == deviation:
+            a = int(np.argmax(width[h, s]))
+        else:
+            _decide(Q[h], s, temperature, 1.0, p)
+            a = draw_action(p, s, policy_rng)
+        if terminated_at < 0:
+            i = s * A + a
+            s = int(successor[_search(cumulative, begin[i], end[i], env_rng.random())])
+        actions[h] = a
+        states[h + 1] = s
+    return actions.size if terminated_at < 0 and terminal[s] else terminated_at
 
 
 @compiled
@@ -965,26 +1021,13 @@ def play(
 
     Fewer episodes than asked are played when the plan is certified before.
     """
-    H, _, A = game.visits.shape
-    states, actions, p = np.empty(H + 1, np.int64), np.empty(H, np.int64), np.empty(A)
+    H, S, A = game.visits.shape
+    states, actions, p = np.empty(H + 1, np.int64), np.empty(H, np.int64), np.empty((S, A))
     steps = 0
     for t in range(episode, episode + episodes):
         if not before_episode(game, t, V, Q, truth, mu, D, mixture, mixture_rng):
             return t - episode, steps
-        deviation = deviation_stage(game, policy_rng)
-        s = draw_state(world, env_rng)
-        states[0] = s
-        terminated_at = -1
-        for h in range(H):
-            if terminated_at < 0 and world.terminal[s]:
-                terminated_at = h
-            a = choose(game, Q, h, s, deviation, p, policy_rng)
-            if terminated_at < 0:
-                s = draw_successor(world, s * A + a, env_rng)
-                steps += 1
-            actions[h] = a
-            states[h + 1] = s
-        if terminated_at < 0 and world.terminal[s]:
-            terminated_at = H
-        learn(game, states, actions, terminated_at)
+        end = sample_episode(game, Q, world, states, actions, p, env_rng, policy_rng)
+        learn(game, states, actions, end)
+        steps += H if end < 0 else end
     return episodes, steps

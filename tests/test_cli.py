@@ -373,7 +373,7 @@ def test_importing_the_package_is_light(tmp_path):
     code = (
         "import sys, gymnasium, rlentropy; "
         "print([m for m in ('torch', 'tensorboard', 'numba', 'scipy', 'matplotlib', 'tyro')"
-        " if m in sys.modules], len([e for e in gymnasium.registry if e.startswith('rlentropy/')]))"
+        " if m in sys.modules], 'rlentropy/GridWorld-v0' in gymnasium.registry)"
     )
     ended = subprocess.run(
         [sys.executable, "-c", code],
@@ -382,7 +382,7 @@ def test_importing_the_package_is_light(tmp_path):
         text=True,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
     )
-    assert ended.stdout == "[] 7\n", ended.stderr
+    assert ended.stdout == "[] True\n", ended.stderr
 
 
 def test_tabular_run_imports_no_torch(tmp_path):
@@ -424,7 +424,9 @@ def test_toml_gives_any_option_and_the_command_line_wins(cli, tmp_path):
         'prior = 0.5\nseed = 5\nbonus = "code"\nquiet = true\nout = "from-toml"\n'
         "[env_kwargs]\nnum_states = 5\n"
     )
-    code, out, _ = cli(*("entgame --config run.toml --no-clip --seed 6 --objective VE_S".split()))
+    code, out, _ = cli(
+        *("entgame", "--config", "run.toml", "--no-clip", "--seed", 6, "--objective", "VE_S")
+    )
     assert (code, out) == (0, "")
     config = read_json("from-toml/config.json")
     wanted = {"episodes": 9, "horizon": 4, "prior": 0.5, "bonus": "code"}  # from the file
@@ -442,7 +444,9 @@ def test_toml_with_hyphens_and_with_env_kwargs_as_text(cli, tmp_path):
 
 
 def test_default_folder_and_default_horizon(cli):
-    assert cli("random-policy", "--env-id", "FrozenLake-v1", "--episodes", "3", "--seed", "4")[0] == 0
+    assert (
+        cli("random-policy", "--env-id", "FrozenLake-v1", "--episodes", "3", "--seed", "4")[0] == 0
+    )
     folders = list(Path("results/runs").glob("*/*/*"))
     assert [(f.parent.name, f.name) for f in folders] == [("random-policy", "seed4")]
     assert load(folders[0])["pi"].shape == (100, 16, 4)
@@ -494,7 +498,8 @@ def test_run_folder_is_as_the_contract_says(cli):
 
 def test_value_in_the_summary_is_that_of_the_policy_in_the_file(cli):
     """Recomputed with dense arrays from the environment's own table."""
-    assert cli(*"entgame --env-id FrozenLake-v1 --horizon 6 --episodes 80 --out run".split())[0] == 0
+    lake = ("--env-id", "FrozenLake-v1", "--horizon", 6)
+    assert cli("entgame", *lake, "--episodes", 80, "--out", "run")[0] == 0
     env, pi = gymnasium.make("FrozenLake-v1").unwrapped, load("run")["pi"]
     m, value = np.array(env.initial_state_distrib), 0.0
     for h in range(6):
@@ -535,7 +540,7 @@ def test_mixture_file_holds_policies_only(cli):
 
 
 def test_what_the_environment_shows_changes_nothing_that_is_learned(cli):
-    """With its model, as a table, with a false model and with none: the same policy, bit for bit."""
+    """With its model, a table, a false model or none: the same policy, bit for bit."""
     found = {}
     for name in ("Known", "Table", "Liar", "Hidden"):
         code, _, err = cli(
@@ -557,7 +562,7 @@ def test_what_the_environment_shows_changes_nothing_that_is_learned(cli):
 
 @pytest.mark.parametrize("shows", ["foreign-mdp", "array"])
 def test_attributes_that_are_no_model_of_ours_hinder_nobody(cli, shows):
-    """Only a FiniteMDP or a toy-text table is a known model; anything else is none of our business."""
+    """Only a FiniteMDP or a toy-text table is a known model."""
     code, _, err = cli(
         *("entgame", "--env-id", "qa_outside:QA/Hidden-v0", "--episodes", "20", "--out", "run"),
         *("--env-kwargs", json.dumps({"shows": shows})),

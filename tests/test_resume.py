@@ -46,10 +46,12 @@ def crash_at(point):
                     if ".tmp" in path:
                         os.truncate(path, os.path.getsize(path) // 2)
                 os.kill(os.getpid(), signal.SIGKILL)
-            result = call(*args, **kwargs)
-            if 2 * calls[0] == point:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return result
+            last = 2 * calls[0] == point
+            try:
+                return call(*args, **kwargs)
+            finally:
+                if last:
+                    os.kill(os.getpid(), signal.SIGKILL)
 
         return wrapper
 
@@ -241,8 +243,9 @@ def crash_and_resume(server, reference, folder, name, point):
     check_same(folder, reference(name))
 
 
-def crash_points(server, folder, name):
+def crash_points(server, reference, folder, name):
     """Two for each call that makes a write last or visible: just before it and just after."""
+    reference(name)  # fills the compiler's cache, which writes too
     code, out, _ = server.run(*RUNS[name], "--out", folder, crash_at=0)
     assert code == 0
     return range(1, 2 * int(out.split()[-1]) + 1)
@@ -250,7 +253,7 @@ def crash_points(server, folder, name):
 
 @pytest.mark.parametrize("name", ["compiled", "random", "optimal"])
 def test_a_kill_around_the_first_and_last_writes(server, reference, tmp_path, name):
-    points = crash_points(server, tmp_path / "count", name)
+    points = crash_points(server, reference, tmp_path / "count", name)
     for point in [*points[:2], *points[-7:]]:
         crash_and_resume(server, reference, tmp_path / f"run{point}", name, point)
 
@@ -258,7 +261,7 @@ def test_a_kill_around_the_first_and_last_writes(server, reference, tmp_path, na
 @pytest.mark.slow
 @pytest.mark.parametrize("name", list(RUNS))
 def test_a_kill_around_every_write(server, reference, tmp_path, name):
-    for point in crash_points(server, tmp_path / "count", name):
+    for point in crash_points(server, reference, tmp_path / "count", name):
         crash_and_resume(server, reference, tmp_path / f"run{point}", name, point)
 
 
@@ -285,7 +288,7 @@ def test_a_kill_while_overwriting(server, reference, tmp_path):
         code, _, _ = server.run(
             *RUNS["compiled"], "--seed", 6, "--out", folder, "--overwrite", crash_at=point
         )
-        assert code == -signal.SIGKILL
+        assert code in (0, -signal.SIGKILL)  # 0: there are fewer points than that
         code, _, err = server.run(*RUNS["compiled"], "--out", folder, "--overwrite")
         assert (code, err) == (0, ""), f"after a kill at point {point}"
         check_same(folder, reference("compiled"))
@@ -425,9 +428,7 @@ def test_resume_of_nothing(server, tmp_path):
 def test_a_moved_run_resumes(server, reference, tmp_path):
     assert server.run(*RUNS["compiled"], "--episodes", 32, "--out", tmp_path / "here")[0] == 0
     (tmp_path / "here").rename(tmp_path / "there")
-    code, _, err = server.run(
-        "entgame", "--out", tmp_path / "there", "--resume", "--episodes", 60
-    )
+    code, _, err = server.run("entgame", "--out", tmp_path / "there", "--resume", "--episodes", 60)
     assert (code, err) == (0, "")
     check_same(tmp_path / "there", reference("compiled"))
     assert not (tmp_path / "here").exists()

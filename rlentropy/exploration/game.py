@@ -119,7 +119,7 @@ class GameLearner:
         kernels.refresh(self.game)
         self.V = np.zeros((H + 1, S))
         self.Q = np.zeros((H, S, A))
-        self.p = np.empty(A)
+        self.p = np.empty((S, A))
         self.deviation = -1
         # Σ_t d^{π_t} under the true model: for evaluation only, nothing here learns from it.
         mixes = output == "projection" and setting.mdp is not None

@@ -148,7 +148,7 @@ class MaxEnt:
         return True
 
     def act(self, h: int, s: int) -> int:
-        return kernels.draw_action(self.pi[h, s], self.policy_rng)
+        return kernels.draw_action(self.pi[h], s, self.policy_rng)
 
     def end_episode(self, states: Count, actions: Count, terminated_at: int) -> None:
         self._count(states[None], actions[None])

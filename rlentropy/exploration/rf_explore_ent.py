@@ -103,7 +103,7 @@ class TargetSampler:
     def act(self, h: int, s: int) -> int:
         if self.searching:
             return self.search.act(h, s)
-        return kernels.draw_action(self.pi[h, s], self.policy_rng)
+        return kernels.draw_action(self.pi[h], s, self.policy_rng)
 
     def end_episode(self, states: Count, actions: Count, terminated_at: int) -> None:
         H = actions.size
