@@ -121,6 +121,8 @@ def train(command: str, arguments: list[str]) -> int:
         limit = env.spec.max_episode_steps if env.spec else None
         config = dataclasses.replace(config, horizon=limit)
     path = options.out or default_folder(options.env_id, command, options.seed)
+    schedule = {"eval_every": options.eval_every, "checkpoint_every": options.checkpoint_every}
+    log = Log(path, **schedule)
     settings = {**as_settings(options), **as_settings(config), "out": str(path)}
     folder = RunFolder.open(path, command, settings, options.resume, options.overwrite)
     say = Console(options.quiet)
@@ -130,13 +132,12 @@ def train(command: str, arguments: list[str]) -> int:
         say.table(summary)
         return 0
 
-    log = Log(path, eval_every=options.eval_every, checkpoint_every=options.checkpoint_every)
     rng = np.random.default_rng(np.random.SeedSequence(options.seed))
-    with threadpool_limits(1), stoppable(log), say.progress(log):
+    with threadpool_limits(1), stoppable(log), say.progress(log), folder.running(log):
         result = module.run(env, config, rng, log)
         log.text("config", "```json\n" + json.dumps(settings, indent=2) + "\n```")
         arrays = {"policy.npz": result.policy}
-        if result.mixture is not None:
+        if result.mixture is not None and len(result.mixture):
             arrays["mixture.npz"] = {"pi": result.mixture}
         summary = folder.finish(log, result.summary, arrays)
     env.close()
@@ -162,16 +163,24 @@ def parse(command: str, config_class: type[Any], arguments: list[str]) -> tuple[
     if options.config is not None:
         try:
             table = tomllib.loads(options.config.read_text())
-        except (OSError, tomllib.TOMLDecodeError) as error:
+        except (OSError, ValueError) as error:
             raise InputError(f"config must be a readable TOML file, got {error}") from None
+        known = (*dataclasses.fields(Options), *dataclasses.fields(config_class))
+        flags = {field.name for field in known if field.type in (bool, "bool")}
+        for name, value in table.items():
+            if name.replace("-", "_") in flags and not isinstance(value, bool):
+                raise InputError(f"{name} must be true or false, got {value!r}")
         before = as_arguments(table)
         options, config = parse_arguments(command, config_class, before + arguments)
-    if options.resume and options.out is not None:
-        from rlentropy.run import stored_settings
+    if options.resume:
+        from rlentropy.run import default_folder, stored_settings
 
-        if (stored := stored_settings(options.out)) is not None:
-            if stored.pop("command") != command:
-                raise InputError(f"command must be that of the run in {options.out}, got {command}")
+        folder = options.out or default_folder(options.env_id, command, options.seed)
+        if (stored := stored_settings(folder)) is not None:
+            if (before_command := stored.pop("command")) != command:
+                raise InputError(
+                    f"command must be {before_command} as in the run in {folder}, got {command}"
+                )
             before = as_arguments(stored) + before
             options, config = parse_arguments(command, config_class, before + arguments)
     return options, config
@@ -285,8 +294,11 @@ def make_env(env_id: str, env_kwargs: str, unlimited: bool) -> gymnasium.Env[Any
         raise InputError(
             f"env_id must name a gymnasium environment, got {env_id!r}: {error}{hint}"
         ) from None
-    except (TypeError, ValueError) as error:
-        raise InputError(f"env_kwargs must suit {env_id}, got {env_kwargs}: {error}") from error
+    except Exception as error:  # whatever a constructor makes of arguments that it wasn't made for
+        if not kwargs:
+            raise
+        what = f"{type(error).__name__}: {error}"
+        raise InputError(f"env_kwargs must suit {env_id}, got {env_kwargs}: {what}") from error
 
 
 # ---------------------------------------------------------------- console

@@ -79,6 +79,9 @@ class World(NamedTuple):
     terminal: NDArray[np.bool_]  # (S,)
 
 
+ESTIMATORS = ("add-c", "braess-sauer", "add-root-n")  # of a row from its counts
+
+
 class Counts(NamedTuple):
     """Transition counts in rows that grow: a row that is full moves to the end of the pool."""
 
@@ -92,6 +95,7 @@ class Counts(NamedTuple):
     N: Count  # (R,) visits
     used: Count  # (1,) places of the pool given out
     smoothing: float  # c
+    estimator: int  # index into ESTIMATORS
     restricted: bool  # smoothing only over the successors listed at the start
 
 
@@ -153,21 +157,28 @@ def _add_deviation(
     width: Array,
     q: Array,
 ) -> None:
-    """q[s, a] += sqrt(width Var[V(s')]) for the rows of one stage."""
+    """q[s, a] += sqrt(width Var[V(s')]) for the rows of one stage.
+
+    Variances are taken around the mean: a difference of squares would leave 1e-7 where they vanish.
+    """
     S, A = q.shape
-    mean = square_mean = 0.0
+    mean = spread = 0.0
     for s in range(S):
-        mean += V[s] / S
-        square_mean += V[s] * V[s] / S
+        mean += V[s]
+    mean /= S
+    for s in range(S):
+        spread += (V[s] - mean) ** 2
+    spread /= S
     i = 0
     for s in range(S):
         for a in range(A):
-            first, second = uniform[i] * mean, uniform[i] * square_mean
+            centre = uniform[i] * mean
             for j in range(begin[i], end[i]):
-                v = V[successor[j]]
-                first += p[j] * v
-                second += p[j] * v * v
-            q[s, a] += np.sqrt(width[i] * max(second - first * first, 0.0))
+                centre += p[j] * V[successor[j]]
+            variance = uniform[i] * (spread + (mean - centre) ** 2)
+            for j in range(begin[i], end[i]):
+                variance += p[j] * (V[successor[j]] - centre) ** 2
+            q[s, a] += np.sqrt(width[i] * variance)
             i += 1
 
 
@@ -405,9 +416,29 @@ def rollout(
 
 
 @compiled
+def _renormalise_braess_sauer(model: Counts, i: int, S: int) -> None:
+    """Add 1/2, 1 or 3/4 to counts of 0, 1 or more; states that no row lists share the uniform."""
+    b, e = model.begin[i], model.end[i]
+    shared = 0.0 if model.restricted else 0.5
+    total = model.N[i] + shared * S
+    for j in range(b, e):
+        hits = model.hits[j]
+        model.p[j] = hits + (0.5 if hits == 0 else 1.0 if hits == 1 else 0.75) - shared
+        total += model.p[j] - hits
+    model.uniform[i] = shared * S / total
+    for j in range(b, e):
+        model.p[j] /= total
+
+
+@compiled
 def _renormalise(model: Counts, i: int, S: int) -> None:
     b, e = model.begin[i], model.end[i]
     c = model.smoothing
+    if model.estimator == 1:
+        _renormalise_braess_sauer(model, i, S)
+        return
+    if model.estimator == 2:
+        c = np.sqrt(model.N[i]) / (e - b if model.restricted else S)
     if model.restricted:
         total = model.N[i] + c * (e - b)
         for j in range(b, e):

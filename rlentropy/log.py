@@ -81,16 +81,15 @@ class Log:
                 raise InputError(f"{name} must be >= 0, got {value}")
         self.directory = None if directory is None else Path(directory)
         self.eval_every, self.checkpoint_every = eval_every, checkpoint_every
+        self.saved = False  # whether this process has written a checkpoint
         self.interrupted = False  # set by a signal handler; obeyed at the next tick
         self.on_progress: Callable[[int, int], None] = lambda done, total: None
         self._metrics: IO[bytes] | None = None
         self._events: IO[bytes] | None = None
         self._records: Any = None
         self._seconds = 0.0  # of earlier processes of this run
-        self._started = self._saved = time.monotonic()
-        if self.directory is not None:
-            with writing(self.directory):
-                (self.directory / "checkpoint").mkdir(parents=True, exist_ok=True)
+        self._started = self._checkpointed = time.monotonic()
+        self._lengths: dict[str, int] | None = None  # to which the files are cut before use
 
     @property
     def seconds(self) -> float:
@@ -192,26 +191,23 @@ class Log:
     # ---------------------------------------------------------------- going on after a kill
 
     def restore(self) -> State | None:
-        """The last checkpoint, or None; cuts the log files back to it. Call before logging."""
+        """The last checkpoint, or None; the next write cuts the log files back to it."""
         if self.directory is None:
             return None
         path = self.directory / "checkpoint" / "state.npz"
         state: State | None = None
-        lengths: dict[str, int] = {}
+        self._lengths = {}
         if path.exists():
             with np.load(path) as file:
                 state = {name: file[name] for name in file.files if name != "json"}
                 state |= json.loads(str(file["json"]))
-            lengths, self._seconds = state.pop("_lengths"), state.pop("_seconds")
-        with writing(self.directory):
-            for file_path in [self.directory / "metrics.jsonl", *self._event_files()]:
-                if file_path.exists():
-                    os.truncate(file_path, lengths.get(file_path.name, 0))
+            self._lengths, self._seconds = state.pop("_lengths"), state.pop("_seconds")
         return state
 
     def checkpoint(self, state: State) -> None:
         """Save all that `restore` needs, atomically."""
-        self._saved = time.monotonic()
+        self._checkpointed = time.monotonic()
+        self.saved = True
         if self.directory is None:
             return
         lengths = {}
@@ -258,7 +254,7 @@ class Log:
         if self.checkpoint_every:
             due = done % self.checkpoint_every == 0
         else:
-            due = time.monotonic() - self._saved > 30.0
+            due = time.monotonic() - self._checkpointed > 30.0
         if due or over or self.interrupted:
             self.checkpoint(state())
         if self.interrupted and not over:
@@ -286,6 +282,10 @@ class Log:
             name = f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}.rlentropy"
             path = next(iter(self._event_files()), self.directory / name)
             with writing(self.directory):
+                (self.directory / "checkpoint").mkdir(parents=True, exist_ok=True)
+                for old in (self.directory / "metrics.jsonl", path):
+                    if old.exists() and self._lengths is not None:
+                        os.truncate(old, self._lengths.get(old.name, 0))
                 self._metrics = open(self.directory / "metrics.jsonl", "ab")  # noqa: SIM115
                 self._events = open(path, "ab")  # noqa: SIM115
             self._records = RecordWriter(self._events)

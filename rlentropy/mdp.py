@@ -13,6 +13,7 @@ import numpy as np
 
 from rlentropy import kernels
 from rlentropy.errors import InputError
+from rlentropy.estimators import check_estimator
 from rlentropy.kernels import Array, Count, Counts, Rows, World
 
 if TYPE_CHECKING:
@@ -407,12 +408,16 @@ class EmpiricalModel:
 
         p̂(s' | s, a) = (n(s') + c 1{s' in B}) / (N + c |B|),   uniform on B where N = c = 0.
 
+    Other estimators let c depend on n(s') or on N; `rlentropy.estimators` says which is for what.
+
     Only observed successors (or the given support) are stored; smoothing over all S states is
     carried as one number a row.
 
     Args:
         num_states, num_actions: S and A.
-        smoothing: c >= 0, in visits.
+        smoothing: c >= 0, in visits; for the estimator add-c alone.
+        estimator: "add-c"; "braess-sauer", c = 1/2, 1, 3/4 where n(s') = 0, 1, more, for KL; or
+            "add-root-n", c = sqrt(N) / |B|, for squared error.
         support: successors that are possible, as scipy.sparse (S*A, S) or a `FiniteMDP`; default
             all states.
         stages: number of separate kernels: 1, or H for a model that depends on the stage.
@@ -427,11 +432,11 @@ class EmpiricalModel:
         num_actions: int,
         *,
         smoothing: float = 0.0,
+        estimator: str = "add-c",
         support: Any = None,
         stages: int = 1,
     ) -> None:
-        if not (smoothing >= 0.0 and np.isfinite(smoothing)):
-            raise InputError(f"smoothing must be >= 0 and finite, got {smoothing}")
+        check_estimator(estimator, smoothing)
         if num_states < 1 or num_actions < 1 or stages < 1:
             raise InputError(
                 "num_states, num_actions and stages must be >= 1, "
@@ -457,6 +462,7 @@ class EmpiricalModel:
             N=np.zeros(R, np.int64),
             used=np.array([successor.size]),
             smoothing=float(smoothing),
+            estimator=kernels.ESTIMATORS.index(estimator),
             restricted=support is not None,
         )
         kernels.renormalise_all(self.counts, num_states)

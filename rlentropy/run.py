@@ -13,8 +13,8 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import FrameType
@@ -30,20 +30,17 @@ PASSING = {"resume", "overwrite", "config"}  # how the command was typed; not pa
 
 
 def default_folder(env_id: str, command: str, seed: int) -> Path:
-    return (
-        Path("results/runs") / env_id.replace("/", "-").replace(":", "-") / command / f"seed{seed}"
-    )
+    environment = env_id.replace("/", "-").replace(":", "-")
+    return Path("results/runs") / environment / command / f"seed{seed}"
 
 
 def stored_settings(folder: Path) -> dict[str, Any] | None:
-    """The settings a folder was started with, or None where there is no run to go on with."""
+    """The settings a folder was started with, and its command; None where there is no run."""
     try:
         config = json.loads((folder / "config.json").read_text())
-        return dict(config["settings"]) | {"command": config["command"]}
-    except FileNotFoundError:
+        return dict(config["settings"]) | {"command": str(config["command"])}
+    except (OSError, ValueError, KeyError, TypeError):
         return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"out must hold a readable config.json to resume, got {error}") from None
 
 
 @dataclass
@@ -53,6 +50,12 @@ class RunFolder:
     path: Path
     command: str
     settings: dict[str, Any]
+    kept: dict[str, bytes] = field(default_factory=dict)  # files as they were before this process
+
+    @property
+    def replaced(self) -> Path:
+        """Where the run that --overwrite replaces waits until the new one is not refused."""
+        return self.path.with_name(f"{TEMPORARY}replaced-{self.path.name}")
 
     @classmethod
     def open(
@@ -68,36 +71,61 @@ class RunFolder:
         run = cls(path, command, settings)
         if resume and overwrite:
             raise InputError("resume must not come with overwrite, got both")
-        if path.exists() and not path.is_dir():
-            raise InputError(f"out must be a folder, got the file {path}")
-        content = [p.name for p in path.iterdir()] if path.exists() else []
-        ours = "config.json" in content or all(n.startswith(TEMPORARY) for n in content)
-        if content and not ours:
+        with writing(path):
+            if path.exists() and not path.is_dir():
+                raise InputError(f"out must be a folder, got the file {path}")
+            content = [p.name for p in path.iterdir()] if path.exists() else []
+        before = stored_settings(path)
+        if before is None and not all(name.startswith(TEMPORARY) for name in content):
             raise InputError(f"out must be a new folder or that of a run, got {path}")
-        if "config.json" in content and resume:
-            before = stored_settings(path) or {}
+        if before is not None and not (resume or overwrite):
+            raise InputError(
+                f"out must be a new folder, got {path}: pass --resume to go on with the run there, "
+                "or --overwrite to replace it"
+            )
+        if before is not None and resume:
             for name, now in ({"command": command} | settings).items():
                 if name not in FREE and name in before and before[name] != now:
                     raise InputError(
                         f"{name} must be {before[name]!r} as when the run was started, got {now!r}"
                     )
-        elif "config.json" in content and overwrite:
-            with writing(path):
-                shutil.rmtree(path)
-        elif "config.json" in content:
-            raise InputError(
-                f"out must be a new folder, got {path}: pass --resume to go on with the run there, "
-                "or --overwrite to replace it"
-            )
         with writing(path):
+            if before is not None and overwrite:
+                shutil.rmtree(run.replaced, ignore_errors=True)
+                path.rename(run.replaced)
             path.mkdir(parents=True, exist_ok=True)
             for stale in path.glob(f"**/{TEMPORARY}*"):
                 stale.unlink()
-        if run.finished_summary() is None:
-            with writing(path):
-                (path / "summary.json").unlink(missing_ok=True)  # of a run with a smaller budget
+            for name in ("config.json", "summary.json"):
+                if (path / name).exists():
+                    run.kept[name] = (path / name).read_bytes()
+        if not run.kept:  # first of all files: a folder without it is not taken for a run
             run._write_config()
         return run
+
+    @contextmanager
+    def running(self, log: Log) -> Iterator[None]:
+        """Claim the folder. Input that is refused before anything was saved leaves it as it was."""
+        try:
+            with writing(self.path):
+                (self.path / "summary.json").unlink(missing_ok=True)  # of a smaller budget
+            self._write_config()
+            yield
+        except InputError:
+            if not log.saved:
+                self._abandon()
+            raise
+        finally:
+            shutil.rmtree(self.replaced, ignore_errors=True)
+
+    def _abandon(self) -> None:
+        with suppress(OSError):
+            for name, content in self.kept.items():
+                (self.path / name).write_bytes(content)
+            if not self.kept:
+                shutil.rmtree(self.path)
+            if self.replaced.exists():
+                self.replaced.rename(self.path)
 
     def _write_config(self) -> None:
         facts = {

@@ -7,6 +7,7 @@ a compiled simulator that draws from the same process as `step`.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ import numpy as np
 from gymnasium.spaces import Discrete
 
 from rlentropy import figures, planning
+from rlentropy.diversity import vendi_score_of_policy
 from rlentropy.entropy import trajectory_entropy, visitation, visitation_entropy
 from rlentropy.errors import InputError
 from rlentropy.kernels import Array, Count, Rows, World
@@ -49,6 +51,8 @@ class Learner(Protocol):
     def stopped(self) -> bool: ...  # certified to be good enough before the budget is spent
     @property
     def visits(self) -> Count: ...  # (H, S, A)
+    @property
+    def mixture(self) -> Any: ...  # (K, H, S, A): draws from the mixture it plays, or None
     def begin_episode(self) -> bool: ...  # False: stopped, nothing to play
     def act(self, h: int, s: int) -> int: ...
     def end_episode(self, states: Count, actions: Count, terminated_at: int) -> None: ...
@@ -147,9 +151,11 @@ def _discrete(space: gymnasium.Space[Any], name: str) -> tuple[int, int]:
 def known_model(env: gymnasium.Env[Any, Any]) -> FiniteMDP | None:
     """The model that an environment declares, or None."""
     base = env.unwrapped
-    if getattr(base, "mdp", None) is None and getattr(base, "P", None) is None:
-        return None
-    return FiniteMDP.from_env(env)
+    declared = isinstance(getattr(base, "mdp", None), FiniteMDP)
+    if declared or isinstance(getattr(base, "P", None), dict | list):
+        with contextlib.suppress(InputError):  # a table that is no model of what step does
+            return FiniteMDP.from_env(env)
+    return None  # an attribute of that name may hold anything
 
 
 def steps_by_its_model(env: gymnasium.Env[Any, Any]) -> bool:
@@ -234,9 +240,10 @@ def play_episode(
 def _state(observation: Any, setting: Setting) -> int:
     try:
         s = int(observation) - setting.first_state
+        whole = bool(observation == int(observation))
     except (TypeError, ValueError):
-        s = -1
-    if not 0 <= s < setting.num_states:
+        s, whole = -1, False
+    if not (whole and 0 <= s < setting.num_states):
         first = setting.first_state
         raise InputError(
             "the environment must return observations in its own space, "
@@ -262,13 +269,15 @@ def explore(
         raise InputError(f"episodes must be >= 1, got {config.episodes}")
     setting = Setting.of(env, config.horizon, config.simulator)
     goal = Goal(config.objective, getattr(config, "temperature", 1.0))
-    env_rng, learner_rng = rng.spawn(2)
+    env_rng, learner_rng, evaluation_rng = rng.spawn(3)
+    evaluation_seed = int(evaluation_rng.integers(2**63))
     learner = make_learner(setting, config, learner_rng)
-    env_steps, best = 0, None
+    env_steps, best, evaluated = 0, None, 0
     if (state := log.restore()) is not None:
         learner.load_state_dict(state)
         env_rng.bit_generator.state = state["env_rng"]
         env_steps, best = state["env_steps"], state["optimum"]
+        evaluated = state["evaluated"]
         if learner.episodes > config.episodes:
             raise InputError(
                 f"episodes must be >= {learner.episodes}, which the run has played, "
@@ -280,11 +289,13 @@ def explore(
 
     def saved() -> State:
         mine = {"env_rng": env_rng.bit_generator.state, "env_steps": env_steps, "optimum": best}
-        return learner.state_dict() | mine
+        return learner.state_dict() | mine | {"evaluated": evaluated}
 
     def evaluate() -> dict[str, Any]:
-        scores = score(learner, setting, goal, best)
+        nonlocal evaluated
+        scores = score(learner, setting, goal, best, evaluation_seed)
         log.scalars(evaluation_tags(scores, learner, goal), env_steps)
+        evaluated = learner.episodes
         return scores
 
     total, chunk = config.episodes, 1
@@ -300,10 +311,13 @@ def explore(
         env_steps += steps
         chunk = max(1, min(2 * episodes, round(0.1 * episodes / seconds)))
         over = learner.stopped or learner.episodes == total
-        if over or log.evaluation_due(learner.episodes):
+        if (over or log.evaluation_due(learner.episodes)) and evaluated != learner.episodes:
             evaluate()
             log.scalar("time/steps_per_second", steps / seconds, env_steps)
         log.tick(learner.episodes, total, saved, over)
+    if evaluated != learner.episodes:  # resumed with nothing left to play
+        evaluate()
+        log.tick(learner.episodes, total, saved, over=True)
 
     if log.directory is not None:
         picture = figures.visits(learner.visits.sum((0, 2)), setting.grid_shape)
@@ -320,26 +334,33 @@ def explore(
         summary["grid_shape"] = setting.grid_shape
     return Explored(
         policy={"pi": learner.policy()},
-        summary=summary | score(learner, setting, goal, best),
+        summary=summary | score(learner, setting, goal, best, evaluation_seed),
         visits=learner.visits,
-        mixture=getattr(learner, "mixture", None),
+        mixture=learner.mixture,
         last_iterate=learner.last_iterate(),
     )
 
 
 def score(
-    learner: Learner, setting: Setting, goal: Goal, best: list[float] | None = None
+    learner: Learner, setting: Setting, goal: Goal, best: list[float] | None, seed: int
 ) -> dict[str, Any]:
     """The figures of summary.json: exact where the model is known.
 
     Without a model, `value` is the plug-in entropy of the visit frequencies: they are the
     occupancies of the projected policy under the stage-wise empirical model. It is biased low.
+
+    Args:
+        seed: of the trajectories that are drawn to score the policy. With the number of episodes it
+            is all they depend on, so that a resumed run draws the same ones.
     """
     mdp, H = setting.mdp, setting.horizon
     scores: dict[str, Any] = {"value": None, "value_is_exact": mdp is not None}
     scores["last_iterate_value"] = None
     if mdp is not None:
-        scores["value"] = goal.of_policy(mdp, learner.policy(), H)
+        pi = learner.policy()
+        scores["value"] = goal.of_policy(mdp, pi, H)
+        rng = np.random.default_rng([seed, learner.episodes])
+        scores["vendi_score"] = vendi_score_of_policy(mdp, pi, H, rng)
         scores["last_iterate_value"] = goal.of_policy(mdp, learner.last_iterate(), H)
         if (d := learner.mixture_occupancy()) is not None and goal.tag == "visitation_entropy":
             scores["mixture_value"] = goal.of_occupancy(d)
@@ -360,8 +381,9 @@ def evaluation_tags(scores: dict[str, Any], learner: Learner, goal: Goal) -> dic
             tags[f"eval/{prefix}{goal.tag}"] = value
             if "optimum" in scores:
                 tags[f"eval/{prefix}gap"] = scores["optimum"] - value
-    if "certified_gap" in scores:
-        tags["eval/certified_gap"] = scores["certified_gap"]
+    for name in ("certified_gap", "vendi_score"):
+        if name in scores:
+            tags[f"eval/{name}"] = scores[name]
     if goal.tag == "visitation_entropy":
         frequencies = learner.visits / max(learner.episodes, 1)
         tags["eval/visit_frequency_entropy"] = goal.of_occupancy(frequencies)

@@ -8,6 +8,7 @@ transition), in the bonus, and in the temperature of the plan.
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rlentropy import kernels
 from rlentropy.entropy import markov_policy
@@ -124,11 +125,16 @@ class GameLearner:
         # Σ_t d^{π_t} under the true model: for evaluation only, nothing here learns from it.
         mixes = output == "projection" and setting.mdp is not None
         self.D = np.zeros((H, S, A) if mixes else (0, 0, 0))
-        self.mixture = np.zeros((mixture_size, H, S, A), np.float32)
+        self.reservoir = np.zeros((mixture_size, H, S, A), np.float32)
 
     @property
     def visits(self) -> Count:
         return self.game.visits
+
+    @property
+    def mixture(self) -> NDArray[np.float32]:
+        """A uniform sample of the policies played, (K, H, S, A)."""
+        return self.reservoir[: self.episodes]
 
     def _reserve(self, episodes: int) -> None:
         if self.game.frozen:
@@ -143,7 +149,7 @@ class GameLearner:
         s = self.setting
         goes_on = kernels.before_episode(
             self.game, self.episodes, self.V, self.Q, s.truth, s.mu, self.D,
-            self.mixture, self.mixture_rng,
+            self.reservoir, self.mixture_rng,
         )  # fmt: skip
         self.stopped = not goes_on
         if goes_on:
@@ -165,7 +171,7 @@ class GameLearner:
             self._reserve(n)
             played, steps = kernels.play(
                 self.game, self.episodes, n, self.V, self.Q, s.world, s.truth, s.mu, self.D,
-                self.mixture, env_rng, self.policy_rng, self.mixture_rng,
+                self.reservoir, env_rng, self.policy_rng, self.mixture_rng,
             )  # fmt: skip
             self.episodes += played
             self.stopped = played < n
@@ -199,7 +205,7 @@ class GameLearner:
 
     def state_dict(self) -> State:
         state: State = {"visits": self.game.visits, "D": self.D, "stopped": self.stopped}
-        state |= {"mixture": self.mixture[: self.episodes], "episodes": self.episodes}
+        state |= {"mixture": self.mixture, "episodes": self.episodes}
         state |= {f"model_{k}": v for k, v in self.model.state_dict().items()}
         rngs = [rng.bit_generator.state for rng in (self.policy_rng, self.mixture_rng)]
         return state | {"rngs": rngs}
@@ -213,7 +219,7 @@ class GameLearner:
         for mine, saved in (
             (self.game.visits, state["visits"]),
             (self.D, state["D"]),
-            (self.mixture[: len(state["mixture"])], state["mixture"]),
+            (self.reservoir[: len(state["mixture"])], state["mixture"]),
         ):
             mine[...] = saved
         kernels.refresh(self.game)

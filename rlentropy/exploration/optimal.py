@@ -9,9 +9,9 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from rlentropy.errors import InputError
 from rlentropy.exploration.episodes import Explored, Goal, Setting
 from rlentropy.log import Log
+from rlentropy.mdp import FiniteMDP
 from rlentropy.objectives import Objective
 
 
@@ -33,14 +33,10 @@ def run(
         InputError: the environment's model is not known.
     """
     setting = Setting.of(env, config.horizon, "gymnasium")
-    if setting.mdp is None:
-        raise InputError(
-            "env_id must name an environment with a known model (env.unwrapped.mdp or P), "
-            f"got {env.unwrapped}"
-        )
+    mdp = setting.mdp or FiniteMDP.from_env(env)  # which says what is missing
     log.restore()
     goal = Goal(config.objective, config.temperature)
-    best = goal.optimum(setting.mdp, setting.horizon)
+    best = goal.optimum(mdp, setting.horizon)
     log.scalar(f"eval/{goal.tag}", best.value, 0)
     log.scalar("eval/certificate", best.certificate, 0)
     arrays = {"pi": best.pi, "V": best.V, "Q": best.Q}
@@ -49,7 +45,7 @@ def run(
         "episodes": 0,
         "horizon": setting.horizon,
         "objective": config.objective,
-        "value": goal.of_policy(setting.mdp, best.pi, setting.horizon),
+        "value": goal.of_policy(mdp, best.pi, setting.horizon),
         "value_is_exact": True,
         "optimum": best.value,
         "certificate": best.certificate,

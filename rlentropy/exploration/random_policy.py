@@ -26,6 +26,8 @@ class Config:
 class RandomPolicy:
     """Counts where uniform actions lead."""
 
+    mixture = None
+
     def __init__(self, setting: Setting, config: Config, rng: np.random.Generator) -> None:
         self.setting, self.rng = setting, rng
         self.episodes, self.stopped = 0, False

@@ -179,6 +179,8 @@ class RandomSampler(RandomPolicy):
 class RFExploreEnt:
     """A sampler, and the soft plan on what it has counted."""
 
+    mixture = None
+
     def __init__(self, setting: Setting, config: Config, rng: np.random.Generator) -> None:
         self.setting, self.objective = setting, config.objective
         self.sampler: Any
