@@ -59,8 +59,8 @@ class Config:
 
     runs: Positional[tuple[str, ...]] = ()  # run folders, folders that hold some, or quoted globs
     out: Path = Path("results/compare")  # where the tables and pictures go; replaces those there
-    metric: tuple[str, ...] = ()  # tags, best first; default: eval/mixture_gap, else eval/gap, else
-    # the entropy
+    # tags to compare by, each run by the first it has; default: mixture_gap, gap, else the entropy
+    metric: tuple[str, ...] = ()
     gaps: tuple[float, ...] = ()  # values to reach, in the metric's unit; default: some that fit
     statistic: Statistic = "mean"  # over seeds; iqm: interquartile mean
     slope_decades: float = 1.0  # decades of environment steps, up to the last, that slopes are of
@@ -289,7 +289,7 @@ def visits_of(algorithms: Sequence[Algorithm]) -> list[tuple[str, Array]]:
     """Mean visits over seeds on the grid of states, for the algorithms whose runs recorded them."""
     panels = []
     for a in algorithms:
-        recorded = [r.summary for r in a.runs if r.summary.get("state_visits")]
+        recorded = [r.summary for r in a.runs if r.summary.get("grid_shape")]
         shapes = {tuple(s["grid_shape"]) for s in recorded}
         if recorded and len(shapes) == 1:
             mean = np.mean([s["state_visits"] for s in recorded], axis=0)
@@ -387,7 +387,8 @@ def report(tables: dict[str, list[Row]], statistic: Statistic) -> str:
         share = f"{r['reached']}/{r['seeds']}"
         lines["reach"].append((f"{r['gap']:g}", r["algorithm"], share, *medians))
     for r in tables["slopes"]:
-        fit = f"{r['slope']:.3f} [{r['low']:.3f}, {r['high']:.3f}]"
+        slope, low, high = (round(r[k], 3) + 0.0 for k in ("slope", "low", "high"))  # no -0.000
+        fit = f"{slope:.3f} [{low:.3f}, {high:.3f}]"
         span = f"{number(r['from_step'])} to {number(r['to_step'])}"
         lines["slopes"].append((r["algorithm"], fit, span))
     return "\n\n".join(aligned(rows) for rows in lines.values() if len(rows) > 1)

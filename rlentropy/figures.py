@@ -52,7 +52,8 @@ def curves(lines: Sequence[Any], ylabel: str, log_log: bool) -> bytes:
     for k, line in enumerate(lines):
         colour, band = COLOURS[k % len(COLOURS)], line.band
         fitted = log_log and np.isfinite(line.slope.value)
-        label = f"{line.name} (slope {line.slope.value:.2f})" if fitted else line.name
+        slope = round(float(line.slope.value), 2) + 0.0  # no -0.00
+        label = f"{line.name} (slope {slope:.2f})" if fitted else line.name
         axes.plot(line.steps, band.value, color=colour, ls=STYLES[k % 5], lw=1.8, label=label)
         axes.fill_between(line.steps, band.low, band.high, color=colour, alpha=0.2, lw=0)
         if fitted:
@@ -109,6 +110,9 @@ def reach(rows: Sequence[dict[str, Any]], falling: bool) -> bytes:
         axes.plot(x[~there], end[~there], "^", mfc="none", color=colour, ms=8, label=beyond)
     axes.set(xscale="log", yscale="log", ylabel="median environment steps until reached")
     axes.set(xlabel="gap to reach (nats)" if falling else "value to reach")
+    targets = sorted({row["gap"] for row in rows}, reverse=falling)
+    axes.set_xticks(targets, [f"{target:g}" for target in targets])
+    axes.set_xticks([], minor=True)
     if falling:
         axes.invert_xaxis()
     return _finish(figure, axes, len(names))
@@ -116,7 +120,8 @@ def reach(rows: Sequence[dict[str, Any]], falling: bool) -> bytes:
 
 def heat_maps(panels: Sequence[tuple[str, Any]]) -> bytes:
     """Visits per state on grids, side by side on one colour scale. Returns a PNG."""
-    from matplotlib.colors import SymLogNorm
+    from matplotlib import colormaps
+    from matplotlib.colors import LogNorm
     from matplotlib.figure import Figure
 
     columns = min(len(panels), 4)
@@ -125,15 +130,16 @@ def heat_maps(panels: Sequence[tuple[str, Any]]) -> bytes:
     side = 2.6 * min(max(tall / wide, 0.25), 1.5)
     figure = Figure(figsize=(2.6 * columns + 1.2, (side + 0.4) * rows + 0.3), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
-    most = max(float(visits.max()) for _, visits in panels)
-    norm = SymLogNorm(linthresh=max(1.0, most / 100), vmin=0, vmax=max(1.0, most))
+    seen = np.concatenate([visits[visits > 0] for _, visits in panels])
+    norm = LogNorm(vmin=seen.min(), vmax=max(seen.max(), 1.01 * seen.min()))
+    colours = colormaps["viridis"].with_extremes(bad="#e4e4e4")
     for axes, (name, visits) in zip(grid, panels, strict=False):
-        image = axes.imshow(visits, norm=norm, cmap="viridis")
+        image = axes.imshow(np.ma.masked_equal(visits, 0), norm=norm, cmap=colours)
         axes.set_title(f"{name}\n{np.count_nonzero(visits)} of {visits.size} states", fontsize=9)
         axes.set(xticks=[], yticks=[])
     for axes in grid[len(panels) :]:
         axes.set_visible(False)
-    figure.colorbar(image, ax=grid.tolist(), label="visits per run")
+    figure.colorbar(image, ax=grid.tolist(), label="visits per run (grey: none)")
     return _png(figure, dpi=200)
 
 
@@ -141,7 +147,10 @@ def _finish(figure: Any, axes: Any, entries: int) -> bytes:
     axes.grid(True, which="major", alpha=0.3, lw=0.6)
     axes.spines[["top", "right"]].set_visible(False)
     if entries:
-        axes.legend(frameon=False, fontsize=9, ncols=1 if entries < 6 else 2)
+        columns = min(entries, 2 if entries <= 4 else 3)
+        axes.legend(
+            frameon=False, fontsize=9, ncols=columns, loc="lower left", bbox_to_anchor=(0, 1)
+        )
     return _png(figure, dpi=200)
 
 

@@ -14,7 +14,14 @@ import numpy as np
 from rlentropy.errors import InputError
 from rlentropy.intervals import Array
 
-COMPARABLE = ("env_id", "env_kwargs", "objective", "horizon")  # must agree between runs
+# What must agree between runs, and what holds where a summary doesn't say.
+COMPARABLE = {
+    "env_id": "",
+    "env_kwargs": "{}",
+    "objective": None,
+    "temperature": 1.0,
+    "horizon": None,
+}
 
 
 class Refused(Exception):
@@ -35,7 +42,8 @@ class Run:
 
     @property
     def setting(self) -> tuple[str, ...]:
-        return tuple(str(self.summary.get(name)) for name in COMPARABLE)
+        """What must agree between runs, in the order of `COMPARABLE`."""
+        return tuple(str(self.summary.get(name, usual)) for name, usual in COMPARABLE.items())
 
     def episodes_at(self, step: float) -> float:
         """Episodes played after so many steps: exact at an evaluation that logged them."""
@@ -67,7 +75,9 @@ def folders_in(path: Path) -> list[Path]:
     marks = ("metrics.jsonl", "summary.json")
     if any((path / mark).is_file() for mark in marks):
         return [path]
-    return sorted({file.parent for mark in marks for file in path.glob(f"**/{mark}")})
+    files = (file for mark in marks for file in path.glob(f"**/{mark}"))
+    hidden = (".tmp-", ".git")  # among them runs that --overwrite is about to delete
+    return sorted({f.parent for f in files if not any(p.startswith(hidden) for p in f.parts)})
 
 
 def read_runs(patterns: Sequence[str]) -> Iterator[Run | tuple[Path, str]]:
@@ -127,9 +137,11 @@ def accepted(
             refused.append(entry)
             continue
         differs = [
-            f"{name} is {entry.summary.get(name)}, not {runs[0].summary.get(name)}"
-            for name in COMPARABLE
-            if runs and entry.summary.get(name) != runs[0].summary.get(name)
+            f"{name} is {mine}, not {first}"
+            for name, mine, first in zip(
+                COMPARABLE, entry.setting, (runs or [entry])[0].setting, strict=True
+            )
+            if mine != first
         ]
         who = (entry.label, *entry.setting, entry.summary["seed"])
         if differs and not force:

@@ -336,4 +336,4 @@ def test_negative_schedules_are_refused(name):
 def test_unwritable_folder_is_an_input_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="out must be"):
-        Log(tmp_path / "file" / "run")
+        Log(tmp_path / "file" / "run").scalar("eval/x", 1.0, 1)

@@ -295,6 +295,7 @@ def explore(
         nonlocal evaluated
         scores = score(learner, setting, goal, best, evaluation_seed)
         log.scalars(evaluation_tags(scores, learner, goal), env_steps)
+        log.scalar("time/episodes", learner.episodes, env_steps)
         evaluated = learner.episodes
         return scores
 
@@ -327,6 +328,7 @@ def explore(
         "episodes": learner.episodes,
         "horizon": setting.horizon,
         "objective": config.objective,
+        "temperature": goal.temperature,
         "stopped_by_certificate": learner.stopped,
     }
     if setting.num_states <= 10_000:  # what `compare` draws
@@ -339,6 +341,12 @@ def explore(
         mixture=learner.mixture,
         last_iterate=learner.last_iterate(),
     )
+
+
+def visit_frequencies(learner: Learner) -> Array:
+    """Occupancies as counted, (H, S, A)."""
+    visits = learner.visits
+    return visits / max(int(visits[0].sum()), 1)
 
 
 def score(
@@ -365,7 +373,7 @@ def score(
         if (d := learner.mixture_occupancy()) is not None and goal.tag == "visitation_entropy":
             scores["mixture_value"] = goal.of_occupancy(d)
     elif goal.tag == "visitation_entropy":
-        scores["value"] = goal.of_occupancy(learner.visits / max(learner.episodes, 1))
+        scores["value"] = goal.of_occupancy(visit_frequencies(learner))
     if best is not None:
         scores["optimum"], scores["certificate"] = best
     if (gap := learner.certified_gap()) is not None:
@@ -385,7 +393,7 @@ def evaluation_tags(scores: dict[str, Any], learner: Learner, goal: Goal) -> dic
         if name in scores:
             tags[f"eval/{name}"] = scores[name]
     if goal.tag == "visitation_entropy":
-        frequencies = learner.visits / max(learner.episodes, 1)
+        frequencies = visit_frequencies(learner)
         tags["eval/visit_frequency_entropy"] = goal.of_occupancy(frequencies)
     tags["eval/states_visited"] = float(np.count_nonzero(learner.visits.sum((0, 2))))
     return tags

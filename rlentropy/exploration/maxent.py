@@ -83,7 +83,9 @@ def line_search(old: Array, new: Array, objective: VisitationObjective) -> float
     def loss(eta: float) -> float:
         return -visitation_entropy((1.0 - eta) * old + eta * new, objective)
 
-    return float(minimize_scalar(loss, bounds=(0.0, 1.0), method="bounded").x)
+    options = {"xatol": 1e-9}
+    inner = minimize_scalar(loss, bounds=(0.0, 1.0), method="bounded", options=options).x
+    return float(min((0.0, float(inner), 1.0), key=loss))
 
 
 class MaxEnt:

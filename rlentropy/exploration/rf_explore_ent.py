@@ -18,7 +18,7 @@ the whole budget, followed by phase 3. This is what works at practical budgets.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import gymnasium
 import numpy as np
@@ -26,7 +26,7 @@ import numpy as np
 from rlentropy import kernels
 from rlentropy.errors import InputError
 from rlentropy.exploration.episodes import Explored, Learner, Setting, Simulator, explore
-from rlentropy.exploration.game import GameLearner
+from rlentropy.exploration.game import GameLearner, check_bonus
 from rlentropy.exploration.random_policy import RandomPolicy
 from rlentropy.kernels import Array, Count
 from rlentropy.log import Log, State
@@ -51,6 +51,10 @@ class Config:
     simulator: Simulator = "auto"  # compiled: draw from the declared model; gymnasium: call step
 
     def __post_init__(self) -> None:
+        samplers = get_args(Sampler)
+        if self.sampler not in samplers:
+            raise InputError(f"sampler must be one of {', '.join(samplers)}, got {self.sampler!r}")
+        check_bonus("none", ("none",), self.bonus_scale, self.delta)
         if self.target_episodes < 1:
             raise InputError(f"target_episodes must be >= 1, got {self.target_episodes}")
 
@@ -68,6 +72,7 @@ class TargetSampler:
             )
         draw_rng, search_rng, self.policy_rng = rng.spawn(3)
         self.setting, self.repeats = setting, config.target_episodes
+        self.budget = config.episodes
         self.search = GameLearner(
             setting, search_rng, reward="given", objective="VE", bonus="unit",
             bonus_scale=config.bonus_scale, delta=config.delta, output="plan",
@@ -144,6 +149,11 @@ class TargetSampler:
         def part(prefix: str) -> State:
             return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
 
+        if (planned := int(state["replays"].sum()) + state["replays"].size) != self.budget:
+            raise InputError(
+                f"episodes must be {planned} as when the run was started, since the phases of "
+                f"sampler targets divide it, got {self.budget}"
+            )
         self.search.load_state_dict(part("search_"))
         self.model.load_state_dict(part("model_"))
         self.search.Q[...], self.visits[...] = state["search_Q"], state["visits"]

@@ -70,7 +70,7 @@ def test_line_search_against_a_grid(oracles, objective):
             for x in np.linspace(0, 1, 501)
         ]
         reached = oracles.visitation_entropy((1 - eta) * old + eta * new, objective)
-        assert reached >= max(grid) - 1e-6
+        assert reached >= max(grid) - 1e-5  # η is found to within 1e-5
 
 
 class Recorded(maxent.MaxEnt):
@@ -144,7 +144,7 @@ def test_policy_is_greedy_for_the_gradient_on_the_estimated_model(oracles):
                 r = -np.log(x + 0.01) - x / (x + 0.01)
                 Q[s, a] = r + (n[s, a] @ V / N if N else V.max())
             V = Q.max(1)
-            best = Q >= Q.max(1, keepdims=True) - 1e-8
+            best = np.isclose(Q, Q.max(1, keepdims=True), rtol=0.0, atol=1e-8)
             want = best / best.sum(1, keepdims=True)
             np.testing.assert_allclose(learner.pi[h], want, atol=1e-9)
 
