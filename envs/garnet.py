@@ -26,6 +26,8 @@ class GarnetEnv(TabularEnv):  # type: ignore[misc]
         num_states, num_actions: S and A, at least 1.
         branching: successors of each (s, a), in 1..S.
         seed: of the model, at least 0; the draws of an episode are seeded by ``reset``.
+        heterogeneous: each (s, a) has a number of successors uniform in 1..branching instead, so
+            that some actions are much noisier than others.
 
     Raises:
         ValueError: an argument is out of range.
@@ -38,6 +40,7 @@ class GarnetEnv(TabularEnv):  # type: ignore[misc]
         branching: int = 8,
         seed: int = 0,
         *,
+        heterogeneous: bool = False,
         render_mode: str | None = None,
     ) -> None:
         check_whole("num_states", num_states, 1)
@@ -51,6 +54,12 @@ class GarnetEnv(TabularEnv):  # type: ignore[misc]
         successor = distinct(rng, R, num_states, branching)
         cuts = np.sort(rng.random((R, branching - 1)), axis=1)
         p = np.diff(cuts, prepend=0.0, append=1.0, axis=1)
+        if heterogeneous:
+            keys = rng.random((R, branching)).argsort(axis=1)
+            successor = np.take_along_axis(successor, keys, axis=1)  # so that any subset is kept
+            kept = np.arange(branching) < rng.integers(1, branching + 1, size=(R, 1))
+            p = np.where(kept, rng.exponential(size=p.shape), 0.0)  # their shares are spacings
+            p /= p.sum(axis=1, keepdims=True)
         row = np.repeat(np.arange(R, dtype=np.int32), branching)
         P = sp.coo_array((p.ravel(), (row, successor.ravel())), shape=(R, num_states))
         mu = np.zeros(num_states)

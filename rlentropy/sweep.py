@@ -30,6 +30,7 @@ import itertools
 import json
 import os
 import re
+import shlex
 import signal
 import sys
 import time
@@ -442,7 +443,6 @@ def write_failures(path: Path, failed: Sequence[Outcome]) -> None:
         padded = (cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
         print("  ".join([*padded, why]), file=sys.stderr)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(
-        "\n".join(f"$ rlentropy {' '.join(o.job.argv)}\n{o.output}{o.why}\n" for o in failed)
-    )
+    printed = (f"$ rlentropy {shlex.join(o.job.argv)}\n{o.output or o.why}\n" for o in failed)
+    path.write_text("\n".join(printed))
     print(f"what they printed: {path}", file=sys.stderr)

@@ -63,3 +63,16 @@ def test_arguments_are_checked() -> None:
         GarnetEnv(seed=-1)
     with pytest.raises(ValueError, match="branching must be <= num_states = 5, got 6"):
         GarnetEnv(5, branching=6)
+
+
+def test_heterogeneous_rows_have_one_to_branching_successors() -> None:
+    """Each number of successors is equally likely, and each state to be one of them."""
+    mdp = GarnetEnv(60, 50, branching=4, seed=3, heterogeneous=True).mdp
+    counts = np.diff(mdp.P.indptr)
+    assert counts.min() == 1
+    assert counts.max() == 4
+    n = counts.size
+    for k in range(1, 5):
+        assert abs((counts == k).sum() - n / 4) <= 4 * np.sqrt(n * 0.25 * 0.75)
+    hits = np.bincount(mdp.P.indices, minlength=60)
+    assert (abs(hits - hits.mean()) <= 5 * np.sqrt(hits.mean())).all()

@@ -177,10 +177,10 @@ def test_mixture_places_are_draws_with_the_weights_of_the_mixture(oracles):
     assert abs(together - p * p) <= 4.5 * np.sqrt(p * p * (1 - p * p) / (K / 2))
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("objective", ["VE", "AVE_S"])
 def test_gap_decreases(objective):
     gaps = []
-    for episodes in (100, 1000, 10_000):
+    for episodes in (100, 1000, 5000):
         env = gymnasium.make("rlentropy/DoubleChain-v0", num_states=11)
         config = maxent.Config(episodes=episodes, objective=objective, horizon=8)
         found = maxent.run(env, config, np.random.default_rng(0), Log(None)).summary

@@ -477,7 +477,7 @@ def test_chain_table_of_the_spec(oracles, variant, scale):
 
     Student's t at 1 % over all fifteen numbers together: after 10 episodes the sd is 1.8.
     """
-    seeds, mdp = 9, FiniteMDP(*oracles.double_chain().args)
+    seeds, mdp = 6, FiniteMDP(*oracles.double_chain().args)
     episodes = (10, 28, 79, 224, 630, 1775, 5000)
     ours = np.zeros((seeds, len(episodes)))
     for seed in range(seeds):
