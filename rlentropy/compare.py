@@ -185,7 +185,7 @@ def fitting_gaps(algorithms: Sequence[Algorithm]) -> tuple[float, ...]:
     if not 0 < low <= high:
         return ()
     inside: list[float] = []
-    for mantissas in ((1,), (1, 3), (1, 2, 5)):
+    for mantissas in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 7)):
         exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
         inside = [float(f"{m}e{k}") for k in exponents for m in mantissas]
         inside = sorted((g for g in inside if low <= g <= high), reverse=True)
