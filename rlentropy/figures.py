@@ -64,26 +64,30 @@ def curves(lines: Sequence[Any], ylabel: str, log_log: bool) -> bytes:
     axes.set(xscale="log", xlabel="environment steps", ylabel=ylabel)
     if log_log:
         axes.set_yscale("log", nonpositive="mask")
-    return _finish(figure, axes, len(lines))
+        _round_ticks(axes.yaxis)
+    return _finish(figure, axes)
 
 
 def final(rows: Sequence[dict[str, Any]], xlabel: str, log: bool) -> bytes:
     """Final values with their intervals, one algorithm a line. Returns a PNG."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(6.4, 1.2 + 0.4 * len(rows)), layout="constrained")
+    names = [f"{row['algorithm']} ({row['seeds']} seeds)" for row in rows]
+    wide = 4.4 + 0.08 * max(map(len, names))
+    figure = Figure(figsize=(wide, 1.0 + 0.35 * len(rows)), layout="constrained")
     axes = figure.subplots()
     statistic = "iqm" if "iqm" in rows[0] else "mean"
     for k, row in enumerate(rows):
         colour = COLOURS[k % len(COLOURS)]
         axes.plot([row["low"], row["high"]], [k, k], color=colour, lw=3, alpha=0.5)
         axes.plot([row[statistic]], [k], MARKERS[k % 8], color=colour, ms=7)
-    axes.set_yticks(range(len(rows)), [f"{row['algorithm']} ({row['seeds']})" for row in rows])
-    axes.set(xlabel=f"final {xlabel}, {statistic} and 95 % interval (seeds)")
+    axes.set_yticks(range(len(rows)), names)
+    axes.set(xlabel=f"final {xlabel}")
     axes.set_ylim(len(rows) - 0.5, -0.5)
     if log and all(row[statistic] > 0 for row in rows):
         axes.set_xscale("log")
-    return _finish(figure, axes, 0)
+        _round_ticks(axes.xaxis)
+    return _finish(figure, axes)
 
 
 def reach(rows: Sequence[dict[str, Any]], falling: bool) -> bytes:
@@ -106,8 +110,8 @@ def reach(rows: Sequence[dict[str, Any]], falling: bool) -> bytes:
             style: dict[str, Any] = {"marker": MARKERS[k % 8], "ls": STYLES[k % 5], "color": colour}
             axes.plot(x[there], y[there], lw=1.4, label=name, **style)
         axes.vlines(x, np.minimum(low, end), np.minimum(high, end), color=colour, lw=3, alpha=0.35)
-        beyond = None if there.any() else f"{name} (beyond the budget)"
-        axes.plot(x[~there], end[~there], "^", mfc="none", color=colour, ms=8, label=beyond)
+        beyond, above = None if there.any() else f"{name} (beyond the budget)", ~np.isfinite(high)
+        axes.plot(x[above], end[above], "^", mfc="none", color=colour, ms=9, label=beyond)
     axes.set(xscale="log", yscale="log", ylabel="median environment steps until reached")
     axes.set(xlabel="gap to reach (nats)" if falling else "value to reach")
     targets = sorted({row["gap"] for row in rows}, reverse=falling)
@@ -115,7 +119,7 @@ def reach(rows: Sequence[dict[str, Any]], falling: bool) -> bytes:
     axes.set_xticks([], minor=True)
     if falling:
         axes.invert_xaxis()
-    return _finish(figure, axes, len(names))
+    return _finish(figure, axes)
 
 
 def heat_maps(panels: Sequence[tuple[str, Any]]) -> bytes:
@@ -143,14 +147,26 @@ def heat_maps(panels: Sequence[tuple[str, Any]]) -> bytes:
     return _png(figure, dpi=200)
 
 
-def _finish(figure: Any, axes: Any, entries: int) -> bytes:
+def _round_ticks(axis: Any) -> None:
+    """Plain numbers on a log axis, as many as its range leaves room for."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    low, high = sorted(axis.get_view_interval())
+    subs = (1, 1.5, 2, 3, 5, 7) if high < 10 * low else (1, 2, 5) if high < 300 * low else (1,)
+    axis.set_major_locator(LogLocator(subs=subs))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def _finish(figure: Any, axes: Any) -> bytes:
+    """Grid and legend, above the axes so that it hides nothing."""
     axes.grid(True, which="major", alpha=0.3, lw=0.6)
     axes.spines[["top", "right"]].set_visible(False)
-    if entries:
-        columns = min(entries, 2 if entries <= 4 else 3)
-        axes.legend(
-            frameon=False, fontsize=9, ncols=columns, loc="lower left", bbox_to_anchor=(0, 1)
-        )
+    handles, labels = axes.get_legend_handles_labels()
+    if labels:
+        columns = max(1, min(len(labels), 80 // (max(map(len, labels)) + 8)))
+        style = {"frameon": False, "fontsize": 9, "ncols": columns}
+        figure.legend(handles, labels, loc="outside upper center", **style)
     return _png(figure, dpi=200)
 
 

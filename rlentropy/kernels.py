@@ -367,12 +367,9 @@ def draw_successor(world: World, i: int, rng: np.random.Generator) -> int:
 
 
 @compiled
-def draw_action(p: Array, s: int, rng: np.random.Generator) -> int:
-    """Draw from the probabilities p (S, A) of state s; a sure action costs no random number."""
-    for a in range(p.shape[1]):
-        if p[s, a] == 1.0:
-            return a
-    u, chosen = rng.random(), 0
+def pick_action(p: Array, s: int, u: float) -> int:
+    """The action at u in [0, 1) of the probabilities p (S, A) of state s, laid end to end."""
+    chosen = 0
     for a in range(p.shape[1]):
         if p[s, a] > 0.0:
             chosen = a
@@ -380,6 +377,15 @@ def draw_action(p: Array, s: int, rng: np.random.Generator) -> int:
                 break
             u -= p[s, a]
     return chosen
+
+
+@compiled
+def draw_action(p: Array, s: int, rng: np.random.Generator) -> int:
+    """Draw from the probabilities p (S, A) of state s; a sure action costs no random number."""
+    for a in range(p.shape[1]):
+        if p[s, a] == 1.0:
+            return a
+    return pick_action(p, s, rng.random())
 
 
 @compiled
@@ -980,14 +986,9 @@ def deviation_stage(game: Game, rng: np.random.Generator) -> int:
 
 
 @compiled
-def choose(
-    game: Game, Q: Array, h: int, s: int, deviation: int, p: Array, rng: np.random.Generator
-) -> int:
-    """Draw the action of the plan at stage h and state s; p (S, A) is scratch space."""
-    if h == deviation:
-        return int(np.argmax(game.width[h, s]))
-    _decide(Q[h], s, game.task.temperature, 1.0, p)
-    return draw_action(p, s, rng)
+def decide_at(q: Array, s: int, temperature: float, p: Array) -> None:
+    """Write into p (S, A) the policy that q (S, A) induces at state s."""
+    _decide(q, s, temperature, 1.0, p)
 
 
 @compiled

@@ -498,7 +498,8 @@ def fill(folder):
 
 def test_full_disk(server, tiny_disk, reference):
     folder = tiny_disk / "run"
-    assert server.run(*RUNS["compiled"], "--episodes", 32, "--out", folder)[0] == 0
+    # Few episodes at first: the rest must need more than the pages that resuming itself frees.
+    assert server.run(*RUNS["compiled"], "--episodes", 10, "--out", folder)[0] == 0
     before = (folder / "checkpoint" / "state.npz").read_bytes()
     fill(tiny_disk)
     again = ("entgame", "--out", folder, "--resume", "--episodes", 60)
@@ -512,7 +513,7 @@ def test_full_disk(server, tiny_disk, reference):
             break
         check_no_space(code, err)
         with np.load(folder / "checkpoint" / "state.npz") as file:
-            assert json.loads(str(file["json"]))["episodes"] >= 32
+            assert json.loads(str(file["json"]))["episodes"] >= 10
     assert before
     (tiny_disk / "filler").unlink()
     code, _, err = server.run(*again)

@@ -226,17 +226,17 @@ def test_phase_three_with_a_kernel_a_stage_and_unvisited_pairs(oracles):
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_gap_on_noisy_chain_vanishes(sampler):
-    """20 000 episodes, half of them of phase 1 for the paper's sampler."""
+    """10 000 episodes, half of them of phase 1 for the paper's sampler."""
     env = gymnasium.make("rlentropy/NoisyChain-v0")
-    config = rf_explore_ent.Config(sampler=sampler, episodes=20_000, target_episodes=100)
+    config = rf_explore_ent.Config(sampler=sampler, episodes=10_000, target_episodes=50)
     found = rf_explore_ent.run(env, config, np.random.default_rng(0), Log(None))
     gap = found.summary["optimum"] - found.summary["value"]
     assert -1e-9 <= gap < 0.1 * (11.115425 - 11.019060), gap
     mdp = env.unwrapped.mdp
     value = trajectory_entropy(mdp, found.policy["pi"], 10)
     assert found.summary["value"] == pytest.approx(value, abs=1e-12)
-    assert found.summary["episodes"] == 20_000
-    assert found.summary["env_steps"] == 200_000
+    assert found.summary["episodes"] == 10_000
+    assert found.summary["env_steps"] == 100_000
 
 
 # ---------------------------------------------------------------- budgets
