@@ -703,8 +703,10 @@ def begin_episode(game: Game, episode: int) -> None:
             elif game.clip:
                 task.cap[h] = 2.0 * (H - h)
     elif game.reward == 3:
+        paid = 0.0  # once the reward has been paid, or missed, the rest is known to be worth 0
         for h in range(H):
-            task.width_scale[h] = c
+            paid += task.reward[h].sum()
+            task.width_scale[h] = c if paid == 0.0 else 0.0
             task.cap[h] = 1.0
     else:
         for h in range(H):

@@ -52,6 +52,8 @@ class Learner(Protocol):
     @property
     def visits(self) -> Count: ...  # (H, S, A)
     @property
+    def heuristic(self) -> bool: ...  # whether its certified gap is no guarantee
+    @property
     def mixture(self) -> Any: ...  # (K, H, S, A): draws from the mixture it plays, or None
     def begin_episode(self) -> bool: ...  # False: stopped, nothing to play
     def act(self, h: int, s: int) -> int: ...
@@ -378,6 +380,7 @@ def score(
         scores["optimum"], scores["certificate"] = best
     if (gap := learner.certified_gap()) is not None:
         scores["certified_gap"] = gap
+        scores["certified_gap_is_heuristic"] = learner.heuristic
     return scores
 
 

@@ -203,8 +203,16 @@ class GameLearner:
         """Average of the played occupancies under the true model, where that is known."""
         return self.D / self.episodes if self.D.size and self.episodes else None
 
+    @property
+    def heuristic(self) -> bool:
+        """Whether the certified gap holds only by experience: its widths are scaled down."""
+        return self.game.bonus_scale < 1.0
+
     def certified_gap(self) -> float | None:
-        """What the bonus guarantees of the latest plan, in nats, where it guarantees something."""
+        """What the bonus guarantees of the latest plan, in nats, where it guarantees something.
+
+        With random starts it is the average over those seen, itself an estimate.
+        """
         certifying = ("rf-ucrl", "rf-express", "linear-gap", "quadratic-gap")
         if kernels.BONUSES[self.game.bonus] not in certifying or not self.episodes:
             return None

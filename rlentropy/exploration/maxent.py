@@ -91,6 +91,8 @@ def line_search(old: Array, new: Array, objective: VisitationObjective) -> float
 class MaxEnt:
     """A mixture that grows by one policy a round."""
 
+    heuristic = False
+
     def __init__(self, setting: Setting, config: Config, rng: np.random.Generator) -> None:
         H, S, A = setting.horizon, setting.num_states, setting.num_actions
         self.setting, self.config = setting, config

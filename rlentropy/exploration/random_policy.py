@@ -27,6 +27,7 @@ class RandomPolicy:
     """Counts where uniform actions lead."""
 
     mixture = None
+    heuristic = False
 
     def __init__(self, setting: Setting, config: Config, rng: np.random.Generator) -> None:
         self.setting, self.rng = setting, rng

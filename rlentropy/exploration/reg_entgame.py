@@ -62,6 +62,8 @@ class Config:
 class RegEntGame(GameLearner):
     """Forecaster of states, soft sampler."""
 
+    heuristic = False  # its certificate is a dual bound
+
     def __init__(
         self,
         setting: Setting,

@@ -190,6 +190,7 @@ class RFExploreEnt:
     """A sampler, and the soft plan on what it has counted."""
 
     mixture = None
+    heuristic = False
 
     def __init__(self, setting: Setting, config: Config, rng: np.random.Generator) -> None:
         self.setting, self.objective = setting, config.objective

@@ -38,6 +38,10 @@ class TwoPhases:
         return self.now is not self.first and self.now.stopped
 
     @property
+    def heuristic(self) -> bool:
+        return self.now.heuristic
+
+    @property
     def visits(self) -> Count:
         return self.now.visits
 

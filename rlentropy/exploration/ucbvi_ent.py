@@ -20,6 +20,7 @@ from typing import Any, Literal
 import gymnasium
 import numpy as np
 
+from rlentropy.errors import InputError
 from rlentropy.exploration.episodes import Explored, Setting, Simulator, explore
 from rlentropy.exploration.game import GameLearner, check_bonus
 from rlentropy.log import Log
@@ -45,6 +46,11 @@ class Config:
 
     def __post_init__(self) -> None:
         check_bonus(self.variant, tuple(BONUS), self.bonus_scale, self.delta)
+        if self.tolerance > 0.0 and self.variant in ("none", "code"):
+            raise InputError(
+                "tolerance must be 0 unless the variant certifies a gap (pac, fast), "
+                f"got {self.tolerance} for variant {self.variant}"
+            )
 
 
 class UCBVIEnt(GameLearner):
