@@ -285,3 +285,28 @@ def test_refusals(oracles) -> None:
             entropy.visitation_entropy(d, "VE", temperature)
     with pytest.raises(ValueError, match="temperature must be 1 unless the objective is VE"):
         entropy.visitation_entropy(d, "AVE", 0.5)
+
+
+@pytest.mark.parametrize(("k", "bias"), [(4, 0.05), (50, 0.1)])
+def test_nearest_neighbour_entropy_of_a_box(rng: np.random.Generator, k: int, bias: float) -> None:
+    """§9 property 24: ln V within 0.1 at 20 000 points, and the edges bias it upwards."""
+    sides = np.array([3.0, 0.5])
+    estimate = entropy.nearest_neighbour(rng.random((20_000, 2)) * sides, k)
+    assert 0.0 < estimate - np.log(sides.prod()) < bias
+
+
+def test_nearest_neighbour_entropy_of_a_gaussian(rng: np.random.Generator) -> None:
+    """Without edges: ½ log det(2πe Σ), here within five standard errors of mean log density."""
+    n, scales = 20_000, np.array([1.0, 2.0, 0.1])
+    estimate = entropy.nearest_neighbour(rng.normal(size=(n, 3)) * scales)
+    exact = 1.5 * np.log(2 * np.pi * np.e) + np.log(scales).sum()
+    assert abs(estimate - exact) < 5 * np.sqrt((1.5 + 1 / 3) / n) + 0.01
+
+
+def test_nearest_neighbour_refusals() -> None:
+    with pytest.raises(ValueError, match=r"points must be \(N, D\)"):
+        entropy.nearest_neighbour([1.0, 2.0])
+    with pytest.raises(ValueError, match="k must be in 1"):
+        entropy.nearest_neighbour(np.eye(3), 3)
+    with pytest.raises(ValueError, match="raise k"):
+        entropy.nearest_neighbour(np.zeros((9, 2)), 4)
