@@ -889,7 +889,7 @@ def refresh(game: Game) -> None:
         _derive(game, i)
 
 
-@compiled
+@inlined
 def _derive(game: Game, i: int) -> None:
     if game.task.width.size > 0:
         set_width(game, i)
@@ -897,7 +897,7 @@ def _derive(game: Game, i: int) -> None:
         set_entropy(game, i)
 
 
-@compiled
+@inlined
 def _observe(game: Game, i: int, successor: int) -> None:
     record(game.model, i, successor, game.visits.shape[1])
     _derive(game, i)
