@@ -1,4 +1,4 @@
-"""Worst-case distributions of many rows at once: pure functions of arrays, behind `rlentropy.risk`.
+"""Worst-case distributions of many rows at once: pure functions of arrays, behind the measures.
 
 Throughout, p is (R, n) with rows that sum to 1 and x, like p, are values scaled to [0, 1] with 0
 the least admissible one; ok, like p, says where a worst case may put mass. Parameters (a radius,
@@ -28,6 +28,8 @@ def bisect(above: Callable[[Array], Mask], low: Array, high: Array) -> tuple[Arr
     """Halve (low, high) to rounding: above(z), (R, 1), is false at low and true at high."""
     for _ in range(HALVINGS):
         middle = 0.5 * (low + high)
+        if ((middle <= low) | (middle >= high)).all():
+            break
         up = above(middle)
         low, high = np.where(up, low, middle), np.where(up, middle, high)
     return low, high

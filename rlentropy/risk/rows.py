@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from rlentropy.errors import InputError
-from rlentropy.tilts import Array, Count, Mask
+from rlentropy.risk.tilts import Array, Count, Mask
 
 ENTRIES = 1 << 20  # of a block: 8 MB an array
 ROUNDING = 1e-8  # how far a distribution may sum from 1
@@ -184,26 +184,27 @@ def _block(
     return Block(p / p.sum(1, keepdims=True), x, ok, inside, state, index, low, span)
 
 
-def pairs(q: Any, p: Any) -> Iterator[tuple[Array, Array, Count, Count]]:
-    """Rows of q and p side by side: q, p (R, n), state (R or 1, n), row numbers (R,)."""
+def pairs(q: Any, p: Any, required: Count) -> Iterator[tuple[Array, Array, Mask, Count, Count]]:
+    """Rows of q and p side by side: q, p, inside (R, n), state (R or 1, n), row numbers (R,).
+
+    Sparse rows hold the states that q or p stores, and the required ones.
+    """
     if not is_sparse(p):
         S = p.shape[-1]
-        yield q.reshape(-1, S), p.reshape(-1, S), np.arange(S)[None], np.arange(p.size // S)
+        inside = np.ones((p.size // S, S), bool)
+        yield q.reshape(-1, S), p.reshape(-1, S), inside, np.arange(S)[None], np.arange(p.size // S)
         return
-    q_pattern, p_pattern = (m.copy() for m in (q, p))
-    for m in (q_pattern, p_pattern):
-        m.data = np.ones_like(m.data)
-    union = (q_pattern + p_pattern).tocsr()
-    union.sort_indices()
-    S = p.shape[1]
-    key = np.repeat(np.arange(p.shape[0]), np.diff(union.indptr)) * S + union.indices
+    import scipy.sparse as sp
+
+    S, R = p.shape[1], p.shape[0]
+    keys = [np.repeat(np.arange(R), np.diff(m.indptr)) * S + m.indices for m in (q, p)]
+    key = np.unique(np.concatenate([*keys, (np.arange(R)[:, None] * S + required).ravel()]))
     aligned = []
-    for m in (q, p):
-        own = np.repeat(np.arange(p.shape[0]), np.diff(m.indptr)) * S + m.indices
-        values = union.copy()
-        values.data = np.zeros(union.nnz)
-        values.data[np.searchsorted(key, own)] = m.data
-        aligned.append(values)
+    for m, own in zip((q, p), keys, strict=True):
+        entries = np.zeros(key.size)
+        entries[np.searchsorted(key, own)] = m.data
+        start = np.searchsorted(key, np.arange(R + 1) * S)
+        aligned.append(sp.csr_array((entries, key % S, start), shape=p.shape))
     both = zip(padded(aligned[0]), padded(aligned[1]), strict=True)
-    for (index, columns, _, q_here), (_, _, _, p_here) in both:
-        yield q_here, p_here, columns, index
+    for (index, columns, inside, q_here), (_, _, _, p_here) in both:
+        yield q_here, p_here, inside, columns, index
