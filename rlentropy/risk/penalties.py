@@ -51,7 +51,7 @@ class Chi2Penalty(Measure):
         return tilts.quadratic_tilt(block.p, block.x, block.scaled(self.weight))
 
     def _cost(self, q: Array, p: Array, state: Any, index: Any, ok: Mask) -> Array:
-        return self.weight * tilts.f_divergence(np.square, q, p)
+        return self.weight * tilts.chi2(q, p)
 
 
 @dataclass(frozen=True)
@@ -144,4 +144,4 @@ class FDivergencePenalty(Measure):
 
     def _cost(self, q: Array, p: Array, state: Any, index: Any, ok: Mask) -> Array:
         with np.errstate(divide="ignore", invalid="ignore"):
-            return self.weight * tilts.f_divergence(lambda u: np.asarray(self.f(1.0 + u)), q, p)
+            return self.weight * tilts.f_divergence(lambda t, u: np.asarray(self.f(t)), q, p)

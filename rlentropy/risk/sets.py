@@ -119,7 +119,7 @@ class Chi2Ball(Ball):
         return tilts.quadratic_ball(block.p, block.x, self._radii(block))
 
     def _distance(self, q: Array, p: Array, state: Any) -> Array:
-        return tilts.f_divergence(np.square, q, p)
+        return tilts.chi2(q, p)
 
 
 @dataclass(frozen=True)

@@ -123,21 +123,23 @@ def quadratic_ball(p: Array, x: Array, radius: Array) -> Array:
     following = np.where(ps > 0.0, xs, np.inf)[:, 1:]
     following = np.concatenate([following, np.full((len(p), 1), np.inf)], 1)
     y = np.where(np.isfinite(following), following, 0.0)
-    first, second = P * y - M, P * y * y - 2.0 * M * y + M2  # moments of (η - x)_+ at η = y
-    reached = ((1.0 + radius) * first**2 >= second) & (first > 0.0)
+    first, second = y - M / P, y * y - 2.0 * M / P * y + M2 / P  # of (η - x)_+ / P at η = y
+    reached = ((1.0 + radius) * P * first**2 >= second) & (first > 0.0)
     last = (reached | np.isinf(following)).argmax(1)[:, None]
     inside = (np.arange(p.shape[1]) <= last) & (ps > 0.0)
     mass = total(np.where(inside, ps, 0.0))
-    mean = total(np.where(inside, ps * xs, 0.0)) / mass
-    v = total(np.where(inside, ps * (xs - mean) ** 2, 0.0))
+    # Seen from the heaviest state, differences stay exact where the others have p like 1e-30.
+    heavy = np.take_along_axis(xs, np.where(inside, ps, -1.0).argmax(1)[:, None], 1)
+    ys, y = xs - heavy, x - heavy
+    mean = total(np.where(inside, ps * ys, 0.0)) / mass
+    v = total(np.where(inside, ps * (ys - mean) ** 2, 0.0))
     slack = mass * ((1.0 + radius) * mass - 1.0)
-    eta = mean + np.sqrt(v / np.where(slack > 0.0, slack, 1.0))
-    q = np.where(slack > 0.0, p * np.maximum(eta - x, 0.0), 0.0)
+    eta = np.sqrt(v / np.where(slack > 0.0, slack, 1.0)) + mean
+    q = np.where(slack > 0.0, p * np.maximum(eta - y, 0.0), 0.0)
     least = np.where(p > 0.0, p * (x == _least(p, x)), 0.0)
-    collapse = ((1.0 + radius) * total(least) >= 1.0) | (total(q) <= 0.0)
-    q = np.where(collapse, least, q)
-    q = q / total(q)
-    return np.where(radius <= 0.0, p, q)
+    q = np.where((1.0 + radius) * total(least) >= 1.0, least, q)
+    q = np.where((radius <= 0.0) | (total(q) <= 0.0), p, q)
+    return q / total(q)
 
 
 def _least(p: Array, x: Array) -> Array:
@@ -147,33 +149,36 @@ def _least(p: Array, x: Array) -> Array:
 
 def kl(q: Array, p: Array) -> Array:
     """KL(q ‖ p), (R, 1), exact to rounding relative to itself even as q → p (§1.7.2)."""
-    return f_divergence(lambda u: np.where(u > -1.0, (1.0 + u) * _log1p(u) - u, 1.0), q, p)
+    return f_divergence(cressie_read(1.0), q, p)
 
 
-def f_divergence(phi: Callable[[Array], Array], q: Array, p: Array) -> Array:
-    """Σ p φ(q / p - 1), (R, 1), over p > 0."""
+def f_divergence(phi: Callable[[Array, Array], Array], q: Array, p: Array) -> Array:
+    """Σ p φ(t, t - 1) with t = q / p, (R, 1), over p > 0; φ takes the argument with more digits."""
     base = np.where(p > 0.0, p, 1.0)
-    u = np.where(p > 0.0, (q - p) / base, 0.0)
-    return total(np.where(p > 0.0, p * phi(u), 0.0))
+    with np.errstate(over="ignore"):  # q >> p: infinite is what it costs
+        t, u = (np.where(p > 0.0, a / base, b) for a, b in ((q, 1.0), (q - p, 0.0)))
+        return total(np.where(p > 0.0, p * phi(t, u), 0.0))
 
 
-def _log1p(u: Array) -> Array:
-    return np.log1p(np.where(u > -1.0, u, 0.0))
+def chi2(q: Array, p: Array) -> Array:
+    """Σ (q - p)² / p, (R, 1), over p > 0."""
+    base = np.where(p > 0.0, p, 1.0)
+    return total(np.where(p > 0.0, (q - p) * ((q - p) / base), 0.0))
 
 
-def cressie_read(order: float) -> Callable[[Array], Array]:
-    """u ↦ f_a(1 + u), f_a(t) = (t^a - a t + a - 1) / (a (a - 1)); t log t - t + 1 at a = 1,
+def cressie_read(order: float) -> Callable[[Array, Array], Array]:
+    """f_a(t) = (t^a - a t + a - 1) / (a (a - 1)) from t and u = t - 1; t log t - t + 1 at a = 1,
     t - 1 - log t at a = 0 (§1.4)."""
 
-    def phi(u: Array) -> Array:
-        zero = u <= -1.0
+    def phi(t: Array, u: Array) -> Array:
+        log_t = np.where(t < 0.5, np.log(np.maximum(t, 1e-320)), np.log1p(np.maximum(u, -0.5)))
         if order == 1.0:
-            return np.where(zero, 1.0, (1.0 + u) * _log1p(u) - u)
+            return t * log_t - u
         if order == 0.0:
-            return np.where(zero, np.inf, u - _log1p(u))
+            return np.where(t > 0.0, u - log_t, np.inf)
+        power = np.expm1(order * log_t) - order * u
         at_zero = 1.0 / order if order > 0.0 else np.inf
-        power = np.expm1(order * _log1p(u)) - order * u
-        return np.where(zero, at_zero, power / (order * (order - 1.0)))
+        return np.where(t > 0.0, power / (order * (order - 1.0)), at_zero)
 
     return phi
 
@@ -194,7 +199,8 @@ def power_tilt(p: Array, x: Array, ok: Mask, k: Array, a: float) -> Array:
             ratio = np.maximum(1.0 + (a - 1.0) * (eta - y) / k, 0.0)
             return np.where(p > 0.0, p * ratio ** (1.0 / (a - 1.0)), 0.0)
 
-        high = np.minimum(k / (a - 1.0) * np.expm1((1.0 - a) * np.log(mass)), 1.0)
+        with np.errstate(over="ignore"):
+            high = np.minimum(k / (a - 1.0) * np.expm1((1.0 - a) * np.log(mass)), 1.0)
         _, eta = bisect(lambda e: total(bounded(e)) >= 1.0, np.zeros_like(high), high)
         q = bounded(eta)
         return q / total(q)
@@ -204,7 +210,7 @@ def power_tilt(p: Array, x: Array, ok: Mask, k: Array, a: float) -> Array:
         return p * np.exp(-np.log(ratio) / (1.0 - a))
 
     scale = np.log(k / (1.0 - a))
-    low = scale + (1.0 - a) * np.log(mass) - 1e-9
+    low = np.maximum(scale + (1.0 - a) * np.log(mass) - 1e-9, -700.0)
     _, high = bisect(lambda z: total(tilt(np.exp(z))) <= 1.0, low, scale + 1e-9)
     z = np.exp(high)
     q = tilt(np.maximum(z, least))
@@ -243,7 +249,7 @@ def burg_ball(p: Array, x: Array, ok: Mask, radius: Array) -> Array:
         near = np.log1p(-np.minimum(lost, 0.5))
         return total(p * np.log1p(z)) + np.where(lost < 0.5, near, np.log(total(p / (1.0 + z))))
 
-    low = np.full_like(radius, -650.0)
+    low = np.full_like(radius, -700.0)
     high = np.log(10.0 + 10.0 / np.sqrt(np.maximum(radius, 1e-300)))
     _, high = bisect(lambda c: spread(np.exp(c)) <= radius, low, high)
     c = np.maximum(np.exp(high), least)
@@ -251,6 +257,7 @@ def burg_ball(p: Array, x: Array, ok: Mask, radius: Array) -> Array:
     q = q / total(q)
     spare = np.where(least > np.exp(high), -np.expm1(spread(c) - radius), 0.0)
     q = q * (1.0 - spare) + spare * point_mass(x, ok)
+    q = np.where(p > 0.0, np.maximum(q, 1e-307), q)  # 0 there would be outside
     return np.where(radius <= 0.0, p, q)
 
 
