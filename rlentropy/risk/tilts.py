@@ -117,15 +117,18 @@ def quadratic_ball(p: Array, x: Array, radius: Array) -> Array:
     On the prefix of states below η, with mass P, mean μ and second central moment v (not divided
     by P), the constraint reads (η - μ)² P ((1 + radius) P - 1) = v.
     """
+    p = np.where(p < 1e-200, 0.0, p)  # q² <= (1 + radius) p is nothing there; its moments underflow
     order = order_of(x, p > 0.0)
     ps, xs = np.take_along_axis(p, order, 1), np.take_along_axis(x, order, 1)
-    P, M, M2 = np.cumsum(ps, 1), np.cumsum(ps * xs, 1), np.cumsum(ps * xs * xs, 1)
-    following = np.where(ps > 0.0, xs, np.inf)[:, 1:]
-    following = np.concatenate([following, np.full((len(p), 1), np.inf)], 1)
-    y = np.where(np.isfinite(following), following, 0.0)
-    first, second = y - M / P, y * y - 2.0 * M / P * y + M2 / P  # of (η - x)_+ / P at η = y
-    reached = ((1.0 + radius) * P * first**2 >= second) & (first > 0.0)
-    last = (reached | np.isinf(following)).argmax(1)[:, None]
+    # η lies at or below the next x if χ² at that η is no more than the radius; halve for the first
+    first, last = np.zeros((len(p), 1), np.int64), (ps > 0.0).sum(1)[:, None] - 1
+    for _ in range(p.shape[1].bit_length()):
+        middle = (first + last) // 2
+        beyond = np.take_along_axis(xs, np.minimum(middle + 1, p.shape[1] - 1), 1)
+        gap = np.maximum(beyond - xs, 0.0)
+        up = (1.0 + radius) * total(ps * gap) ** 2 >= total(ps * gap * gap)
+        up &= (total(ps * gap) > 0.0) | (middle >= last)
+        first, last = np.where(up, first, np.minimum(middle + 1, last)), np.where(up, middle, last)
     inside = (np.arange(p.shape[1]) <= last) & (ps > 0.0)
     mass = total(np.where(inside, ps, 0.0))
     # Seen from the heaviest state, differences stay exact where the others have p like 1e-30.
@@ -255,8 +258,8 @@ def burg_ball(p: Array, x: Array, ok: Mask, radius: Array) -> Array:
     c = np.maximum(np.exp(high), least)
     q = p / (c + y)
     q = q / total(q)
-    spare = np.where(least > np.exp(high), -np.expm1(spread(c) - radius), 0.0)
-    q = q * (1.0 - spare) + spare * point_mass(x, ok)
+    keep = np.where(least > np.exp(high), np.exp(spread(c) - radius), 1.0)
+    q = q * keep + (1.0 - keep) * point_mass(x, ok)
     q = np.where(p > 0.0, np.maximum(q, 1e-307), q)  # 0 there would be outside
     return np.where(radius <= 0.0, p, q)
 
