@@ -260,6 +260,54 @@ def test_properties_of_every_measure(rng, scale):
         np.testing.assert_allclose(measure.expectation(p, np.full(5, V[0])), V[0], rtol=1e-12)
 
 
+def hostile_rows(rng, S):
+    """Probabilities down to 1e-300, one state, ties, zeros."""
+    p = np.vstack([rng.dirichlet(np.full(S, 0.3), 3), 10.0 ** rng.uniform(-30, 0, (2, S))])
+    p[2] *= rng.random(S) < 0.5
+    p[2, 0] += 1e-9
+    p = np.vstack([p, np.full((3, S), [[1e-300], [1e-17], [1.0]])])
+    p[5:7, rng.integers(S)] = 1.0
+    return p / p.sum(1, keepdims=True)
+
+
+def hostile_values(rng, S):
+    near = np.where(rng.random(S) < 0.5, 1e-13 * rng.random(S), 1.0)
+    choices = [rng.normal(size=S), rng.choice([0.0, 1.0], S), 10.0 ** rng.uniform(-12, 3, S)]
+    choices += [near, np.zeros(S), 1.0 + 1e-12 * rng.normal(size=S)]
+    return choices[rng.integers(6)] * 10.0 ** rng.integers(-6, 7)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("seed", range(20))
+def test_hostile_input(seed):
+    rng = np.random.default_rng(seed)
+    S = rng.integers(1, 8)
+    p, V = hostile_rows(rng, S), hostile_values(rng, S)
+    size = np.abs(V).max() or 1.0
+    radius, weight = 10.0 ** rng.uniform(-12, 1.5), size * 10.0 ** rng.uniform(-9, 6)
+    u = rng.choice(["nominal", "full"])
+    plain = ("wasserstein-metric", "weighted-l1")
+    measures = [make(weight, u) for name, (make, _) in PENALTIES.items() if name not in plain]
+    measures += [make(radius, u) for name, (make, _) in BALLS.items() if name not in plain]
+    measures += [risk.CVaR(min(radius, 1.0)), risk.MeanCVaR(0.3, min(radius, 1.0))]
+    measures.append(risk.WeightedL1Ball(radius, 10.0 ** rng.uniform(-2, 2, S), u))
+    rival = rng.dirichlet(np.ones(S), len(p)) * (p > 0)
+    rival /= rival.sum(1, keepdims=True)
+    for measure in measures:
+        W, q, name = measure.expectation(p, V), measure.worst_case(p, V), repr(measure)
+        tight = 1e-9 * size + 1e-14 * weight
+        assert (q >= 0.0).all(), name
+        np.testing.assert_allclose(q.sum(1), 1.0, atol=1e-11, err_msg=name)
+        np.testing.assert_allclose(q @ V + measure.penalty(q, p), W, 0, tight, err_msg=name)
+        assert (W <= p @ V + tight).all(), name
+        for share in (1e-6, 1e-3, 0.1, 1.0):  # no rival does worse for us
+            for start in (p, q):
+                other = (1 - share) * start + share * rival
+                assert (other @ V + measure.penalty(other, p) >= W - 1e-7 * size - tight).all(), (
+                    name
+                )
+
+
 def test_gradient_of_the_expectation_is_the_worst_case(rng):
     p = rng.dirichlet(np.ones(5), size=3)
     smooth = [risk.Entropic(1.3), risk.Chi2Penalty(0.7), risk.BurgPenalty(0.4), risk.KLBall(0.1)]

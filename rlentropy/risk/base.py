@@ -75,7 +75,8 @@ class Measure:
             if listed is not None:
                 here = listed[state] if listed.ndim == 1 else listed[index[:, None], state]
                 ok |= here & inside
-            cost = self._cost(q_rows, p_rows, state, index, ok)[:, 0]
+            with np.errstate(over="ignore"):  # where p is 1e-300, infinity is what it costs
+                cost = self._cost(q_rows, p_rows, state, index, ok)[:, 0]
             D[index] = np.where(((q_rows > 0.0) & ~ok).any(1), np.inf, cost)
         return D.reshape(p.shape[:-1])
 
@@ -132,10 +133,14 @@ class Ball(UncertaintySet):
         return np.full((len(block.p), 1), float(self.radius))
 
     def _excess(self, q: Array, p: Array, state: Any, index: Any, ok: Mask) -> Array:
-        return self._distance(q, p, state) - self.radius * (1.0 + SLACK) - 1e-12
+        return self._distance(q, p, state) - self.radius * (1.0 + SLACK) - 1e-14 * self._unit()
 
     def _distance(self, q: Array, p: Array, state: Any) -> Array:
         raise NotImplementedError
+
+    def _unit(self) -> float:
+        """The size of the distances, to which rounding is relative."""
+        return 1.0
 
 
 class Interval(UncertaintySet):

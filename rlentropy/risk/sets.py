@@ -179,6 +179,9 @@ class WeightedL1Ball(Ball):
     def _distance(self, q: Array, p: Array, state: Any) -> Array:
         return tilts.total(self._at(state, p.shape) * np.abs(q - p))
 
+    def _unit(self) -> float:
+        return float(self.weights.max())
+
 
 @dataclass(frozen=True)
 class LinfBall(Interval):

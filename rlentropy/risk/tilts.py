@@ -166,7 +166,8 @@ def f_divergence(phi: Callable[[Array, Array], Array], q: Array, p: Array) -> Ar
 def chi2(q: Array, p: Array) -> Array:
     """Σ (q - p)² / p, (R, 1), over p > 0."""
     base = np.where(p > 0.0, p, 1.0)
-    return total(np.where(p > 0.0, (q - p) * ((q - p) / base), 0.0))
+    with np.errstate(over="ignore"):
+        return total(np.where(p > 0.0, (q - p) * ((q - p) / base), 0.0))
 
 
 def cressie_read(order: float) -> Callable[[Array, Array], Array]:
@@ -208,16 +209,19 @@ def power_tilt(p: Array, x: Array, ok: Mask, k: Array, a: float) -> Array:
         q = bounded(eta)
         return q / total(q)
 
-    def tilt(z: Array) -> Array:
-        ratio = np.where(p > 0.0, (1.0 - a) * (z + y) / k, 1.0)
-        return p * np.exp(-np.log(ratio) / (1.0 - a))
-
+    # In logs throughout: with a = -1 and p = 1e-300 at the argmin, z is 1e-600.
+    log_p, log_y, log_least = (np.log(np.where(b > 0.0, b, 1.0)) for b in (p, y, least))
+    log_y, log_least = np.where(y > 0.0, log_y, -np.inf), np.where(least > 0.0, log_least, -np.inf)
     scale = np.log(k / (1.0 - a))
-    low = np.maximum(scale + (1.0 - a) * np.log(mass) - 1e-9, -700.0)
-    _, high = bisect(lambda z: total(tilt(np.exp(z))) <= 1.0, low, scale + 1e-9)
-    z = np.exp(high)
-    q = tilt(np.maximum(z, least))
-    spare = np.where(z < least, np.maximum(1.0 - total(q), 0.0), 0.0)
+
+    def tilt(log_z: Array) -> Array:
+        log_t = (scale - np.logaddexp(log_z, log_y)) / (1.0 - a)
+        return np.where(p > 0.0, np.exp(np.minimum(log_p + log_t, 1.0)), 0.0)
+
+    low = scale + (1.0 - a) * np.log(mass) - 1e-9
+    _, high = bisect(lambda log_z: total(tilt(log_z)) <= 1.0, low, scale + 1e-9)
+    q = tilt(np.maximum(high, log_least))
+    spare = np.where(high < log_least, np.maximum(1.0 - total(q), 0.0), 0.0)
     return q * (1.0 - spare) / total(q) + spare * point_mass(x, ok)
 
 
@@ -245,12 +249,14 @@ def burg_ball(p: Array, x: Array, ok: Mask, radius: Array) -> Array:
     least = _least(p, x)
     y = np.where(p > 0.0, x - least, 0.0)
 
+    heavy = np.take_along_axis(y, p.argmax(1)[:, None], 1)
+
     def spread(c: Array) -> Array:
-        """KL(p ‖ q)."""
-        z = y / c
-        lost = total(p * z / (1.0 + z))
-        near = np.log1p(-np.minimum(lost, 0.5))
-        return total(p * np.log1p(z)) + np.where(lost < 0.5, near, np.log(total(p / (1.0 + z))))
+        """KL(p ‖ q) = Σ p log r + log Σ p / r, r = (c + y) / (c + y of the heaviest state)."""
+        u = (y - heavy) / (c + heavy)
+        r = (c + y) / (c + heavy)
+        log_r = np.where(r < 0.5, np.log(r), np.log1p(np.maximum(u, -0.5)))
+        return total(p * log_r) + np.log1p(total(p * (heavy - y) / (c + y)))
 
     low = np.full_like(radius, -700.0)
     high = np.log(10.0 + 10.0 / np.sqrt(np.maximum(radius, 1e-300)))

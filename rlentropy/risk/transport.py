@@ -162,3 +162,7 @@ class WassersteinBall(_Wasserstein, Ball):
 
     def _distance(self, q: Array, p: Array, state: Any) -> Array:
         return self._transport(q, p, state)
+
+    def _unit(self) -> float:
+        """100 times the distances: a linear program rounds more than a sum."""
+        return 100.0 * (1.0 if self.metric is None else float(self.metric.max()))
