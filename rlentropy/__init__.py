@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rlentropy import entropy, planning
+    from rlentropy import entropy, planning, risk
     from rlentropy.mdp import EmpiricalModel, FiniteMDP
 
 __version__ = "0.1.0"
-__all__ = ["EmpiricalModel", "FiniteMDP", "entropy", "planning"]
+__all__ = ["EmpiricalModel", "FiniteMDP", "entropy", "planning", "risk"]
 
 # A wheel holds the environments inside this package; a checkout keeps them beside it, in envs/.
 if not (Path(__file__).parent / "envs").is_dir():

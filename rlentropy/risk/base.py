@@ -1,0 +1,180 @@
+"""What every risk measure shares: inputs, blocks of rows, outputs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+import numpy as np
+
+from rlentropy.errors import InputError
+from rlentropy.risk import rows, tilts
+from rlentropy.risk.rows import Block
+from rlentropy.risk.tilts import Array, Mask
+
+SLACK = 1e-8  # relative, by which a penalty forgives a q just outside a ball
+
+
+class Measure:
+    """A convex risk measure; see the module for what the three methods mean."""
+
+    support: Any = "nominal"
+    reach: ClassVar[int | None] = 1  # the lowest off-support states a worst case needs, None: all
+    quadratic: ClassVar[bool] = False  # needs n arrays as large as a block
+
+    def expectation(self, p: Any, V: Any) -> Array:
+        """The robust expectation W(p, V).
+
+        Args:
+            p: nominal distributions, an array (..., S) or scipy.sparse (R, S).
+            V: values, (S,); or like p, where p is an array.
+
+        Returns:
+            W, (...) or (R,).
+
+        Raises:
+            ValueError: a row of p is no distribution, or V doesn't fit p or isn't finite.
+        """
+        p, V = self._inputs(p, V)
+        W = np.empty(count(p))
+        for block in self._blocks(p, V):
+            W[block.index] = self._value(block)[:, 0]
+        return W.reshape(p.shape[:-1])
+
+    def worst_case(self, p: Any, V: Any) -> Any:
+        """A minimising q*, like p: an array, or CSR; arguments and errors as `expectation`."""
+        p, V = self._inputs(p, V)
+        if not rows.is_sparse(p):
+            q = np.empty((count(p), p.shape[-1]))
+            for block in self._blocks(p, V):
+                q[block.index] = self._worst(block)
+            return q.reshape(p.shape)
+        parts = []
+        for block in self._blocks(p, V):
+            here = self._worst(block)
+            row, column = np.nonzero(here)
+            state = np.broadcast_to(block.state, here.shape)
+            parts.append((block.index[row], state[row, column], here[row, column]))
+        row, column, entries = (np.concatenate(a) for a in zip(*parts, strict=True))
+        return csr(entries, row, column, p.shape)
+
+    def penalty(self, q: Any, p: Any) -> Array:
+        """D(q, p), (...) or (R,); 0 or inf for an uncertainty set, which forgives rounding.
+
+        Raises:
+            ValueError: a row of q or p is no distribution, or their shapes differ.
+        """
+        q, p = rows.distributions(q, "q"), rows.distributions(p, "p")
+        if q.shape != p.shape or rows.is_sparse(q) != rows.is_sparse(p):
+            raise InputError(f"q must be like p {p.shape}, got {q.shape}")
+        D = np.empty(count(p))
+        listed = rows.candidates(self.support, p.shape[-1])
+        for q_rows, p_rows, inside, state, index in rows.pairs(q, p, self._required(p.shape[-1])):
+            ok = p_rows > 0.0
+            if listed is not None:
+                here = listed[state] if listed.ndim == 1 else listed[index[:, None], state]
+                ok |= here & inside
+            with np.errstate(over="ignore"):  # where p is 1e-300, infinity is what it costs
+                cost = self._cost(q_rows, p_rows, state, index, ok)[:, 0]
+            D[index] = np.where(((q_rows > 0.0) & ~ok).any(1), np.inf, cost)
+        return D.reshape(p.shape[:-1])
+
+    def _inputs(self, p: Any, V: Any) -> tuple[Any, Array]:
+        p = rows.distributions(p, "p")
+        return p, rows.values(V, p)
+
+    def _blocks(self, p: Any, V: Array) -> Iterator[Block]:
+        listed = rows.candidates(self.support, p.shape[-1])
+        return rows.blocks(p, V, listed, self.reach, self.quadratic)
+
+    def _required(self, S: int) -> Any:
+        """States where a q = 0 that a sparse row doesn't store may still matter to the penalty."""
+        return np.zeros(0, np.int64)
+
+    def _worst(self, block: Block) -> Array:
+        """q*, (R, n)."""
+        raise NotImplementedError
+
+    def _cost(self, q: Array, p: Array, state: Any, index: Any, ok: Mask) -> Array:
+        """D, (R, 1), of a q on the support."""
+        raise NotImplementedError
+
+    def _value(self, block: Block) -> Array:
+        """W, (R, 1)."""
+        q = self._worst(block)
+        cost = self._cost(q, block.p, block.state, block.index, block.ok)
+        return np.asarray(block.low + block.span * tilts.total(q * block.x) + cost)
+
+
+class UncertaintySet(Measure):
+    """An uncertainty set: D = 0 inside, infinite outside."""
+
+    def _value(self, block: Block) -> Array:
+        return np.asarray(block.low + block.span * tilts.total(self._worst(block) * block.x))
+
+    def _cost(self, q: Array, p: Array, state: Any, index: Any, ok: Mask) -> Array:
+        return np.where(self._excess(q, p, state, index, ok) <= 0.0, 0.0, np.inf)
+
+    def _excess(self, q: Array, p: Array, state: Any, index: Any, ok: Mask) -> Array:
+        """Positive where q is outside by more than rounding, (R, 1)."""
+        raise NotImplementedError
+
+
+class Ball(UncertaintySet):
+    """A set of the q within a radius."""
+
+    radius: float
+
+    def __post_init__(self) -> None:
+        check("radius", self.radius, 0.0)
+
+    def _radii(self, block: Block) -> Array:
+        return np.full((len(block.p), 1), float(self.radius))
+
+    def _excess(self, q: Array, p: Array, state: Any, index: Any, ok: Mask) -> Array:
+        return self._distance(q, p, state) - self.radius * (1.0 + SLACK) - 1e-14 * self._unit()
+
+    def _distance(self, q: Array, p: Array, state: Any) -> Array:
+        raise NotImplementedError
+
+    def _unit(self) -> float:
+        """The size of the distances, to which rounding is relative."""
+        return 1.0
+
+
+class Interval(UncertaintySet):
+    """Bounds on each probability."""
+
+    def _bounds(self, p: Array, ok: Any, state: Any, index: Any) -> tuple[Array, Array]:
+        raise NotImplementedError
+
+    def _worst(self, block: Block) -> Array:
+        lower, upper = self._bounds(block.p, block.ok, block.state, block.index)
+        return tilts.fill(lower, upper, block.x, block.ok)
+
+    def _excess(self, q: Array, p: Array, state: Any, index: Any, ok: Mask) -> Array:
+        lower, upper = self._bounds(p, ok, state, index)
+        outside = np.maximum(lower - q, q - upper * (1.0 + SLACK)).max(1, keepdims=True)
+        return np.asarray(outside - 1e-12)
+
+
+def count(p: Any) -> int:
+    return math.prod(p.shape[:-1])
+
+
+def csr(entries: Any, row: Any, column: Any, shape: tuple[int, int]) -> Any:
+    import scipy.sparse as sp
+
+    return sp.coo_array((entries, (row, column)), shape=shape).tocsr()
+
+
+def check(name: str, value: float, low: float, high: float = math.inf, above: bool = False) -> None:
+    inside = low < value if above else low <= value
+    if not (inside and value <= high and math.isfinite(value)):
+        least = f"{'(' if above else '['}{low:g}"
+        if high == math.inf:
+            want = "finite" if low == -math.inf else f"{'>' if above else '>='} {low:g} and finite"
+        else:
+            want = f"in {least}, {high:g}]"
+        raise InputError(f"{name} must be {want}, got {value}")

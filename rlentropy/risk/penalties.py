@@ -1,0 +1,147 @@
+"""Soft penalties (robust spec §1.4): nature may play any q of the support, at a price."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from rlentropy.errors import InputError
+from rlentropy.risk import tilts
+from rlentropy.risk.base import SLACK, Measure, check
+from rlentropy.risk.rows import Block
+from rlentropy.risk.tilts import Array, Mask
+
+
+@dataclass(frozen=True)
+class Entropic(Measure):
+    """D = KL(q ‖ p) / β: W = -(1/β) log E_p exp(-β V) (§1.4, §1.7)."""
+
+    risk_aversion: float  # β >= 0, 1 / reward units; 0 is Nominal
+
+    def __post_init__(self) -> None:
+        check("risk_aversion", self.risk_aversion, 0.0)
+
+    def _worst(self, block: Block) -> Array:
+        return tilts.exponential(block.p, block.x, self.risk_aversion * block.span)
+
+    def _value(self, block: Block) -> Array:
+        exponent = self.risk_aversion * block.span
+        return np.asarray(block.low + block.span * tilts.log_mean_exp(block.p, block.x, exponent))
+
+    def _cost(self, q: Array, p: Array, state: Any, index: Any, ok: Mask) -> Array:
+        if self.risk_aversion == 0.0:
+            return np.where(np.abs(q - p).max(1, keepdims=True) <= SLACK, 0.0, np.inf)
+        return tilts.kl(q, p) / self.risk_aversion
+
+
+@dataclass(frozen=True)
+class Chi2Penalty(Measure):
+    """D = κ Σ (q - p)² / p; W = E V - Var V / 4κ while no mass vanishes."""
+
+    weight: float  # κ > 0, reward units
+
+    def __post_init__(self) -> None:
+        check("weight", self.weight, 0.0, above=True)
+
+    def _worst(self, block: Block) -> Array:
+        return tilts.quadratic_tilt(block.p, block.x, block.scaled(self.weight))
+
+    def _cost(self, q: Array, p: Array, state: Any, index: Any, ok: Mask) -> Array:
+        return self.weight * tilts.chi2(q, p)
+
+
+@dataclass(frozen=True)
+class L1Penalty(Measure):
+    """D = κ ‖q - p‖₁ (λ TV with κ = λ/2): W = E_p min(V, min V + 2κ)."""
+
+    weight: float  # κ >= 0, reward units
+    support: Any = "nominal"
+
+    def __post_init__(self) -> None:
+        check("weight", self.weight, 0.0)
+
+    def _worst(self, block: Block) -> Array:
+        return tilts.clip_tilt(block.p, block.x, block.ok, 2.0 * block.scaled(self.weight))
+
+    def _value(self, block: Block) -> Array:
+        clipped = np.minimum(block.span * block.x, 2.0 * self.weight)
+        return np.asarray(block.low + tilts.total(block.p * clipped))
+
+    def _cost(self, q: Array, p: Array, state: Any, index: Any, ok: Mask) -> Array:
+        return self.weight * tilts.total(np.abs(q - p))
+
+
+@dataclass(frozen=True)
+class CressieReadPenalty(Measure):
+    """D = κ E_p f(q/p), f(t) = (t^a - a t + a - 1) / (a (a - 1)): κ KL(q ‖ p) at a = 1, κ KL(p ‖ q)
+    at a = 0, half of χ² at a = 2.
+
+    For a < 1 mass off the nominal support costs κ / (1 - a), finite; for a >= 1 it is infinite, and
+    the support is nominal whatever it says.
+    """
+
+    weight: float  # κ > 0, reward units
+    order: float  # a, finite; within 1e-4 of 1 (but not at 1) digits are lost
+    support: Any = "nominal"
+
+    def __post_init__(self) -> None:
+        check("weight", self.weight, 0.0, above=True)
+        check("order", self.order, -math.inf)
+        if self.order >= 1.0:
+            object.__setattr__(self, "support", "nominal")
+
+    def _worst(self, block: Block) -> Array:
+        k = block.scaled(self.weight)
+        if self.order == 1.0:
+            return tilts.exponential(block.p, block.x, 1.0 / k)
+        return tilts.power_tilt(block.p, block.x, block.ok, k, self.order)
+
+    def _cost(self, q: Array, p: Array, state: Any, index: Any, ok: Mask) -> Array:
+        inner = tilts.f_divergence(tilts.cressie_read(self.order), q, p)
+        if self.order < 1.0:
+            inner = inner + tilts.total(np.where(p > 0.0, 0.0, q)) / (1.0 - self.order)
+        return np.asarray(self.weight * inner)
+
+
+@dataclass(frozen=True)
+class BurgPenalty(CressieReadPenalty):
+    """D = κ KL(p ‖ q), the reverse of Entropic's divergence: BurgPenalty(κ, support)."""
+
+    order: float = field(default=0.0, init=False)
+
+
+@dataclass(frozen=True, eq=False)
+class FDivergencePenalty(Measure):
+    """D = κ E_p f(q/p) for the user's own convex f with f(1) = 0, on the nominal support.
+
+    f takes and returns arrays of t >= 0 and may be infinite at 0. Kinks are allowed.
+    """
+
+    weight: float  # κ > 0, reward units
+    f: Callable[[Array], Any]
+    response: Callable[[Array], Any] | None = None  # y ↦ argmax_t t y - f(t) = (f*)'(y): faster
+
+    def __post_init__(self) -> None:
+        check("weight", self.weight, 0.0, above=True)
+        at = np.concatenate([np.linspace(0.05, 2.0, 40), np.linspace(3.0, 40.0, 38)])
+        low, middle, high = (
+            np.asarray(self.f(t)) for t in (at[:-1], (at[:-1] + at[1:]) / 2, at[1:])
+        )
+        one = float(np.asarray(self.f(np.ones(1)))[0])
+        if not abs(one) <= 1e-12:
+            raise InputError(f"f must be 0 at 1, got {one}")
+        if not (middle <= (low + high) / 2.0 + 1e-9 * (1.0 + np.abs(middle))).all():
+            raise InputError("f must be convex and finite on t > 0, got one that isn't")
+
+    def _worst(self, block: Block) -> Array:
+        k = block.scaled(self.weight)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return tilts.generic_tilt(block.p, block.x, k, self.f, self.response)
+
+    def _cost(self, q: Array, p: Array, state: Any, index: Any, ok: Mask) -> Array:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return self.weight * tilts.f_divergence(lambda t, u: np.asarray(self.f(t)), q, p)
