@@ -6,6 +6,10 @@ runs=results/runs/exploration
 here=results/exploration
 VISITATION="entgame reg-entgame maxent rf-ucrl random-policy"
 
+# 1. The paper's two experiments: 48 runs of 100 000 steps, 12 runs of 600 000 steps.
+python benchmarks/paper_figures.py double-chain --out "$here/paper"
+python benchmarks/paper_figures.py grid-world --out "$here/paper"
+
 # 2. Sample complexity of visitation entropy (VE): ten seeds.
 complexity() { # name env-id kwargs horizon episodes
   python train.py sweep --commands $VISITATION --env-ids "$2" --seeds 10 --quiet \
