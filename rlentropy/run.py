@@ -12,7 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -218,6 +218,13 @@ def stoppable(log: Log) -> Iterator[None]:
             raise KeyboardInterrupt
         log.interrupted = True
 
+    with stop_signals(stop):
+        yield
+
+
+@contextmanager
+def stop_signals(stop: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Let `stop` answer Ctrl-C and SIGTERM."""
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield

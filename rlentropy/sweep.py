@@ -50,7 +50,7 @@ from tyro.conf import UseAppendAction
 
 from rlentropy import cli
 from rlentropy.errors import InputError
-from rlentropy.run import default_folder
+from rlentropy.run import default_folder, stop_signals
 
 Table = dict[str, Any]
 
@@ -380,12 +380,8 @@ def interruptible() -> Iterator[None]:
         print("stopping the runs under way, after a checkpoint; again: at once", file=sys.stderr)
         raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with stop_signals(stop):
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 # ---------------------------------------------------------------- what is shown

@@ -256,7 +256,7 @@ def _state(observation: Any, setting: Setting) -> int:
 
 def explore(
     env: gymnasium.Env[Any, Any],
-    config: Any,
+    config: Settings,
     make_learner: Callable[[Setting, Any, np.random.Generator], Learner],
     rng: np.random.Generator,
     log: Log,
@@ -325,7 +325,7 @@ def explore(
     if log.directory is not None:
         picture = figures.visits(learner.visits.sum((0, 2)), setting.grid_shape)
         log.figure("visits", picture, env_steps)
-    summary = {
+    summary: dict[str, Any] = {
         "env_steps": env_steps,
         "episodes": learner.episodes,
         "horizon": setting.horizon,
