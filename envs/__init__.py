@@ -10,6 +10,8 @@ for _id, _entry_point, _max_episode_steps in (
     ("Garnet", "garnet:GarnetEnv", 50),
     ("NoisyChain", "noisy_chain:NoisyChainEnv", 10),
     ("Fan", "fan:FanEnv", 2),
+    ("MachineReplacement", "machine_replacement:MachineReplacementEnv", 50),
+    ("Inventory", "inventory:InventoryEnv", 50),
 ):
     gymnasium.register(
         id=f"rlentropy/{_id}-v0",

@@ -14,7 +14,7 @@ import json
 import os
 import sys
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -36,9 +36,17 @@ COMMANDS = {
     "ucbvi-ent": ("rlentropy.exploration.ucbvi_ent", "trajectory entropy: optimistic soft plans"),
     "rf-explore-ent": ("rlentropy.exploration.rf_explore_ent", "trajectory entropy: two phases"),
     "random-policy": ("rlentropy.exploration.random_policy", "baseline: uniformly random actions"),
+    "robust-planning": ("rlentropy.robust.value", "optimal robust value of a known model"),
+    "robust-pg": ("rlentropy.robust.policy_gradient", "exact robust policy gradient"),
+    "robust-actor-critic": ("rlentropy.robust.actor_critic", "neural robust policy gradient"),
+    "rfzi": ("rlentropy.offline.rfzi", "robust fitted Z iteration on a dataset"),
+    "rfqi": ("rlentropy.offline.rfqi", "robust fitted Q iteration on a dataset (TV ball)"),
+    "fqi": ("rlentropy.offline.fqi", "fitted Q iteration on a dataset: the nominal baseline"),
 }
 
 TOOLS = {  # they take no environment: a `Config`, and `run(config)`, which returns the exit code
+    "collect": ("rlentropy.collect", "an offline dataset from random actions or a run's policy"),
+    "evaluate": ("rlentropy.evaluate", "returns of finished runs, over grids of perturbations"),
     "compare": ("rlentropy.compare", "tables, pictures and TensorBoard bands from run folders"),
     "sweep": ("rlentropy.sweep", "algorithms x environments x seeds in parallel processes"),
 }
@@ -105,7 +113,8 @@ def train(command: str, arguments: list[str]) -> int:
         raise InputError(f"command must be one of {choices}, got {command!r}{hint}")
     module = import_module(COMMANDS[command][0])
     options, config = parse(command, module.Config, arguments)
-    if options.env_id == "":
+    offline = hasattr(config, "data")
+    if options.env_id == "" and not offline:
         raise InputError("env_id must be a gymnasium id (--env-id), got none")
     if options.seed < 0:
         raise InputError(f"seed must be >= 0, got {options.seed}")
@@ -114,13 +123,15 @@ def train(command: str, arguments: list[str]) -> int:
     from threadpoolctl import threadpool_limits
 
     from rlentropy.log import Log
-    from rlentropy.run import RunFolder, default_folder, stoppable
+    from rlentropy.run import RunFolder, stoppable
 
-    env = make_env(options.env_id, options.env_kwargs, horizon_of(config) is not None)
-    if hasattr(config, "horizon") and config.horizon is None:
-        limit = env.spec.max_episode_steps if env.spec else None
-        config = dataclasses.replace(config, horizon=limit)
-    path = options.out or default_folder(options.env_id, command, options.seed)
+    env = None
+    if options.env_id:
+        env = make_env(options.env_id, options.env_kwargs, horizon_of(config) is not None)
+        if hasattr(config, "horizon") and config.horizon is None:
+            limit = env.spec.max_episode_steps if env.spec else None
+            config = dataclasses.replace(config, horizon=limit)
+    path = folder_of(command, options, config)
     schedule = {"eval_every": options.eval_every, "checkpoint_every": options.checkpoint_every}
     log = Log(path, **schedule)
     settings = {**as_settings(options), **as_settings(config), "out": str(path)}
@@ -133,17 +144,54 @@ def train(command: str, arguments: list[str]) -> int:
         return 0
 
     rng = np.random.default_rng(np.random.SeedSequence(options.seed))
-    with threadpool_limits(1), stoppable(log), say.progress(log), folder.running(log):
-        result = module.run(env, config, rng, log)
+    with (
+        on_device(options.device),
+        threadpool_limits(1),
+        stoppable(log),
+        say.progress(log),
+        folder.running(log),
+    ):
+        if offline:
+            from rlentropy.data import load
+
+            result = module.run(load(config.data), config, rng, log, env)
+        else:
+            result = module.run(env, config, rng, log)
         log.text("config", "```json\n" + json.dumps(settings, indent=2) + "\n```")
-        arrays = {"policy.npz": result.policy}
-        if result.mixture is not None and len(result.mixture):
-            arrays["mixture.npz"] = {"pi": result.mixture}
-        summary = folder.finish(log, result.summary, arrays)
-    env.close()
+        summary = folder.finish(log, result)
+    if env is not None:
+        env.close()
     say.table(summary)
     say.line(f"run folder: {path}")
     return 0
+
+
+def folder_of(command: str, options: Options, config: Any) -> Path:
+    """The run folder: --out, or one named after the environment or the dataset."""
+    from rlentropy.run import default_folder
+
+    where = options.env_id or Path(getattr(config, "data", "")).stem
+    return options.out or default_folder(where, command, options.seed)
+
+
+@contextlib.contextmanager
+def on_device(name: str) -> Iterator[None]:
+    """Make a torch device the default; torch is not imported for the CPU, its own default."""
+    if name == "cpu":
+        yield
+        return
+    import torch
+
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(
+            f"device must be a torch device that is here, got {name!r}: {reason}"
+        ) from None
+    with device:
+        yield
 
 
 def use(tool: str, arguments: list[str]) -> int:
@@ -173,9 +221,9 @@ def parse(command: str, config_class: type[Any], arguments: list[str]) -> tuple[
         before = as_arguments(table)
         options, config = parse_arguments(command, config_class, before + arguments)
     if options.resume:
-        from rlentropy.run import default_folder, stored_settings
+        from rlentropy.run import stored_settings
 
-        folder = options.out or default_folder(options.env_id, command, options.seed)
+        folder = folder_of(command, options, config)
         if (stored := stored_settings(folder)) is not None:
             if (before_command := stored.pop("command")) != command:
                 raise InputError(
@@ -235,7 +283,8 @@ def one_line(complaint: str) -> str:
         elif text:
             sections[-1].append(text)
     kept = [s for s in sections[:-1] if s and not s[0].startswith("Argument helptext")]
-    return "; ".join(" ".join(section) for section in kept) or complaint.strip()
+    line = "; ".join(" ".join(section) for section in kept) or complaint.strip()
+    return line.removeprefix("Error parsing Config: ")
 
 
 def as_settings(dataclass_: Any) -> dict[str, Any]:

@@ -65,7 +65,7 @@ def curves(lines: Sequence[Any], ylabel: str, log_log: bool) -> bytes:
     if log_log:
         axes.set_yscale("log", nonpositive="mask")
         _round_ticks(axes.yaxis)
-    return _finish(figure, axes)
+    return finish(figure, axes)
 
 
 def final(rows: Sequence[dict[str, Any]], xlabel: str, log: bool) -> bytes:
@@ -87,7 +87,7 @@ def final(rows: Sequence[dict[str, Any]], xlabel: str, log: bool) -> bytes:
     if log and all(row[statistic] > 0 for row in rows):
         axes.set_xscale("log")
         _round_ticks(axes.xaxis)
-    return _finish(figure, axes)
+    return finish(figure, axes)
 
 
 def reach(rows: Sequence[dict[str, Any]], falling: bool) -> bytes:
@@ -119,7 +119,7 @@ def reach(rows: Sequence[dict[str, Any]], falling: bool) -> bytes:
     axes.set_xticks([], minor=True)
     if falling:
         axes.invert_xaxis()
-    return _finish(figure, axes)
+    return finish(figure, axes)
 
 
 def heat_maps(panels: Sequence[tuple[str, Any]]) -> bytes:
@@ -158,7 +158,7 @@ def _round_ticks(axis: Any) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
-def _finish(figure: Any, axes: Any) -> bytes:
+def finish(figure: Any, axes: Any) -> bytes:
     """Grid and legend, above the axes so that it hides nothing."""
     axes.grid(True, which="major", alpha=0.3, lw=0.6)
     axes.spines[["top", "right"]].set_visible(False)

@@ -710,18 +710,448 @@ def in_place_sweeps(
                 weight[n] = stretch * gamma * p[j]
                 n += np.uint32(1)
         chain_end[s] = n
+    solve_chain(
+        chain_begin, chain_end, chain_successor, weight, reward, V, not backwards, sweeps, target
+    )
+
+
+@compiled
+def solve_chain(
+    begin: Index,
+    end: Index,
+    successor: Index,
+    weight: Array,
+    reward: Array,
+    x: Array,
+    backwards: bool,
+    sweeps: int,
+    target: float,
+) -> float:
+    """Sweeps x(s) = reward(s) + Σ weight x in place, in alternating directions, from x on.
+
+    Stops early when one sweep changes all states by amounts within `target` of each other; returns
+    how far apart those of the last one are.
+    """
+    S, width = x.size, np.inf
     for _ in range(sweeps):
-        backwards = not backwards
         low, high = np.inf, -np.inf
         for k in range(S):
             s = S - 1 - k if backwards else k
             v = reward[s]
-            for j in range(chain_begin[s], chain_end[s]):
-                v += weight[j] * V[chain_successor[j]]
-            low, high = min(low, v - V[s]), max(high, v - V[s])
-            V[s] = v
-        if high - low <= target:
+            for j in range(begin[s], end[s]):
+                v += weight[j] * x[successor[j]]
+            low, high = min(low, v - x[s]), max(high, v - x[s])
+            x[s] = v
+        width = high - low
+        if width <= target:
             break
+        backwards = not backwards
+    return width
+
+
+# ---------------------------------------------------------------- robust expectations
+
+
+# Measures whose worst case has compiled loops (robust spec §1.4, §1.5): indices into these.
+TILTS = ("entropic", "worst-case", "l1-penalty", "contamination", "kl-ball")
+FILLS = ("tv-ball", "mean-cvar", "linf-ball")  # these need a row's values in order
+
+
+@compiled
+def expect_rows(
+    begin: Index, end: Index, successor: Index, p: Array, x: Array, index: Index, out: Array
+) -> None:
+    """out[k] = Σ p x over row index[k]."""
+    for k in range(index.size):
+        i = index[k]
+        out[k] = _dot(successor, p, x, begin[i], end[i])
+
+
+@compiled
+def log_all(x: Array) -> None:
+    """x = log x for normal x > 0, in place."""
+    _log_all(x)
+
+
+@compiled
+def greedy(Q: Array, V: Array, TV: Array, choice: Index) -> tuple[float, float]:
+    """TV = max_a Q, its first greedy actions, and the extremes of TV - V."""
+    low, high = np.inf, -np.inf
+    S, A = Q.shape
+    for s in range(S):
+        best, chosen = Q[s, 0], 0
+        for a in range(1, A):
+            if Q[s, a] > best:
+                best, chosen = Q[s, a], a
+        TV[s], choice[s] = best, np.uint32(chosen)
+        low, high = min(low, best - V[s]), max(high, best - V[s])
+    return low, high
+
+
+@inlined
+def _outsider(
+    outside: Index, successor: Index, first: Any, n: Any, paid: bool, V: Array, low: float
+) -> int:
+    """The first state of `outside` below `low` that the row doesn't store, -1 for none.
+
+    Where rewards don't depend on the successor a state that is stored is never below the row's low.
+    """
+    for k in range(outside.size):
+        s = outside[k]
+        if not V[s] < low:
+            return -1
+        stored = False
+        if paid:
+            for j in range(n):
+                stored |= successor[first + j] == s
+        if not stored:
+            return int(s)
+    return -1
+
+
+@inlined
+def _mean_exp(z: Array, p: Array, n: Any, top: float, b: float, e: Array) -> tuple[float, float]:
+    """e = exp(-b z), and log Σ p e, Σ p z e / Σ p e; z in [0, top] with its least at 0.
+
+    Below b z = 0.01 the logarithm is taken of 1 + Σ p (e - 1) with the differences by their series,
+    so that it keeps its digits relative to b (robust spec §1.7, form 2).
+    """
+    total = first = 0.0
+    if b * top < 1e-2:
+        for j in range(n):
+            x = -b * z[j]
+            e[j] = x * (1.0 + x * (0.5 + x * (1.0 / 6.0 + x * (1.0 / 24.0 + x / 120.0))))
+        for j in range(n):
+            total += p[j] * e[j]
+            first += p[j] * z[j] * (1.0 + e[j])
+        for j in range(n):
+            e[j] += 1.0
+        return np.log1p(total), first / (1.0 + total)
+    for j in range(n):
+        e[j] = _exp(-b * z[j])
+    for j in range(n):
+        weight = p[j] * e[j]
+        total += weight
+        first += weight * z[j]
+    return _log(total), first / total
+
+
+@inlined
+def _kl_ball(
+    z: Array, p: Array, n: Any, top: float, delta: float, guess: float, e: Array
+) -> tuple[float, float]:
+    """min E_q z over KL(q ‖ p) <= δ, and the b at which q = p e^{-b z} / Z attains it.
+
+    The dual W(b) = -(log Z + δ) / b has W'(b) = (δ - KL(b)) / b². Newton on √KL, which is nearly
+    linear in b, inside a bracket. W is flat at its maximum: with a last step of s, the trapezoid
+    W + W' s / 2 is off by no more than s³. Less than e^-δ of p lies at z = 0.
+    """
+    b = guess
+    if not b > 0.0:
+        mean = square = 0.0
+        for j in range(n):
+            mean += p[j] * z[j]
+        for j in range(n):
+            square += p[j] * (z[j] - mean) ** 2
+        b = np.sqrt(2.0 * delta / square)
+    low, high, value, root = 0.0, np.inf, 0.0, np.sqrt(delta)
+    for _ in range(200):
+        log_z, tilted = _mean_exp(z, p, n, top, b, e)
+        kl = max(-b * tilted - log_z, 0.0)
+        total = spread = 0.0
+        for j in range(n):
+            weight = p[j] * e[j]
+            total += weight
+            spread += weight * (z[j] - tilted) ** 2
+        if kl > delta:
+            high = b
+        else:
+            low = b
+        value = -(log_z + delta) / b
+        size = np.sqrt(kl)
+        step = 2.0 * size * (root - size) * total / (b * spread) if spread > 0.0 else np.inf
+        if abs(step) <= 1e-4 * b:
+            value += 0.5 * step * (delta - kl) / (b * b)
+            b += step
+            break
+        if not low < b + step < high:
+            step = 0.5 * (low + high) - b if high < np.inf else b
+        if (high < np.inf and high - low <= 1e-12 * high) or b > 1e18:
+            break
+        b += step
+    return value, b
+
+
+@compiled
+def tilt_rows(
+    kind: int,
+    parameter: float,
+    begin: Index,
+    end: Index,
+    successor: Index,
+    p: Array,
+    bonus: Array,
+    V: Array,
+    outside: Index,
+    index: Index,
+    W: Array,
+    multiplier: Array,
+    start: Index,
+    state: Index,
+    q: Array,
+) -> None:
+    """Robust expectations W (K,) of rows index[k], and their worst cases where q has room.
+
+    Args:
+        kind: into TILTS.
+        parameter: of the measure; the entropic one's is > 0.
+        bonus: what is added to V(s') at each stored transition, (M,); or (0,) for nothing.
+        outside: states where mass may go that a row doesn't store, by ascending V; as many as the
+            longest row has transitions and one, or fewer if there are no more.
+        multiplier: (R,) where KL balls start their search, and leave what they found.
+        start: (K + 1,) places in state and q: a row's transitions, then one outside. Or (0,).
+    """
+    longest: Any = 1
+    for k in range(index.size):
+        longest = max(longest, np.int64(end[index[k]]) - np.int64(begin[index[k]]))
+    z, e, weight = np.empty(longest), np.empty(longest), np.empty(longest)
+    wanted, paid = start.size > 0, bonus.size > 0
+    for k in range(index.size):
+        i = index[k]
+        first = np.int64(begin[i])
+        n = np.int64(end[i]) - first
+        for j in range(n):
+            z[j], weight[j] = V[successor[first + j]], p[first + j]
+        if paid:
+            for j in range(n):
+                z[j] += bonus[first + j]
+        low = top = z[0]
+        for j in range(1, n):
+            low, top = min(low, z[j]), max(top, z[j])
+        other = -1
+        if outside.size > 0:
+            other = _outsider(outside, successor, first, n, paid, V, low)
+            if other >= 0:
+                low = V[other]
+        top -= low
+        for j in range(n):
+            z[j] -= low
+        value = 0.0
+        if kind == 0:
+            if top > 0.0:
+                log_z, _ = _mean_exp(z, weight, n, top, parameter, e)
+                value = -log_z / parameter
+            else:
+                e[:n] = 1.0
+        elif kind == 2:
+            for j in range(n):
+                value += weight[j] * min(z[j], 2.0 * parameter)
+        elif kind == 3:
+            for j in range(n):
+                value += weight[j] * z[j]
+            value *= 1.0 - parameter
+        elif kind == 4:
+            lowest = 0.0
+            for j in range(n):
+                lowest += weight[j] if z[j] == 0.0 else 0.0
+            if parameter <= 0.0 or top <= 0.0:
+                e[:n] = 1.0
+                for j in range(n):
+                    value += weight[j] * z[j]
+            elif parameter >= -_log(lowest):
+                for j in range(n):
+                    e[j] = 1.0 if z[j] == 0.0 else 0.0
+            else:
+                value, b = _kl_ball(z, weight, n, top, parameter, multiplier[i], e)
+                multiplier[i] = b
+                if wanted:
+                    _mean_exp(z, weight, n, top, b, e)
+        W[k] = low + value
+        if wanted:
+            at = np.int64(start[k])
+            total, least = 0.0, -1
+            for j in range(n):
+                state[at + j] = successor[first + j]
+                stay = weight[j]
+                if kind == 0 or kind == 4:
+                    stay *= e[j]
+                elif kind == 1 or (kind == 2 and z[j] > 2.0 * parameter):
+                    stay = 0.0
+                elif kind == 3:
+                    stay *= 1.0 - parameter
+                q[at + j] = stay
+                total += stay
+                if z[j] == 0.0 and least < 0:
+                    least = j
+            state[at + n], q[at + n] = successor[first], 0.0
+            if kind == 0 or kind == 4:
+                for j in range(n):
+                    q[at + j] /= total
+            elif other >= 0:
+                state[at + n], q[at + n] = other, 1.0 - total
+            else:
+                q[at + least] += 1.0 - total
+
+
+@compiled
+def _sort_row(z: Array, successor: Index, p: Array, bonus: Array, first: Any, n: Any) -> None:
+    """Rearrange a row by its values z (n,)."""
+    order = np.argsort(z[:n], kind="mergesort")
+    z[:n] = z[:n][order]
+    successor[first : first + n] = successor[first : first + n][order]
+    p[first : first + n] = p[first : first + n][order]
+    if bonus.size > 0:
+        bonus[first : first + n] = bonus[first : first + n][order]
+
+
+@compiled
+def fill_rows(
+    kind: int,
+    parameter: float,
+    level: float,
+    begin: Index,
+    end: Index,
+    successor: Index,
+    p: Array,
+    bonus: Array,
+    V: Array,
+    outside: Index,
+    index: Index,
+    W: Array,
+    start: Index,
+    state: Index,
+    q: Array,
+) -> None:
+    """As `tilt_rows`, for measures that pour mass into the lowest values first.
+
+    A row's transitions are kept in the order of its values: successor, p and bonus are rearranged
+    in place, which costs little while that order changes little from call to call.
+
+    Args:
+        kind: into FILLS.
+        parameter: radius of TV (the mass that moves) or L∞, or the weight of CVaR in the mean.
+        level: of CVaR.
+    """
+    longest: Any = 1
+    for k in range(index.size):
+        longest = max(longest, np.int64(end[index[k]]) - np.int64(begin[index[k]]))
+    z, mass = np.empty(longest), np.empty(longest)
+    wanted, paid = start.size > 0, bonus.size > 0
+    for k in range(index.size):
+        i = index[k]
+        first = np.int64(begin[i])
+        n = np.int64(end[i]) - first
+        for j in range(n):
+            z[j] = V[successor[first + j]]
+        if paid:
+            for j in range(n):
+                z[j] += bonus[first + j]
+        moves = 0  # by insertion: cheap while nearly sorted
+        for j in range(1, n):
+            v = z[j]
+            if v < z[j - 1]:
+                s, w, here = successor[first + j], p[first + j], j
+                extra = bonus[first + j] if paid else 0.0
+                while here > 0 and v < z[here - 1]:
+                    z[here] = z[here - 1]
+                    successor[first + here] = successor[first + here - 1]
+                    p[first + here] = p[first + here - 1]
+                    if paid:
+                        bonus[first + here] = bonus[first + here - 1]
+                    here -= 1
+                z[here], successor[first + here], p[first + here] = v, s, w
+                if paid:
+                    bonus[first + here] = extra
+                moves += j - here
+                if moves > 8 * n:
+                    _sort_row(z, successor, p, bonus, first, n)
+                    break
+        low, value, other = z[0], 0.0, -1
+        if kind == 0:
+            if outside.size > 0:
+                other = _outsider(outside, successor, first, n, paid, V, low)
+                if other >= 0:
+                    low = V[other]
+            for j in range(n):
+                value += p[first + j] * (z[j] - low)
+            left, j = parameter, int(n - 1)
+            kept: Any = -1 if other >= 0 else 0  # the state that receives gives nothing
+            while j > kept and left > 0.0:
+                take = min(left, p[first + j])
+                value -= take * (z[j] - low)
+                left -= take
+                j -= 1
+            if wanted:
+                moved = parameter - max(left, 0.0)
+                for j in range(n):
+                    mass[j] = p[first + j]
+                left, j = moved, int(n - 1)
+                while j > kept and left > 0.0:
+                    take = min(left, mass[j])
+                    mass[j] -= take
+                    left -= take
+                    j -= 1
+                if other < 0:
+                    mass[0] += moved
+        else:
+            left = parameter if kind == 1 else 1.0
+            for j in range(n):
+                w = p[first + j]
+                mass[j] = (1.0 - parameter) * w if kind == 1 else max(w - parameter, 0.0)
+                value += mass[j] * (z[j] - low)
+                if kind == 2:
+                    left -= mass[j]
+            j = 0
+            while j < n and left > 0.0:
+                w = p[first + j]
+                if kind == 1:
+                    room = parameter * min(w / level, 1.0)
+                else:
+                    room = min(w + parameter, 1.0) - mass[j]
+                take = min(room, left)
+                mass[j] += take
+                value += take * (z[j] - low)
+                left -= take
+                j += 1
+        W[k] = low + value
+        if wanted:
+            at, total = np.int64(start[k]), 0.0
+            for j in range(n):
+                state[at + j], q[at + j] = successor[first + j], mass[j]
+                total += mass[j]
+            state[at + n], q[at + n] = successor[first], 0.0
+            if other >= 0:
+                state[at + n], q[at + n] = other, 1.0 - total
+
+
+@compiled
+def link_chain(
+    gamma: float,
+    start: Index,
+    state: Index,
+    q: Array,
+    residual: Array,
+    begin: Index,
+    end: Index,
+    successor: Index,
+    weight: Array,
+    reward: Array,
+) -> None:
+    """The chain x = residual + γ q x, for `solve_chain`: self-loops and zeros taken out."""
+    n = np.uint32(0)
+    for s in range(residual.size):
+        stay = 0.0
+        for j in range(start[s], start[s + 1]):
+            if state[j] == s:
+                stay += q[j]
+        scale = 1.0 / (1.0 - gamma * stay)
+        reward[s] = scale * residual[s]
+        begin[s] = n
+        for j in range(start[s], start[s + 1]):
+            if state[j] != s and q[j] > 0.0:
+                successor[n], weight[n] = state[j], scale * gamma * q[j]
+                n += np.uint32(1)
+        end[s] = n
 
 
 # ---------------------------------------------------------------- optimistic exploration

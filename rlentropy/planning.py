@@ -20,6 +20,28 @@ from rlentropy.entropy import (
 from rlentropy.errors import InputError
 from rlentropy.kernels import Array, Task
 from rlentropy.mdp import FiniteMDP
+from rlentropy.robust.dynamics import (
+    RobustValue,
+    robust_evaluation,
+    robust_optimum,
+    robust_policy_gradient,
+)
+
+__all__ = [
+    "Exploration",
+    "Optimum",
+    "Plan",
+    "RobustValue",
+    "backward_induction",
+    "max_trajectory_entropy",
+    "max_visitation_entropy",
+    "optimum",
+    "planning_task",
+    "robust_evaluation",
+    "robust_optimum",
+    "robust_policy_gradient",
+    "visitation_entropy_bound",
+]
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ runs. ``summary.json`` is written last: a folder that has one is finished.
 
 from __future__ import annotations
 
+import io
 import json
 import platform
 import shutil
@@ -41,6 +42,16 @@ def stored_settings(folder: Path) -> dict[str, Any] | None:
         return dict(config["settings"]) | {"command": str(config["command"])}
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a command's `run` returns, and where each part of it goes."""
+
+    summary: Mapping[str, Any]  # figures; summary.json
+    policy: Mapping[str, Any] = field(default_factory=dict)  # arrays; policy.npz
+    network: Mapping[str, Any] | None = None  # tensors, numbers, strings, lists; policy.pt
+    mixture: Any = None  # policies (K, ...), one drawn an episode; mixture.npz
 
 
 @dataclass
@@ -151,15 +162,20 @@ class RunFolder:
         done = done or bool(summary.get("stopped_by_certificate"))
         return summary if done else None
 
-    def finish(
-        self,
-        log: Log,
-        summary: Mapping[str, Any],
-        arrays: Mapping[str, Mapping[str, Any]],
-    ) -> dict[str, Any]:
+    def finish(self, log: Log, result: Result) -> dict[str, Any]:
         """Write the policies, the HParams and, last, the summary."""
-        for name, content in arrays.items():
-            replace_file(self.path / name, pack(content, compressed=True))
+        summary = result.summary
+        if result.policy:
+            replace_file(self.path / "policy.npz", pack(result.policy, compressed=True))
+        if result.mixture is not None and len(result.mixture):
+            content = pack({"pi": result.mixture}, compressed=True)
+            replace_file(self.path / "mixture.npz", content)
+        if result.network is not None:
+            import torch
+
+            buffer = io.BytesIO()
+            torch.save(dict(result.network), buffer)
+            replace_file(self.path / "policy.pt", buffer.getvalue())
         numbers = {k: float(v) for k, v in summary.items() if type(v) in (int, float)}
         log.hparams({"command": self.command, **self.settings}, numbers)
         log.close()

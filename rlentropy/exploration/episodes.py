@@ -25,6 +25,7 @@ from rlentropy.kernels import Array, Count, Rows, World
 from rlentropy.log import Log, State
 from rlentropy.mdp import FiniteMDP
 from rlentropy.objectives import Objective
+from rlentropy.run import Result
 
 Simulator = Literal["auto", "gymnasium", "compiled"]
 
@@ -68,13 +69,10 @@ class Learner(Protocol):
 
 
 @dataclass(frozen=True)
-class Explored:
-    """What an exploration run returns."""
+class Explored(Result):
+    """What an exploration run returns: pi is (H, S, A), the mixture's policies (K, H, S, A)."""
 
-    policy: dict[str, Array]  # what policy.npz holds: pi (H, S, A), and V, Q where they exist
-    summary: dict[str, Any]  # what summary.json holds, besides what every run has
     visits: Count | None = None  # (H, S, A)
-    mixture: Array | None = None  # (K, H, S, A): play one, drawn per episode, for a whole episode
     last_iterate: Array | None = None  # (H, S, A)
 
 

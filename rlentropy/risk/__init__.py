@@ -12,6 +12,8 @@ Where q may put mass is the ``support``: "nominal" (where p > 0), "full" (every 
 candidates beside those with p > 0: states (K,), or a mask (S,) or like p. Measures without this
 field force q << p, their penalty being infinite elsewhere (§1.4, Notes).
 
+`SRectangular` is no measure of single rows: its budget is for all actions of a state (§1.6).
+
 Entropic, the χ² measures, CVaR, fills and shifts are exact to rounding, and the rest are bisected
 to it. Every W but Entropic's is E_q V + D(q, p) of the returned q, so an error in q counts twice
 over: it is of second order in W.
@@ -21,10 +23,12 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from rlentropy.errors import InputError
 from rlentropy.risk.base import Measure
+from rlentropy.risk.joint import JointBackup, SRectangular
 from rlentropy.risk.penalties import (
     BurgPenalty,
     Chi2Penalty,
@@ -64,6 +68,7 @@ __all__ = [
     "Entropic",
     "FDivergencePenalty",
     "IntervalBall",
+    "JointBackup",
     "KLBall",
     "L1Ball",
     "L1Penalty",
@@ -72,6 +77,7 @@ __all__ = [
     "MeanCVaR",
     "Measure",
     "Nominal",
+    "SRectangular",
     "Scenarios",
     "TVBall",
     "WassersteinBall",
@@ -81,7 +87,7 @@ __all__ = [
     "parse",
 ]
 
-_NAMES: dict[str, tuple[Callable[..., Measure], int]] = {
+NAMES: dict[str, tuple[Callable[..., Any], int]] = {
     "nominal": (Nominal, 0),
     "worst-case": (WorstCase, 0),
     "entropic": (Entropic, 1),
@@ -101,12 +107,15 @@ _NAMES: dict[str, tuple[Callable[..., Measure], int]] = {
     "linf-ball": (LinfBall, 1),
     "l2-ball": (L2Ball, 1),
     "wasserstein-ball": (WassersteinBall, 1),
+    "s-l1-ball": (partial(SRectangular, norm="l1"), 1),
+    "s-l2-ball": (partial(SRectangular, norm="l2"), 1),
 }
-_SUPPORTED = {WorstCase, L1Penalty, BurgPenalty, CressieReadPenalty, WassersteinPenalty}
-_SUPPORTED |= {Contamination, BurgBall, TVBall, L1Ball, LinfBall, L2Ball, WassersteinBall}
+_SUPPORTED = {"worst-case", "l1-penalty", "burg-penalty", "cressie-read-penalty", "contamination"}
+_SUPPORTED |= {"wasserstein-penalty", "burg-ball", "tv-ball", "l1-ball", "linf-ball", "l2-ball"}
+_SUPPORTED |= {"wasserstein-ball", "s-l1-ball", "s-l2-ball"}
 
 
-def parse(text: str, support: Any = None) -> Measure:
+def parse(text: str, support: Any = None) -> Measure | SRectangular:
     """The measure that ``--risk`` names: NAME, NAME:PARAMETER or NAME:PARAMETER,PARAMETER.
 
     Args:
@@ -118,11 +127,11 @@ def parse(text: str, support: Any = None) -> Measure:
         ValueError: no such name, the wrong number of parameters, or one out of range.
     """
     name, _, tail = text.strip().partition(":")
-    if name not in _NAMES:
-        near = difflib.get_close_matches(name, _NAMES, n=3)
+    if name not in NAMES:
+        near = difflib.get_close_matches(name, NAMES, n=3)
         hint = f"; did you mean {' or '.join(near)}?" if near else ""
-        raise InputError(f"risk must be one of {', '.join(_NAMES)}, got {name!r}{hint}")
-    make, count = _NAMES[name]
+        raise InputError(f"risk must be one of {', '.join(NAMES)}, got {name!r}{hint}")
+    make, count = NAMES[name]
     parts = tail.split(",") if tail else []
     try:
         numbers = [float(part) for part in parts]
@@ -131,7 +140,8 @@ def parse(text: str, support: Any = None) -> Measure:
     if len(parts) != count or len(numbers) != count:
         wanted = "1 number" if count == 1 else f"{count} numbers"
         raise InputError(f"risk {name} must have {wanted} after the colon, got {text!r}")
-    if support is None:
-        return make(*numbers)
-    candidates(support, 1) if isinstance(support, str) else None
-    return make(*numbers, support=support) if make in _SUPPORTED else make(*numbers)
+    if isinstance(support, str):
+        candidates(support, 1)
+    options = {} if support is None or name not in _SUPPORTED else {"support": support}
+    measure: Measure | SRectangular = make(*numbers, **options)
+    return measure

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -79,6 +80,13 @@ class Measure:
                 cost = self._cost(q_rows, p_rows, state, index, ok)[:, 0]
             D[index] = np.where(((q_rows > 0.0) & ~ok).any(1), np.inf, cost)
         return D.reshape(p.shape[:-1])
+
+    def of_rows(self, index: Any) -> Measure:
+        """The measure for rows `index` (K,) of a kernel alone; only arguments by row change."""
+        if isinstance(self.support, np.ndarray) and self.support.ndim > 1:
+            mask = self.support.reshape(-1, self.support.shape[-1])
+            return replace(self, support=mask[index])  # type: ignore[type-var]
+        return self
 
     def _inputs(self, p: Any, V: Any) -> tuple[Any, Array]:
         p = rows.distributions(p, "p")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
 
 import numpy as np
 
@@ -241,6 +241,15 @@ class IntervalBall(Interval):
             )
         return tilts.fill(lower, upper, block.x, block.ok)
 
+    def of_rows(self, index: Any) -> Measure:
+        by_row = {
+            name: bound[index]
+            for name in ("lower", "upper")
+            if (bound := getattr(self, name)).ndim == 2
+        }
+        whole: Any = super().of_rows(index)
+        return cast(Measure, replace(whole, **by_row))
+
     def _required(self, S: int) -> Any:
         """States of the support where q > 0 is required, in a sparse row or not."""
         listed = rows.candidates(self.support, S)
@@ -287,6 +296,14 @@ class Scenarios(Measure):
             mean = (model * (V - low)).sum(-1) if V.ndim > 1 else model @ (V - low)
             means.append(low + np.broadcast_to(mean, p.shape[:-1]))
         return np.stack(means)
+
+    def of_rows(self, index: Any) -> Scenarios:
+        def cut(model: Any) -> Any:
+            if rows.is_sparse(model):
+                return model if model.shape[0] == 1 else model[index]
+            return model if model.ndim == 1 else model.reshape(-1, model.shape[-1])[index]
+
+        return Scenarios([cut(model) for model in self.models])
 
     def expectation(self, p: Any, V: Any) -> Array:
         """min over the scenarios of E V."""

@@ -21,6 +21,8 @@ STEPS = {
     "rlentropy/Garnet-v0": 50,
     "rlentropy/NoisyChain-v0": 10,
     "rlentropy/Fan-v0": 2,
+    "rlentropy/MachineReplacement-v0": 50,
+    "rlentropy/Inventory-v0": 50,
 }
 every_id = pytest.mark.parametrize("env_id", STEPS)
 

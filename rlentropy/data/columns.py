@@ -1,0 +1,111 @@
+"""Columns of transitions in memory and on disk: one array a key, memory-mapped where it can be."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from typing import IO, Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rlentropy.errors import InputError, OutputError
+
+CHUNK = 2**24  # bytes of a column that are read at once
+Order = Literal["C", "F"]
+
+
+class Batch(NamedTuple):
+    """Some transitions, as arrays of one length n; the fields are the keys of every format."""
+
+    observations: NDArray[Any]  # (n, *shape)
+    actions: NDArray[Any]  # (n, *shape)
+    rewards: NDArray[Any]  # (n,)
+    next_observations: NDArray[Any]  # (n, *shape)
+    terminations: NDArray[np.bool_]  # (n,)
+    truncations: NDArray[np.bool_]  # (n,)
+
+
+def row_bytes(x: NDArray[Any]) -> int:
+    return max(1, x.dtype.itemsize * int(np.prod(x.shape[1:])))
+
+
+def slices(x: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    """An array in slices of about CHUNK bytes."""
+    rows = max(1, CHUNK // row_bytes(x))
+    return (x[k : k + rows] for k in range(0, len(x), rows))
+
+
+def mapped(
+    file: IO[bytes], dtype: Any, shape: tuple[int, ...], order: Order, offset: int = 0
+) -> NDArray[Any]:
+    """An array whose bytes begin at an offset in a file, read-only."""
+    if 0 in shape:
+        return np.empty(shape, dtype)
+    return np.memmap(file, dtype, "r", offset, shape, order)
+
+
+def unpacked(
+    pieces: Iterable[bytes], dtype: Any, shape: tuple[int, ...], order: Order
+) -> NDArray[Any]:
+    """An array from its bytes, in a temporary file without a name."""
+    file = _temporary()
+    try:
+        for piece in pieces:
+            with _spare_disk():
+                file.write(piece)
+        with _spare_disk():
+            file.flush()
+        return mapped(file, dtype, shape, order)
+    finally:
+        with suppress(OSError):  # of what is still in its buffer
+            file.close()
+
+
+def _temporary() -> IO[bytes]:
+    with _spare_disk():
+        return tempfile.TemporaryFile()
+
+
+@contextmanager
+def _spare_disk() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            "data that can't be memory-mapped must be unpacked to a folder with free space (the "
+            f"environment variable TMPDIR), got {error.strerror} in {tempfile.gettempdir()}"
+        ) from error
+
+
+class Spool:
+    """Six columns that grow, in temporary files without names."""
+
+    def __init__(self) -> None:
+        self.files = [_temporary() for _ in Batch._fields]
+        self.first: Batch | None = None
+        self.length = 0
+
+    def add(self, batch: Batch) -> None:
+        if self.first is None:
+            self.first = batch
+        for key, file, first, x in zip(Batch._fields, self.files, self.first, batch, strict=True):
+            if x.shape[1:] != first.shape[1:] or x.dtype != first.dtype:
+                raise InputError(
+                    f"{key} must have one shape and type in all episodes, "
+                    f"{first.shape[1:]} of {first.dtype}, got {x.shape[1:]} of {x.dtype}"
+                )
+            with _spare_disk():
+                file.write(np.ascontiguousarray(x).tobytes())
+        self.length += len(batch.rewards)
+
+    def columns(self) -> Batch:
+        if self.first is None:
+            raise InputError("data must hold at least one transition, got none")
+        columns = []
+        for file, first in zip(self.files, self.first, strict=True):
+            with _spare_disk(), file:
+                file.flush()
+                columns.append(mapped(file, first.dtype, (self.length, *first.shape[1:]), "C"))
+        return Batch(*columns)

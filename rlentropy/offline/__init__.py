@@ -1,0 +1,1 @@
+"""Learning from a fixed dataset: robust and plain fitted iteration."""

@@ -1,0 +1,1 @@
+"""Robust and risk-sensitive agents: dynamic programming, exact and sampled policy gradients."""

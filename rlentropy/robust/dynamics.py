@@ -1,0 +1,422 @@
+"""Robust dynamic programming with certified bounds (robust spec §2).
+
+T V = max_a r + γ W(P, V) and T^π V are monotone, move constants to γ times themselves and contract,
+soft and s-rectangular or not. So MacQueen's bounds hold at every V:
+
+    T V + γ/(1-γ) min(T V - V)  <=  V*  <=  T V + γ/(1-γ) max(T V - V)
+
+and every solver here stops on the distance between them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import scipy.sparse as sp
+
+from rlentropy import kernels, risk
+from rlentropy.errors import InputError
+from rlentropy.kernels import Array, Index
+from rlentropy.mdp import FiniteMDP
+from rlentropy.risk.joint import SRectangular
+from rlentropy.robust.nature import Nature
+
+Method = Literal["newton", "policy-iteration", "value-iteration"]
+METHODS = ("newton", "policy-iteration", "value-iteration")
+
+
+@dataclass(frozen=True)
+class RobustValue:
+    """A robust value, optimal or of one policy, with bounds at every state."""
+
+    pi: Array  # (S, A)
+    V: Array  # (S,), between the bounds
+    Q: Array  # (S, A), r + γ W(P, V)
+    lower: Array  # (S,) <= the value
+    upper: Array  # (S,) >= the value
+    iterations: int  # applications of T to all states
+    operator: Operator
+
+    def kernel(self) -> sp.csr_array:
+        """The worst case at V of every (s, a), (S*A, S)."""
+        return self.operator.kernel(self.V)
+
+
+class Operator(Protocol):
+    """A robust Bellman operator, of all policies or of one."""
+
+    scale: float
+
+    def apply(self, V: Array) -> tuple[Array, float, float]:
+        """T V (S,), and the extremes of T V - V."""
+
+    def hold(self, V: Array) -> Array:
+        """T^π V (S,) for the policy that the last `apply` found best."""
+
+    def chain(self, V: Array) -> tuple[Index, Index, Array]:
+        """P^π under q*(V), π from the last `apply`, as CSR (S, S)."""
+
+    def kernel(self, V: Array) -> sp.csr_array:
+        """q*(V), (S*A, S)."""
+
+    @property
+    def Q(self) -> Array:
+        """(S, A), of the last `apply`."""
+
+    def policy(self) -> Array:
+        """(S, A), of the last `apply`."""
+
+
+class Optimality:
+    """T V = max_a Q; nature sees the action."""
+
+    def __init__(self, nature: Nature) -> None:
+        self.nature, self.scale = nature, nature.scale
+        S, A = nature.r.shape
+        self.TV, self.choice = np.empty(S), np.empty(S, np.uint32)
+        self.Q, self.first = np.empty((S, A)), np.arange(S, dtype=np.uint32) * np.uint32(A)
+
+    def apply(self, V: Array) -> tuple[Array, float, float]:
+        self.Q = self.nature.backup(V)
+        low, high = kernels.greedy(self.Q, V, self.TV, self.choice)
+        return self.TV.copy(), low, high
+
+    def hold(self, V: Array) -> Array:
+        index = self.first + self.choice
+        return np.asarray(
+            self.nature.r.ravel()[index] + self.scale * self.nature.expectations(V, index)
+        )
+
+    def chain(self, V: Array) -> tuple[Index, Index, Array]:
+        return self.nature.worst_cases(V, self.first + self.choice)
+
+    def kernel(self, V: Array) -> sp.csr_array:
+        return self.nature.kernel(V)
+
+    def policy(self) -> Array:
+        return np.eye(self.Q.shape[1])[self.choice]
+
+
+class Evaluation:
+    """T^π V = Σ_a π Q of one policy, (S, A); nature sees the action."""
+
+    def __init__(self, nature: Nature, pi: Array) -> None:
+        self.nature, self.scale, self.pi = nature, nature.scale, pi
+        S, A = nature.r.shape
+        self.index = np.flatnonzero(pi).astype(np.uint32)
+        self.weight, self.state = pi.ravel()[self.index], self.index // np.uint32(A)
+        self.bounds = np.searchsorted(self.state, np.arange(S + 1))
+        self.reward = (pi * nature.r).sum(1)
+        self.last = np.zeros(S)
+
+    def apply(self, V: Array) -> tuple[Array, float, float]:
+        self.last, TV = V, self.hold(V)
+        change = TV - V
+        return TV, float(change.min()), float(change.max())
+
+    def hold(self, V: Array) -> Array:
+        W = self.nature.expectations(V, self.index)
+        return np.asarray(
+            self.reward + self.scale * np.add.reduceat(self.weight * W, self.bounds[:-1])
+        )
+
+    def chain(self, V: Array) -> tuple[Index, Index, Array]:
+        start, state, q = self.nature.worst_cases(V, self.index)
+        weights = np.repeat(self.weight, start[1:] - start[:-1])
+        return start[self.bounds], state, weights * q
+
+    def kernel(self, V: Array) -> sp.csr_array:
+        return self.nature.kernel(V)
+
+    @property
+    def Q(self) -> Array:
+        return self.nature.backup(self.last)
+
+    def policy(self) -> Array:
+        return self.pi
+
+
+class Joint:
+    """s-rectangular sets: nature picks all of a state's rows before it sees the action (§1.6)."""
+
+    def __init__(
+        self, mdp: FiniteMDP, measure: SRectangular, gamma: float, pi: Array | None
+    ) -> None:
+        if mdp.r_successor is not None:
+            raise InputError(
+                "measure must not be s-rectangular where rewards depend on the successor, "
+                f"got {measure!r}"
+            )
+        self.mdp, self.measure, self.scale, self.fixed = mdp, measure, gamma, pi
+        self.P = mdp.P
+        self.pi, self.found = np.zeros(mdp.r.shape), self.P
+
+    def _solve(self, V: Array, pi: Array | None) -> tuple[Array, Array, sp.csr_array]:
+        found = self.measure.solve(self.P, self.mdp.r, V, self.scale, pi)
+        ended = self.mdp.terminal
+        value = np.where(ended, self.scale * V, found.value)
+        keep = sp.diags_array(np.repeat(~ended, self.mdp.num_actions).astype(np.float64))
+        own = sp.diags_array(np.repeat(ended, self.mdp.num_actions).astype(np.float64))
+        kernel = sp.csr_array(keep @ found.kernel + own @ self.P) if ended.any() else found.kernel
+        return value, found.pi, kernel
+
+    def apply(self, V: Array) -> tuple[Array, float, float]:
+        TV, self.pi, self.found = self._solve(V, self.fixed)
+        self.Q = self.mdp.r + self.scale * (self.found @ V).reshape(self.mdp.r.shape)
+        change = TV - V
+        return TV, float(change.min()), float(change.max())
+
+    def hold(self, V: Array) -> Array:
+        return self._solve(V, self.pi)[0]
+
+    def chain(self, V: Array) -> tuple[Index, Index, Array]:
+        S, A = self.mdp.r.shape
+        mix = sp.csr_array((self.pi.ravel(), np.arange(S * A), np.arange(0, S * A + 1, A)))
+        P = sp.csr_array(mix @ self.found)
+        return P.indptr.astype(np.uint32), P.indices.astype(np.uint32), P.data
+
+    def kernel(self, V: Array) -> sp.csr_array:
+        return self._solve(V, self.pi)[2]
+
+    def policy(self) -> Array:
+        return self.pi
+
+
+def robust_optimum(
+    mdp: FiniteMDP,
+    measure: risk.Measure | SRectangular,
+    gamma: float,
+    tolerance: float = 1e-8,
+    *,
+    method: Method = "newton",
+    max_iterations: int = 100_000,
+) -> RobustValue:
+    """The optimal robust value V* = max_a r + γ W(P, V*), and a policy that attains it.
+
+    Args:
+        measure: any risk measure, or `risk.SRectangular`, whose optimal policy is randomised.
+        gamma: discount, in [0, 1).
+        tolerance: largest accepted upper - lower at any state, in reward units; the policy's value
+            is within it of the optimum.
+        method: how V moves between applications of T. "newton": to the value of the greedy policy
+            in its worst kernel, while that brings the bounds together, as value iteration would
+            (residual-conditioned policy iteration; Badger, Huang and Petrik, 2025).
+            "policy-iteration": 20 robust sweeps of the greedy policy from the lower bound
+            (Puterman & Shin, 1978, whose argument needs T V >= V alone). "value-iteration": to T V,
+            moved to the middle of the bounds.
+        max_iterations: applications of T.
+
+    Raises:
+        ValueError: an argument is out of range.
+        RuntimeError: the bounds are still further apart after max_iterations, or rounding keeps
+            them apart.
+    """
+    _check(gamma, tolerance, max_iterations, method)
+    if isinstance(measure, SRectangular):
+        operator: Operator = Joint(mdp, measure, gamma, None)
+    else:
+        operator = Optimality(Nature(mdp, measure, gamma))
+    # A start without risk costs little, and brings rows close to their final order.
+    from rlentropy.planning import optimum
+
+    size = float(np.abs(mdp.r).max()) / (1.0 - gamma)
+    V = optimum(mdp, gamma, max(1e-3 * size, tolerance)).V
+    return _solve(operator, V, gamma, tolerance, method, max_iterations)
+
+
+def robust_evaluation(
+    mdp: FiniteMDP,
+    pi: Any,
+    measure: risk.Measure | SRectangular,
+    gamma: float,
+    tolerance: float = 1e-8,
+    *,
+    markov_risk: bool = False,
+    start: Any = None,
+    max_iterations: int = 100_000,
+) -> RobustValue:
+    """The robust value of a policy, by semismooth Newton: each step solves nature's last answer.
+
+    Args:
+        pi: (S, A), each row sums to 1.
+        measure, gamma, tolerance, max_iterations: as for `robust_optimum`.
+        markov_risk: take the risk of action and successor together, as Ruszczynski (2010) does,
+            V = Σ_a π r + γ W(Σ_a π P, V), instead of the paper's V = Σ_a π (r + γ W(P, V)). It is
+            lower for randomised policies, the same for deterministic ones (§1.2). Q and the kernel
+            are then those of the policy, (S, 1) and (S, S).
+        start: values to start from, (S,).
+
+    Raises:
+        ValueError: an argument is out of range, or markov_risk is asked where rewards depend on
+            the successor or of an s-rectangular set.
+        RuntimeError: as for `robust_optimum`.
+    """
+    _check(gamma, tolerance, max_iterations, "newton")
+    pi = check_policy(mdp, pi)
+    if markov_risk:
+        if mdp.r_successor is not None or isinstance(measure, SRectangular):
+            raise InputError(
+                "markov_risk must come with rewards r(s, a) and a measure of single rows, got "
+                f"{measure!r}"
+                + (" and rewards of successors" if mdp.r_successor is not None else "")
+            )
+        S, A = pi.shape
+        mix = sp.csr_array((pi.ravel(), np.arange(S * A), np.arange(0, S * A + 1, A)))
+        mdp = FiniteMDP(mix @ mdp.P, (pi * mdp.r).sum(1)[:, None], mdp.mu, terminal=mdp.terminal)
+        pi = np.ones((S, 1))
+    if isinstance(measure, SRectangular):
+        operator: Operator = Joint(mdp, measure, gamma, pi)
+    else:
+        operator = Evaluation(Nature(mdp, measure, gamma), pi)
+    V = (pi * mdp.r).sum(1) / (1.0 - gamma) if start is None else np.array(start, np.float64)
+    if V.shape != (mdp.num_states,) or not np.isfinite(V).all():
+        raise InputError(f"start must be (S,) = {(mdp.num_states,)} and finite, got {V.shape}")
+    return _solve(operator, V, gamma, tolerance, "newton", max_iterations)
+
+
+def robust_policy_gradient(
+    mdp: FiniteMDP,
+    pi: Any,
+    measure: risk.Measure | SRectangular,
+    gamma: float,
+    tolerance: float = 1e-10,
+) -> Array:
+    """dJ/dπ, (S, A), of J = Σ μ V^π: d(s) Q(s, a) / (1-γ) (robust spec §3.1).
+
+    d is the discounted occupancy of π in its worst kernel. Where W has a kink the worst case is not
+    unique, and this is one of the directions that it leaves.
+
+    Raises:
+        ValueError, RuntimeError: as for `robust_evaluation`.
+    """
+    value = robust_evaluation(mdp, pi, measure, gamma, tolerance)
+    return worst_occupancy(mdp, value, gamma)[:, None] * value.Q / (1.0 - gamma)
+
+
+def worst_occupancy(mdp: FiniteMDP, value: RobustValue, gamma: float, pi: Any = None) -> Array:
+    """(1-γ) Σ_t γ^t P(s_t = s), (S,), from μ in the worst kernel of `value`.
+
+    Args:
+        pi: the policy that is played there, (S, A); default: that of `value`.
+    """
+    pi = value.pi if pi is None else check_policy(mdp, pi)
+    S, A = pi.shape
+    mix = sp.csr_array((pi.ravel(), np.arange(S * A), np.arange(0, S * A + 1, A)))
+    flow = sp.csr_array((mix @ value.kernel()).T)
+    source = (1.0 - gamma) * mdp.mu
+    if S <= 500:
+        return np.asarray(np.linalg.solve(np.eye(S) - gamma * flow.toarray(), source))
+    from scipy.sparse.linalg import bicgstab
+
+    system = sp.eye_array(S, format="csr") - gamma * flow
+    d, _ = bicgstab(system, source, rtol=1e-12, maxiter=2000)
+    for _ in range(100_000):  # what the Krylov method leaves shrinks by γ a step
+        after = source + gamma * (flow @ d)
+        left = np.abs(after - d).sum()
+        d = after
+        if left <= 1e-13:
+            break
+    return np.asarray(d)
+
+
+def check_policy(mdp: FiniteMDP, pi: Any) -> Array:
+    """A policy as float64 (S, A).
+
+    Raises:
+        ValueError: the shape is wrong, an entry negative, or a row does not sum to 1.
+    """
+    pi = np.asarray(pi, np.float64)
+    if pi.shape != mdp.r.shape:
+        raise InputError(f"pi must be (S, A) = {mdp.r.shape}, got {pi.shape}")
+    bad = ~((pi >= 0.0).all(1) & (np.abs(pi.sum(1) - 1.0) <= 1e-8))
+    if bad.any():
+        s = int(bad.argmax())
+        raise InputError(f"pi must be >= 0 and sum to 1 in every state, got {pi[s]} in state {s}")
+    return np.asarray(pi / pi.sum(1, keepdims=True))
+
+
+def _check(gamma: float, tolerance: float, max_iterations: int, method: str) -> None:
+    if not 0.0 <= gamma < 1.0:
+        raise InputError(f"gamma must be in [0, 1), got {gamma}")
+    if not tolerance > 0.0:
+        raise InputError(f"tolerance must be > 0, got {tolerance}")
+    if max_iterations < 1:
+        raise InputError(f"max_iterations must be >= 1, got {max_iterations}")
+    if method not in METHODS:
+        raise InputError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
+
+
+def _solve(
+    operator: Operator,
+    V: Array,
+    gamma: float,
+    tolerance: float,
+    method: Method,
+    max_iterations: int,
+) -> RobustValue:
+    """Move V until MacQueen's bounds are within the tolerance."""
+    scale = gamma / (1.0 - gamma)
+    TV, low, high = operator.apply(V)
+    iteration, best, stuck = 1, np.inf, 0
+    while scale * (high - low) > tolerance:
+        width = high - low
+        best, stuck = min(best, width), 0 if width < 0.9 * best else stuck + 1
+        rounding = stuck > 50 and width <= 1e-11 * float(np.abs(TV).max())
+        if rounding or iteration >= max_iterations:
+            why = "rounding keeps them apart" if rounding else "raise tolerance or max_iterations"
+            raise RuntimeError(
+                f"robust value: bounds are {scale * width:.3g} apart after {iteration} "
+                f"applications of T, tolerance is {tolerance:.3g}: {why}"
+            )
+        if method == "newton":
+            candidate = V + _newton_step(operator, V, TV - V, gamma, low, high)
+            found = operator.apply(candidate)
+            iteration += 1
+            if found[2] - found[1] <= gamma * width:
+                V, (TV, low, high) = candidate, found
+                continue
+            V = TV + scale * 0.5 * (low + high)
+        elif method == "policy-iteration":
+            V = TV + scale * low
+            for _ in range(20):
+                after = operator.hold(V)
+                change = after - V
+                V = after
+                if np.ptp(change) <= 0.03 * width:
+                    break
+        else:
+            V = TV + scale * 0.5 * (low + high)
+        TV, low, high = operator.apply(V)
+        iteration += 1
+    middle = scale * 0.5 * (low + high)
+    return RobustValue(
+        operator.policy(),
+        TV + middle,
+        operator.Q + middle,
+        TV + scale * low,
+        TV + scale * high,
+        iteration,
+        operator,
+    )
+
+
+def _newton_step(
+    operator: Operator, V: Array, residual: Array, gamma: float, low: float, high: float
+) -> Array:
+    """x = residual + γ P^π_q x with nature's answer q held at V, nearly."""
+    start, state, q = operator.chain(V)
+    S, width = residual.size, high - low
+    x = residual + gamma / (1.0 - gamma) * 0.5 * (low + high)
+    chain = kernels.Rows(start[:-1].copy(), start[1:].copy(), state, q, np.zeros(S))
+    task = (chain, residual[:, None].copy(), gamma, np.zeros(S, np.uint32), x)
+    left = kernels.evaluation_sweeps(*task, 8, 1e-3 * width)
+    if left <= 0.3 * width:  # it mixes: plain sweeps bring changes together
+        left = kernels.evaluation_sweeps(*task, 100, 1e-3 * width)
+    if left > 1e-2 * width:  # sweeps in place carry values across long chains
+        begin, end = np.empty(S, np.uint32), np.empty(S, np.uint32)
+        loopless = (begin, end, np.empty_like(state), np.empty_like(q), np.empty(S))
+        kernels.link_chain(gamma, start, state, q, residual, *loopless)
+        kernels.solve_chain(*loopless, x, False, 400, 1e-4 * width)
+    return x

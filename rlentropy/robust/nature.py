@@ -1,0 +1,281 @@
+"""What nature does to the rows of one MDP: robust expectations at speed, and worst cases.
+
+Rewards that depend on the successor enter the risk with it (robust spec §1.3):
+
+    Q(s, a) = min_q E_q[r(s, a, s') + γ V(s')] + γ D(q, P(. | s, a)) = γ W(P(. | s, a), V + r / γ)
+
+and successors where P stores nothing pay nothing. Terminal states stay where they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+
+from rlentropy import kernels, risk
+from rlentropy.errors import InputError
+from rlentropy.kernels import Array, Index
+from rlentropy.mdp import FiniteMDP
+from rlentropy.risk.rows import candidates
+
+Expect = Callable[[Array, Index, Array], None]  # V, rows, where to put W
+Worst = Callable[[Array, Index], tuple[Index, Index, Array]]  # V, rows -> CSR of q*
+DENSE = 1 << 20  # entries of a block of rows that has to be made dense
+SHIFTED = 600.0  # β span(V) up to which exponentials are taken once a state (robust spec §1.7)
+
+
+class Nature:
+    """The adversary of a measure on the kernel of an MDP.
+
+    Args:
+        measure: any `rlentropy.risk.Measure`.
+        gamma: discount, in [0, 1).
+
+    Raises:
+        ValueError: the discount is out of range, or the measure's support doesn't fit the states.
+    """
+
+    def __init__(self, mdp: FiniteMDP, measure: risk.Measure, gamma: float) -> None:
+        if not 0.0 <= gamma < 1.0:
+            raise InputError(f"gamma must be in [0, 1), got {gamma}")
+        if not isinstance(measure, risk.Measure):
+            raise InputError(f"measure must be a risk.Measure, got {measure!r}")
+        if isinstance(measure, risk.Entropic) and measure.risk_aversion == 0.0:
+            measure = risk.Nominal()
+        self.mdp, self.measure = mdp, measure
+        S, A = mdp.num_states, mdp.num_actions
+        paid = mdp.r_successor is not None and not isinstance(measure, risk.Nominal)
+        # At γ = 0 a penalty still weighs against rewards in the limit γ → 0.
+        self.scale = max(gamma, 1e-12) if paid else gamma
+        self.r = np.zeros((S, A)) if paid else mdp.r.copy()
+        rows = mdp.rows
+        self.begin, self.end, self.successor, self.p = rows.begin, rows.end, rows.successor, rows.p
+        total = np.add.reduceat(rows.p, rows.begin.astype(np.int64))
+        if np.abs(total - 1.0).max() > 1e-13:  # constants must move W by themselves
+            self.p = rows.p / np.repeat(total, np.diff(rows.begin, append=rows.end[-1]))
+        self.bonus = np.zeros(0)
+        if paid:
+            assert mdp.r_successor is not None
+            self.bonus = mdp.r_successor / self.scale
+        self.alive = np.flatnonzero(np.repeat(~mdp.terminal, A)).astype(np.uint32)
+        self.ended = np.repeat(mdp.terminal, A)
+        self.multiplier = np.zeros(0)  # warm starts of KL balls
+        self.listed = candidates(measure.support, S)
+        self._expect: Expect
+        self._worst: Worst
+        self._expect, self._worst = self._plan(paid)
+
+    def expectations(self, V: Array, index: Index | None = None) -> Array:
+        """W of rows `index` (K,), default all S * A, from values V (S,)."""
+        index = self.alive if index is None else index
+        if not (whole := index is self.alive):
+            ended = self.ended[index]
+            if ended.any():
+                W = V[index // self.mdp.num_actions]
+                W[~ended] = self.expectations(V, index[~ended])
+                return W
+        W = np.empty(index.size)
+        self._expect(V, index, W)
+        if not whole or self.alive.size == self.ended.size:
+            return W
+        full = np.repeat(V, self.mdp.num_actions)
+        full[self.alive] = W
+        return full
+
+    def backup(self, V: Array) -> Array:
+        """Q = r + γ W(P, V), (S, A)."""
+        Q = self.expectations(V).reshape(self.r.shape)
+        Q *= self.scale
+        Q += self.r
+        return Q
+
+    def worst_cases(self, V: Array, index: Index) -> tuple[Index, Index, Array]:
+        """q* of rows `index` (K,) as CSR: start (K + 1,), state and probability (N,)."""
+        ended = self.ended[index]
+        if not ended.any():
+            return self._worst(V, index)
+        start, state, q = self._worst(V, index[~ended]) if not ended.all() else _nothing()
+        counts = np.ones(index.size, np.int64)
+        counts[~ended] = np.diff(start.astype(np.int64))
+        own = np.repeat(ended, counts)
+        everyone, chances = np.empty(own.size, np.uint32), np.empty(own.size)
+        everyone[own], chances[own] = index[ended] // self.mdp.num_actions, 1.0
+        everyone[~own], chances[~own] = state, q
+        return np.append(0, np.cumsum(counts)).astype(np.uint32), everyone, chances
+
+    def kernel(self, V: Array) -> sp.csr_array:
+        """The worst case of all rows, (S*A, S)."""
+        S, rows = self.mdp.num_states, self.ended.size
+        start, state, q = self.worst_cases(V, np.arange(rows, dtype=np.uint32))
+        matrix = sp.csr_array((q, state.astype(np.int32), start.astype(np.int32)), (rows, S))
+        matrix.sum_duplicates()
+        matrix.eliminate_zeros()
+        return matrix
+
+    # ---------------------------------------------------------------- measures
+
+    def _plan(self, paid: bool) -> tuple[Expect, Worst]:
+        """The fastest loops that fit the measure: (V, index, W) -> None, (V, index) -> CSR."""
+        measure, listed = self.measure, self.listed
+        simple = listed is None or listed.ndim == 1
+        match measure:
+            case risk.Nominal():
+                return self._linear(lambda V: V), self._nominal
+            case risk.Entropic(risk_aversion=beta):
+                expect, worst = self._tilt("entropic", beta)
+                return self._entropic(beta, expect), worst
+            case risk.WorstCase() if simple:
+                return self._tilt("worst-case", 0.0)
+            case risk.L1Penalty(weight=kappa) if simple:
+                expect, worst = self._tilt("l1-penalty", kappa)
+                if listed is not None and listed.all() and not paid:
+                    return self._linear(lambda V: np.minimum(V, V.min() + 2.0 * kappa)), worst
+                return expect, worst
+            case risk.Contamination(fraction=epsilon) if simple:
+                return self._tilt("contamination", epsilon)
+            case risk.KLBall(radius=delta):
+                self.multiplier = np.zeros(self.ended.size)
+                return self._tilt("kl-ball", delta)
+            case risk.TVBall(radius=delta) if simple:
+                return self._fill("tv-ball", min(delta, 1.0), 1.0)
+            case risk.L1Ball(radius=xi) if simple:
+                return self._fill("tv-ball", min(0.5 * xi, 1.0), 1.0)
+            case risk.MeanCVaR(cvar_weight=weight, level=alpha):
+                return self._fill("mean-cvar", weight, alpha)
+            case risk.LinfBall(radius=xi) if listed is None:
+                return self._fill("linf-ball", min(xi, 1.0), 1.0)
+        return self._generic, self._generic_worst
+
+    def _outside(self, V: Array) -> Index:
+        """The least listed states, enough that no row stores them all."""
+        if self.listed is None:
+            return np.zeros(0, np.uint32)
+        states = np.flatnonzero(self.listed)
+        enough = int((self.end - self.begin).max()) + 1 if self.bonus.size else 1
+        if enough < states.size:
+            states = states[np.argpartition(V[states], enough - 1)[:enough]]
+        return states[np.argsort(V[states], kind="stable")].astype(np.uint32)
+
+    def _linear(self, transform: Callable[[Array], Array]) -> Expect:
+        def expect(V: Array, index: Index, W: Array) -> None:
+            rows = (self.begin, self.end, self.successor, self.p)
+            kernels.expect_rows(*rows, transform(V), index, W)
+
+        return expect
+
+    def _entropic(self, beta: float, by_row: Expect) -> Expect:
+        """Exponentials once a state, one product, one logarithm a row (robust spec §1.7.2-3).
+
+        Rewards of successors go into the weights: p e^{-β (V + bonus)} = (p e^{-β bonus}) e^{-β V}.
+        """
+        weight, least = self.p, 0.0
+        if self.bonus.size:
+            least = float(self.bonus.min())
+            weight = self.p * np.exp(-beta * (self.bonus - least))
+
+        def expect(V: Array, index: Index, W: Array) -> None:
+            low, high = V.min(), V.max()
+            narrow = beta * (high - low) < 1e-2
+            if not beta * (high - low) < SHIFTED or (narrow and self.bonus.size):
+                by_row(V, index, W)
+                return
+            rows = (self.begin, self.end, self.successor, weight)
+            if narrow:
+                low = 0.5 * (low + high)
+                kernels.expect_rows(*rows, np.expm1(-beta * (V - low)), index, W)
+                np.log1p(W, out=W)
+                lost = np.zeros(0, np.int64)
+            else:
+                kernels.expect_rows(*rows, np.exp(-beta * (V - low)), index, W)
+                lost = np.flatnonzero(W < 1e-280)  # rows far above the least state
+                W[lost] = 1.0
+                kernels.log_all(W)
+            W *= -1.0 / beta
+            W += low + least
+            if lost.size:
+                again = np.empty(lost.size)
+                by_row(V, index[lost], again)
+                W[lost] = again
+
+        return expect
+
+    def _tilt(self, name: str, parameter: float) -> tuple[Expect, Worst]:
+        kind = kernels.TILTS.index(name)
+
+        def call(V: Array, index: Index, W: Array, start: Index, state: Index, q: Array) -> None:
+            kernels.tilt_rows(
+                kind, parameter, self.begin, self.end, self.successor, self.p, self.bonus, V,
+                self._outside(V), index, W, self.multiplier, start, state, q,
+            )  # fmt: skip
+
+        return self._pair(call)
+
+    def _fill(self, name: str, parameter: float, level: float) -> tuple[Expect, Worst]:
+        kind = kernels.FILLS.index(name)
+        self.successor, self.bonus = self.successor.copy(), self.bonus.copy()
+
+        def call(V: Array, index: Index, W: Array, start: Index, state: Index, q: Array) -> None:
+            kernels.fill_rows(
+                kind, parameter, level, self.begin, self.end, self.successor, self.p, self.bonus, V,
+                self._outside(V), index, W, start, state, q,
+            )  # fmt: skip
+
+        return self._pair(call)
+
+    def _pair(self, call: Callable[..., None]) -> tuple[Expect, Worst]:
+        def expect(V: Array, index: Index, W: Array) -> None:
+            call(V, index, W, *_nothing())
+
+        def worst(V: Array, index: Index) -> tuple[Index, Index, Array]:
+            room = np.cumsum(self.end[index].astype(np.int64) - self.begin[index] + 1)
+            start = np.append(0, room).astype(np.uint32)
+            state, q = np.empty(room[-1], np.uint32), np.empty(room[-1])
+            call(V, index, np.empty(index.size), start, state, q)
+            return start, state, q
+
+        return expect, worst
+
+    def _nominal(self, V: Array, index: Index) -> tuple[Index, Index, Array]:
+        matrix = self._rows(index)
+        return matrix.indptr.astype(np.uint32), matrix.indices.astype(np.uint32), matrix.data
+
+    def _rows(self, index: Index) -> sp.csr_array:
+        indptr = np.append(self.begin, self.end[-1]).astype(np.int32)
+        shape = (self.ended.size, self.mdp.num_states)
+        P = sp.csr_array((self.p, self.successor.astype(np.int32), indptr), shape)
+        return P if index.size == shape[0] else P[index]
+
+    def _generic(self, V: Array, index: Index, W: Array) -> None:
+        """The measure's own arrays; dense blocks where the reward depends on the successor."""
+        if not self.bonus.size:
+            W[:] = self.measure.of_rows(index).expectation(self._rows(index), V)
+            return
+        for part, p, z in self._dense(V, index):
+            W[part] = self.measure.of_rows(index[part]).expectation(p, z)
+
+    def _generic_worst(self, V: Array, index: Index) -> tuple[Index, Index, Array]:
+        if not self.bonus.size:
+            found = self.measure.of_rows(index).worst_case(self._rows(index), V)
+        else:
+            parts = [
+                sp.csr_array(self.measure.of_rows(index[part]).worst_case(p, z))
+                for part, p, z in self._dense(V, index)
+            ]
+            found = sp.vstack(parts, "csr")
+        return found.indptr.astype(np.uint32), found.indices.astype(np.uint32), found.data
+
+    def _dense(self, V: Array, index: Index) -> Any:
+        """Blocks of rows: which, their p and V + r / γ, (n, S)."""
+        bonus = self._rows(np.arange(self.ended.size, dtype=np.uint32)).copy()
+        bonus.data = self.bonus
+        step = max(1, DENSE // self.mdp.num_states)
+        for k in range(0, index.size, step):
+            part = slice(k, k + step)
+            yield part, self._rows(index)[part].toarray(), V + bonus[index[part]].toarray()
+
+
+def _nothing() -> tuple[Index, Index, Array]:
+    return np.zeros(0, np.uint32), np.zeros(0, np.uint32), np.zeros(0)
