@@ -9,7 +9,7 @@ and successors where P stores nothing pay nothing. Terminal states stay where th
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -17,12 +17,16 @@ import scipy.sparse as sp
 
 from rlentropy import kernels, risk
 from rlentropy.errors import InputError
-from rlentropy.kernels import Array, Index
+from rlentropy.kernels import Array, Count, Index
 from rlentropy.mdp import FiniteMDP
-from rlentropy.risk.rows import candidates
+from rlentropy.risk.rows import candidates, padded
 
 Expect = Callable[[Array, Index, Array], None]  # V, rows, where to put W
 Worst = Callable[[Array, Index], tuple[Index, Index, Array]]  # V, rows -> CSR of q*
+ANONYMOUS = (  # measures without arguments by state
+    risk.Chi2Penalty, risk.CressieReadPenalty, risk.FDivergencePenalty,
+    risk.BurgBall, risk.Chi2Ball, risk.L2Ball,
+)  # fmt: skip
 DENSE = 1 << 20  # entries of a block of rows that has to be made dense
 SHIFTED = 600.0  # β span(V) up to which exponentials are taken once a state (robust spec §1.7)
 
@@ -215,7 +219,9 @@ class Nature:
 
     def _fill(self, name: str, parameter: float, level: float) -> tuple[Expect, Worst]:
         kind = kernels.FILLS.index(name)
-        self.successor, self.bonus = self.successor.copy(), self.bonus.copy()
+        # The loops rearrange rows: not those of the MDP.
+        self.successor, self.p = self.successor.copy(), self.p.copy()
+        self.bonus = self.bonus.copy()
 
         def call(V: Array, index: Index, W: Array, start: Index, state: Index, q: Array) -> None:
             kernels.fill_rows(
@@ -243,38 +249,59 @@ class Nature:
         return matrix.indptr.astype(np.uint32), matrix.indices.astype(np.uint32), matrix.data
 
     def _rows(self, index: Index) -> sp.csr_array:
-        indptr = np.append(self.begin, self.end[-1]).astype(np.int32)
         shape = (self.ended.size, self.mdp.num_states)
-        P = sp.csr_array((self.p, self.successor.astype(np.int32), indptr), shape)
+        P = sp.csr_array((self.p, *self._places()), shape)
         return P if index.size == shape[0] else P[index]
 
+    def _places(self) -> tuple[Any, Any]:
+        """Columns and row pointers of the kernel as scipy takes them."""
+        pointers = np.append(self.begin, self.end[-1]).astype(np.int32)
+        return self.successor.astype(np.int32), pointers
+
     def _generic(self, V: Array, index: Index, W: Array) -> None:
-        """The measure's own arrays; dense blocks where the reward depends on the successor."""
+        """The measure's own arrays."""
         if not self.bonus.size:
             W[:] = self.measure.of_rows(index).expectation(self._rows(index), V)
-            return
-        for part, p, z in self._dense(V, index):
-            W[part] = self.measure.of_rows(index[part]).expectation(p, z)
+        else:
+            for part, _, p, z in self._blocks(V, index):
+                W[part] = self.measure.of_rows(index[part]).expectation(p, z)
 
     def _generic_worst(self, V: Array, index: Index) -> tuple[Index, Index, Array]:
         if not self.bonus.size:
             found = self.measure.of_rows(index).worst_case(self._rows(index), V)
         else:
-            parts = [
-                sp.csr_array(self.measure.of_rows(index[part]).worst_case(p, z))
-                for part, p, z in self._dense(V, index)
-            ]
-            found = sp.vstack(parts, "csr")
+            rows, columns, entries = [], [], []
+            for part, states, p, z in self._blocks(V, index):
+                q = self.measure.of_rows(index[part]).worst_case(p, z)
+                row, column = np.nonzero(q)
+                rows.append(part[row])
+                columns.append(np.broadcast_to(states, q.shape)[row, column])
+                entries.append(q[row, column])
+            places = (np.concatenate(rows), np.concatenate(columns))
+            shape = (index.size, self.mdp.num_states)
+            found = sp.coo_array((np.concatenate(entries), places), shape).tocsr()
         return found.indptr.astype(np.uint32), found.indices.astype(np.uint32), found.data
 
-    def _dense(self, V: Array, index: Index) -> Any:
-        """Blocks of rows: which, their p and V + r / γ, (n, S)."""
-        bonus = self._rows(np.arange(self.ended.size, dtype=np.uint32)).copy()
-        bonus.data = self.bonus
+    def _blocks(self, V: Array, index: Index) -> Iterator[tuple[Count, Count, Array, Array]]:
+        """Rows by blocks: which, the states of their columns, p and V + r / γ, (n, columns).
+
+        As short as the rows are where the measure doesn't care which states its columns stand for,
+        else dense.
+        """
+        P = self._rows(index)
+        bonus = sp.csr_array((self.bonus, *self._places()), (self.ended.size, self.mdp.num_states))
+        bonus = bonus[index]
+        if self.listed is None and isinstance(self.measure, ANONYMOUS):
+            for (part, states, inside, p), (_, _, _, paid) in zip(
+                padded(P), padded(bonus), strict=True
+            ):
+                yield part, states, p, np.where(inside, V[states] + paid, 0.0)
+            return
         step = max(1, DENSE // self.mdp.num_states)
+        states = np.arange(self.mdp.num_states)[None]
         for k in range(0, index.size, step):
-            part = slice(k, k + step)
-            yield part, self._rows(index)[part].toarray(), V + bonus[index[part]].toarray()
+            part = np.arange(k, min(k + step, index.size))
+            yield part, states, P[part].toarray(), V + bonus[part].toarray()
 
 
 def _nothing() -> tuple[Index, Index, Array]:
