@@ -148,11 +148,12 @@ def run(env: gymnasium.Env[Any, Any], config: Config, rng: np.random.Generator, 
     best = refuse(robust_optimum, mdp, measure, gamma, max(fine, 1e-3 * config.tolerance))
     optimum = float(mdp.mu @ best.V)
 
-    parameters, V, k = np.full(mdp.r.shape, 1.0 / A), None, 0
+    parameters, V, k = np.full(mdp.r.shape, 1.0 / A), np.zeros(mdp.num_states), 0
     if (state := log.restore()) is not None:
         parameters, V, k = state["parameters"], state["V"], state["updates"]
     while True:
         pi = policy_of(parameters, config.parametrisation)
+        snapshot = {"parameters": parameters, "V": V, "updates": k}
         value = refuse(robust_evaluation, mdp, pi, measure, gamma, fine, start=V)
         V, d = value.V, worst_occupancy(mdp, value, gamma)
         gap = optimum - float(mdp.mu @ V)
@@ -168,7 +169,6 @@ def run(env: gymnasium.Env[Any, Any], config: Config, rng: np.random.Generator, 
             if k > 0 or state is None:
                 log.scalars(figures, k)
 
-        snapshot = {"parameters": parameters, "V": V, "updates": k}
         log.tick(k, config.updates, partial(dict, snapshot), over)
         if over:
             break
