@@ -288,8 +288,10 @@ def one_line(complaint: str) -> str:
 
 
 def as_settings(dataclass_: Any) -> dict[str, Any]:
+    """Fields as JSON holds them, so that a run's own settings equal those it stored."""
+    plain = {Path: str, tuple: list}
     return {
-        name: str(value) if isinstance(value, Path) else value
+        name: next((make(value) for kind, make in plain.items() if isinstance(value, kind)), value)
         for name, value in dataclasses.asdict(dataclass_).items()
     }
 

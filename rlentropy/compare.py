@@ -63,10 +63,13 @@ class Config:
     metric: tuple[str, ...] = ()
     gaps: tuple[float, ...] = ()  # values to reach, in the metric's unit; default: some that fit
     statistic: Statistic = "mean"  # over seeds; iqm: interquartile mean
-    slope_decades: float = 1.0  # decades of environment steps, up to the last, that slopes are of
+    slope_decades: float = 1.0  # decades of steps, up to the last, that slopes are of
     force: bool = False  # accept runs of different environments, objectives or horizons
     seed: int = 0  # seed of the bootstrap, >= 0
     quiet: bool = False  # print nothing but errors
+
+
+NAMES_OF_COSTS = {"env_steps": "environment steps", "updates": "updates", "labels": "labels"}
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,12 @@ class Algorithm:
     name: str
     metric: str
     runs: tuple[Run, ...]
+
+    @property
+    def costs(self) -> tuple[str, ...]:
+        """What budgets and times are counted in; the last is that of the steps."""
+        scarce = self.runs[0].scarce
+        return ("episodes", scarce) if scarce == "env_steps" else (scarce,)
 
     @property
     def final(self) -> Array:
@@ -205,7 +214,7 @@ def final_row(a: Algorithm, statistic: Statistic, rng: np.random.Generator) -> R
     last = estimate(a.final, statistic, rng)
     row = {"algorithm": a.name, "metric": a.metric, "seeds": len(a.runs)}
     row |= {statistic: float(last.value), "low": float(last.low), "high": float(last.high)}
-    for name in ("episodes", "env_steps"):
+    for name in a.costs:
         row[name] = float(np.median([run.summary[name] for run in a.runs]))
     return row
 
@@ -215,9 +224,12 @@ def reach_row(a: Algorithm, target: float, falling: bool, rng: np.random.Generat
     steps, reached = map(
         np.array, zip(*(first_reach(r, a.metric, target, falling) for r in a.runs), strict=True)
     )
-    episodes = np.array([r.episodes_at(t) for r, t in zip(a.runs, steps, strict=True)])
+    spent = {a.costs[-1]: steps}
+    if "episodes" in a.costs:
+        each = [r.episodes_at(t) for r, t in zip(a.runs, steps, strict=True)]
+        spent = {"episodes": np.array(each)} | spent
     row = {"algorithm": a.name, "gap": target, "seeds": len(a.runs), "reached": int(reached.sum())}
-    for name, times in (("episodes", episodes), ("env_steps", steps)):
+    for name, times in spent.items():
         found = median_time(times, reached, rng)
         row[name] = float(found.value)
         row[f"{name}_low"], row[f"{name}_high"] = float(found.low), float(found.high)
@@ -257,10 +269,11 @@ def write_outputs(
     falling: bool,
 ) -> None:
     """CSV files and pictures; removes those of an earlier comparison that this one lacks."""
-    pictures = {"curves": figures.curves(curves, axis_label(algorithms), falling)}
+    cost = NAMES_OF_COSTS[algorithms[0].costs[-1]]
+    pictures = {"curves": figures.curves(curves, axis_label(algorithms), cost, falling)}
     pictures["final"] = figures.final(tables["final"], axis_label(algorithms), falling)
     if tables["reach"]:
-        pictures["reach"] = figures.reach(tables["reach"], falling)
+        pictures["reach"] = figures.reach(tables["reach"], algorithms[0].costs[-1], cost, falling)
     if panels := visits_of(algorithms):
         pictures["visits"] = figures.heat_maps(panels)
     for name, rows in tables.items():
@@ -279,7 +292,8 @@ def write_outputs(
 
 def axis_label(algorithms: Sequence[Algorithm]) -> str:
     if all(a.metric.endswith("gap") for a in algorithms):
-        return "gap to the exact optimum (nats)"
+        unit = "nats" if algorithms[0].runs[0].summary.get("objective") else "reward"
+        return f"gap to the exact optimum ({unit})"
     return " / ".join(
         sorted({a.metric.removeprefix("eval/").replace("_", " ") for a in algorithms})
     )
@@ -363,29 +377,23 @@ def layout_event(tags: Sequence[str], statistic: Statistic) -> Any:
 # ---------------------------------------------------------------- what is printed
 
 
-REACH_HEADS = (
-    *("to reach", "algorithm", "reached"),
-    *("median episodes [95 %]", "median env steps [95 %]"),
-)
-SLOPE_HEADS = ("algorithm", "log-log slope [95 %]", "env steps")
-
-
 def report(tables: dict[str, list[Row]], statistic: Statistic) -> str:
     """The tables as text."""
-    heads = ("algorithm", "metric", "seeds", "episodes", "env steps", f"final {statistic} [95 %]")
+    costs = [name for name in ("episodes", *NAMES_OF_COSTS) if name in tables["final"][0]]
+    named = [NAMES_OF_COSTS.get(name, name) for name in costs]
+    medians = [f"median {name} [95 %]" for name in named]
     lines: dict[str, list[tuple[str, ...]]] = {
-        "final": [heads],
-        "reach": [REACH_HEADS],
-        "slopes": [SLOPE_HEADS],
+        "final": [("algorithm", "metric", "seeds", *named, f"final {statistic} [95 %]")],
+        "reach": [("to reach", "algorithm", "reached", *medians)],
+        "slopes": [("algorithm", "log-log slope [95 %]", named[-1])],
     }
     for r in tables["final"]:
         last = f"{r[statistic]:.4g} [{r['low']:.4g}, {r['high']:.4g}]"
-        budget = (str(r["seeds"]), number(r["episodes"]), number(r["env_steps"]))
+        budget = (str(r["seeds"]), *(number(r[name]) for name in costs))
         lines["final"].append((r["algorithm"], r["metric"], *budget, last))
     for r in tables["reach"]:
-        medians = (time_text(r, "episodes"), time_text(r, "env_steps"))
-        share = f"{r['reached']}/{r['seeds']}"
-        lines["reach"].append((f"{r['gap']:g}", r["algorithm"], share, *medians))
+        share, times = f"{r['reached']}/{r['seeds']}", (time_text(r, name) for name in costs)
+        lines["reach"].append((f"{r['gap']:g}", r["algorithm"], share, *times))
     for r in tables["slopes"]:
         slope, low, high = (round(r[k], 3) + 0.0 for k in ("slope", "low", "high"))  # no -0.000
         fit = f"{slope:.3f} [{low:.3f}, {high:.3f}]"

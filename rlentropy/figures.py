@@ -39,7 +39,7 @@ STYLES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
 MARKERS = "osD^vP*X"
 
 
-def curves(lines: Sequence[Any], ylabel: str, log_log: bool) -> bytes:
+def curves(lines: Sequence[Any], ylabel: str, cost: str, log_log: bool) -> bytes:
     """Learning curves with bands, and where they are log-log the fitted slopes. Returns a PNG.
 
     Args:
@@ -61,7 +61,7 @@ def curves(lines: Sequence[Any], ylabel: str, log_log: bool) -> bytes:
             y = band.value[(line.steps >= line.from_step) & (band.value > 0)]
             middle = np.exp(np.log(y).mean() - line.slope.value * np.log(x).mean())
             axes.plot(x, middle * x**line.slope.value, color="black", lw=0.8, ls=(0, (1, 1)))
-    axes.set(xscale="log", xlabel="environment steps", ylabel=ylabel)
+    axes.set(xscale="log", xlabel=cost, ylabel=ylabel)
     if log_log:
         axes.set_yscale("log", nonpositive="mask")
         _round_ticks(axes.yaxis)
@@ -90,8 +90,8 @@ def final(rows: Sequence[dict[str, Any]], xlabel: str, log: bool) -> bytes:
     return finish(figure, axes)
 
 
-def reach(rows: Sequence[dict[str, Any]], falling: bool) -> bytes:
-    """Median steps to each target with intervals; open arrows are lower bounds. Returns a PNG."""
+def reach(rows: Sequence[dict[str, Any]], cost: str, name_of_cost: str, falling: bool) -> bytes:
+    """Median cost of each target with intervals; open arrows are lower bounds. Returns a PNG."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6.4, 4.2), layout="constrained")
@@ -102,7 +102,7 @@ def reach(rows: Sequence[dict[str, Any]], falling: bool) -> bytes:
         shift = 1.03 ** (k - (len(names) - 1) / 2)  # so that intervals stand side by side
         x = np.array([row["gap"] for row in mine]) * shift
         y, low, high, end = (
-            np.array([row[f"env_steps{part}"] for row in mine])
+            np.array([row[f"{cost}{part}"] for row in mine])
             for part in ("", "_low", "_high", "_followed")
         )
         colour, there = COLOURS[k % len(COLOURS)], np.isfinite(y)
@@ -112,8 +112,8 @@ def reach(rows: Sequence[dict[str, Any]], falling: bool) -> bytes:
         axes.vlines(x, np.minimum(low, end), np.minimum(high, end), color=colour, lw=3, alpha=0.35)
         beyond, above = None if there.any() else f"{name} (beyond the budget)", ~np.isfinite(high)
         axes.plot(x[above], end[above], "^", mfc="none", color=colour, ms=9, label=beyond)
-    axes.set(xscale="log", yscale="log", ylabel="median environment steps until reached")
-    axes.set(xlabel="gap to reach (nats)" if falling else "value to reach")
+    axes.set(xscale="log", yscale="log", ylabel=f"median {name_of_cost} until reached")
+    axes.set(xlabel="gap to reach" if falling else "value to reach")
     targets = sorted({row["gap"] for row in rows}, reverse=falling)
     axes.set_xticks(targets, [f"{target:g}" for target in targets])
     axes.set_xticks([], minor=True)

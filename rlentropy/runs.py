@@ -21,6 +21,9 @@ COMPARABLE = {
     "objective": None,
     "temperature": 1.0,
     "horizon": None,
+    "risk": None,
+    "gamma": None,
+    "scarce": "env_steps",
 }
 
 
@@ -41,9 +44,15 @@ class Run:
         return str(self.summary.get("label") or self.summary["command"])
 
     @property
+    def scarce(self) -> str:
+        """What the steps of eval/* count: "labels", "updates" or "env_steps"."""
+        return next((name for name in ("labels", "updates") if name in self.summary), "env_steps")
+
+    @property
     def setting(self) -> tuple[str, ...]:
         """What must agree between runs, in the order of `COMPARABLE`."""
-        return tuple(str(self.summary.get(name, usual)) for name, usual in COMPARABLE.items())
+        facts = self.summary | {"scarce": self.scarce}
+        return tuple(str(facts.get(name, usual)) for name, usual in COMPARABLE.items())
 
     def episodes_at(self, step: float) -> float:
         """Episodes played after so many steps: exact at an evaluation that logged them."""
