@@ -100,8 +100,8 @@ STUDIES = {
         ),
     ),
     "LunarLander-v3": Study(
-        steps=500_000,
-        betas=(0.0, 0.01, 0.05),
+        steps=300_000,
+        betas=(0.0, 0.01),
         options="--gamma 0.995 --num-envs 16 --rollout-steps 256 --epochs 4 --minibatches 8 "
         "--gae-lambda 0.98 --entropy-bonus 0.003",
         copies=16,

@@ -225,6 +225,7 @@ def parse(command: str, config_class: type[Any], arguments: list[str]) -> tuple[
 
         folder = folder_of(command, options, config)
         if (stored := stored_settings(folder)) is not None:
+            stored.pop("quiet", None)  # this time is asked anew
             if (before_command := stored.pop("command")) != command:
                 raise InputError(
                     f"command must be {before_command} as in the run in {folder}, got {command}"

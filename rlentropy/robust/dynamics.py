@@ -10,7 +10,7 @@ and every solver here stops on the distance between them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -37,7 +37,7 @@ class RobustValue:
     lower: Array  # (S,) <= the value
     upper: Array  # (S,) >= the value
     iterations: int  # applications of T to all states
-    operator: Operator
+    operator: Operator = field(repr=False)
 
     def kernel(self) -> sp.csr_array:
         """The worst case at V of every (s, a), (S*A, S)."""
