@@ -26,8 +26,8 @@ class InventoryEnv(TabularEnv):  # type: ignore[misc]
 
     so a reward depends on the successor. An episode never terminates.
 
-    Order of events, prices and max_stock are those of the inventory domain of craam (Petrik); the
-    mean demand and the backlog limit are ours.
+    Prices and max_stock are those of the inventory domain of craam, the order of events that of
+    MDPs.jl (both by Petrik and others); the mean demand and the backlog limit are ours.
 
     Args:
         max_stock: at least 1.

@@ -56,7 +56,7 @@ TOOLS = {  # they take no environment: a `Config`, and `run(config)`, which retu
 class Options:
     """Options that every command shares."""
 
-    env_id: str = ""  # gymnasium id; "module:Namespace/Name-v0" imports the module first (required)
+    env_id: str = ""  # gymnasium id, or module:id to import that first; offline only to evaluate
     env_kwargs: str = "{}"  # JSON object of keyword arguments for the environment
     config: Path | None = None  # TOML file of any of these options; the command line wins
     seed: int = 0  # seed of everything random, >= 0
@@ -64,8 +64,8 @@ class Options:
     out: Path | None = None  # run folder; default results/runs/<env>/<command>/seed<k>
     resume: bool = False  # go on with the run in --out, to the same end as without the break
     overwrite: bool = False  # delete the run in --out first
-    eval_every: int = 0  # episodes between evaluations; 0: about eight per decade
-    checkpoint_every: int = 0  # episodes between checkpoints; 0: every 30 seconds
+    eval_every: int = 0  # units of the budget between evaluations; 0: about eight per decade
+    checkpoint_every: int = 0  # units of the budget between checkpoints; 0: every 30 seconds
     device: str = "cpu"  # torch device of neural commands; tabular ones run on the CPU
     quiet: bool = False  # print nothing but errors
 

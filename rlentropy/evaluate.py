@@ -39,10 +39,10 @@ from rlentropy.cli import make_env, near
 from rlentropy.compare import aligned
 from rlentropy.entropy import visitation
 from rlentropy.errors import InputError
-from rlentropy.exploration.episodes import known_model
 from rlentropy.intervals import Estimate, estimate
 from rlentropy.kernels import Array, Count
 from rlentropy.log import replace_file, writing
+from rlentropy.mdp import known_model
 from rlentropy.perturbations import allowed, perturbed
 from rlentropy.policies import Mixture, Policy, Tabular, load, play, read_summary
 from rlentropy.run import stored_settings
@@ -349,7 +349,9 @@ def exact_value(mdp: Any, run: Run, horizon: int) -> float:
     return float(np.mean([robust_value(mdp, p[0], risk.Nominal(), run.gamma) for p in pi]))
 
 
-def robust_value(mdp: Any, pi: Array, measure: risk.Measure | risk.SRectangular, gamma: float) -> float:
+def robust_value(
+    mdp: Any, pi: Array, measure: risk.Measure | risk.SRectangular, gamma: float
+) -> float:
     """μ·V^π where nature plays the worst case of a measure at every step; pi (S, A)."""
     return float(planning.robust_evaluation(mdp, pi, measure, gamma).V @ mdp.mu)
 

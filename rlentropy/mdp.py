@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -271,6 +272,16 @@ class FiniteMDP:
             live = ~self.terminal[s] | ~entered[s]
             columns = (s, a, rows.successor, rows.p, r)
             writer.writerows(zip(*(c[live].tolist() for c in columns), strict=True))
+
+
+def known_model(env: gymnasium.Env[Any, Any]) -> FiniteMDP | None:
+    """The model that an environment declares, or None."""
+    base = env.unwrapped
+    declared = isinstance(getattr(base, "mdp", None), FiniteMDP)
+    if declared or isinstance(getattr(base, "P", None), dict | list):
+        with suppress(InputError):  # a table that is no model of what step does
+            return FiniteMDP.from_env(env)
+    return None  # an attribute of that name may hold anything
 
 
 def _entries(P: Any) -> tuple[int, int, Count, Count, Array]:

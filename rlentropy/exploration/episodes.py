@@ -7,7 +7,6 @@ a compiled simulator that draws from the same process as `step`.
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -23,7 +22,7 @@ from rlentropy.entropy import trajectory_entropy, visitation, visitation_entropy
 from rlentropy.errors import InputError
 from rlentropy.kernels import Array, Count, Rows, World
 from rlentropy.log import Log, State
-from rlentropy.mdp import FiniteMDP
+from rlentropy.mdp import FiniteMDP, known_model
 from rlentropy.objectives import Objective
 from rlentropy.run import Result
 
@@ -146,16 +145,6 @@ def _discrete(space: gymnasium.Space[Any], name: str) -> tuple[int, int]:
     if not isinstance(space, Discrete):
         raise InputError(f"the environment's {name} space must be Discrete, got {space}")
     return int(space.n), int(space.start)
-
-
-def known_model(env: gymnasium.Env[Any, Any]) -> FiniteMDP | None:
-    """The model that an environment declares, or None."""
-    base = env.unwrapped
-    declared = isinstance(getattr(base, "mdp", None), FiniteMDP)
-    if declared or isinstance(getattr(base, "P", None), dict | list):
-        with contextlib.suppress(InputError):  # a table that is no model of what step does
-            return FiniteMDP.from_env(env)
-    return None  # an attribute of that name may hold anything
 
 
 def steps_by_its_model(env: gymnasium.Env[Any, Any]) -> bool:

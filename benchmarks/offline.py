@@ -1,0 +1,434 @@
+# ruff: noqa: E402
+"""Offline robust learning: speed of the networks, and the studies behind results/offline.
+
+python benchmarks/offline.py speed      [--csv PATH]
+python benchmarks/offline.py sizes      [--out DIR] [--seeds 10]
+python benchmarks/offline.py behaviour  [--out DIR] [--seeds 10]
+python benchmarks/offline.py networks   [--out DIR] [--seeds 5]
+
+speed: gradient steps a second, the fastest of 5 repetitions, CPU time, one thread. The dataset has
+1e5 transitions of 4 numbers and 2 actions, as CartPole's. d3rlpy's DQN does the same updates in
+the same run, where it is installed.
+
+sizes: gap E V* - E V^π of tables against the size of uniformly collected datasets, in episodes of
+200 steps from uniform starts (spec §8.4), with least-squares slopes in log-log.
+
+behaviour: whether exploring by entropy buys a better robust policy from the same environment steps.
+Of N steps each: uniform actions; all that EntGame or its regularised form plays while it learns
+from nothing; and N new steps of the mixture with which N steps of exploration, not charged, end.
+
+networks: gap against updates, LINEX beside the published recipe, all seeds as one batched network.
+"""
+
+import os
+
+for _library in ("OMP", "OPENBLAS", "MKL", "NUMBA"):
+    os.environ[f"{_library}_NUM_THREADS"] = "1"  # read when numpy and numba are imported
+
+import argparse
+import csv
+import shlex
+import sys
+import time
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import scipy.sparse as sp
+from gymnasium.spaces import Box, Discrete
+
+import rlentropy  # noqa: F401  (registers the environments)
+from rlentropy import FiniteMDP, kernels, planning, risk
+from rlentropy.data import Counts, Transitions
+from rlentropy.exploration import entgame, reg_entgame
+from rlentropy.exploration.episodes import Setting
+from rlentropy.intervals import estimate, slope
+from rlentropy.offline import rfzi, tabular
+from rlentropy.offline.judge import Judge
+from rlentropy.offline.problem import greedy, member_rngs, split
+
+GAMMA = 0.95
+UPDATES = 10_000
+SIZES = (1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 1_000_000)
+RINGS: dict[str, tuple[dict[str, Any], float]] = {  # options, β
+    "toy10, beta 0.1": ({"p": 0.15}, 0.1),
+    "toy10, beta 1": ({"p": 0.15}, 1.0),
+    "zone, beta 0.5": ({"layout": "zone", "p": 0.15}, 0.5),
+}
+WORLDS: dict[str, tuple[str, dict[str, Any], int, float]] = {  # id, options, horizon, β
+    "Ring": ("rlentropy/Ring-v0", {"p": 0.15}, 50, 1.0),
+    "RiverSwim": ("rlentropy/RiverSwim-v0", {}, 50, 1.0),
+    "GridWorld": ("rlentropy/GridWorld-v0", {}, 50, 1.0),
+    "Taxi": ("Taxi-v4", {}, 200, 0.1),
+}
+EXPLORERS = {
+    "entgame": (entgame.EntGame, entgame.Config),
+    "reg-entgame": (reg_entgame.RegEntGame, reg_entgame.Config),
+}
+
+
+# ---------------------------------------------------------------- speed
+
+
+def cartpole_like(N: int = 100_000) -> Transitions:
+    rng = np.random.default_rng(0)
+    o, o2 = rng.normal(size=(2, N, 4)).astype(np.float32)
+    ends = rng.random(N) < 0.01
+    ends[-1] = True
+    spaces = {"observation_space": Box(-np.inf, np.inf, (4,)), "action_space": Discrete(2)}
+    episodic = np.where(ends[:-1, None], o[1:], o2[:-1])  # rows of an episode lead to each other
+    o[1:] = episodic
+    return Transitions.from_arrays(
+        o, rng.integers(2, size=N), np.ones(N), np.vstack([o[1:], o2[-1:]]), ends, ~ends & False,
+        **spaces,
+    )  # fmt: skip
+
+
+def updates_per_second(data: Transitions, **options: Any) -> float:
+    from rlentropy.offline import neural, objectives
+
+    config = rfzi.Config(**options)
+    measure = config.measure
+
+    def linex(low: float, high: float) -> Any:
+        return objectives.Linex(low, high, measure.risk_aversion, config.tail)
+
+    problem = split(data, config, lambda n: measure, None)
+    rngs = member_rngs(np.random.default_rng(0), config.seeds)
+    networks = neural.Networks(problem, config, linex, rngs)
+    networks.advance(50)
+    spent = []
+    for _ in range(5):
+        began = time.process_time()
+        networks.advance(100)
+        spent.append(time.process_time() - began)
+    return 100.0 / min(spent)
+
+
+def d3rlpy_updates_per_second(data: Transitions) -> float:
+    d3rlpy = import_module("d3rlpy")
+    encoder = d3rlpy.models.VectorEncoderFactory([256, 256])
+    config = d3rlpy.algos.DQNConfig(batch_size=1000, encoder_factory=encoder)
+    dataset = d3rlpy.dataset.MDPDataset(
+        data.observations, data.actions, data.rewards, data.terminations.astype(np.float32)
+    )
+    dqn = config.create()
+    dqn.build_with_dataset(dataset)
+    batches = [dataset.sample_transition_batch(1000) for _ in range(20)]
+    spent = []
+    for _ in range(5):
+        began = time.process_time()
+        for batch in batches:
+            dqn.update(batch)
+        spent.append(time.process_time() - began)
+    return len(batches) / min(spent)
+
+
+def speed(csv_path: str | None) -> None:
+    import torch
+
+    torch.set_num_threads(1)
+    data = cartpole_like()
+    lines = ["# python benchmarks/offline.py speed --csv results/benchmarks/offline.csv"]
+    lines.append("figure,value,unit,target,met")
+
+    def add(figure: str, value: float, unit: str, least: float = 0.0) -> None:
+        verdict = f"target >= {least:g}: {'met' if value >= least else 'MISSED'}" if least else ""
+        print(f"{figure:52} {value:10,.2f} {unit:12} {verdict}", flush=True)
+        met = ("yes" if value >= least else "no") if least else ""
+        lines.append(f"{figure},{value:.4g},{unit},{f'>= {least:g}' if least else ''},{met}")
+
+    wide: dict[str, Any] = {"hidden": (256, 256), "batch_size": 1000}
+    for every in (50, 200):
+        found = updates_per_second(data, target_every=every, **wide)
+        add(f"rfzi 256x256 batch 1000 target every {every}", found, "updates/s", 100.0)
+    if find_spec("d3rlpy"):
+        peer = d3rlpy_updates_per_second(data)
+        add("d3rlpy DQN 256x256 batch 1000", peer, "updates/s")
+    else:
+        print("d3rlpy is not installed: pip install d3rlpy")
+    small: dict[str, Any] = {"hidden": (64, 64), "batch_size": 64}
+    one = updates_per_second(data, **small)
+    five = updates_per_second(data, seeds=5, **small)
+    add("rfzi 64x64 batch 64", one, "updates/s")
+    add("rfzi 64x64 batch 64 5 seeds stacked", 5 * five, "updates/s")
+    add("5 stacked seeds against 5 runs", 5 * five / one, "x", 3.0)
+    if csv_path:
+        Path(csv_path).write_text("\n".join(lines) + "\n")
+
+
+# ---------------------------------------------------------------- data
+
+
+def counted(states: Any, actions: Any, after: Any, mdp: FiniteMDP) -> Counts:
+    """Counts of transitions (n,) of a model, with its rewards."""
+    S, A = mdp.num_states, mdp.num_actions
+    place = (states * A + actions, after)
+    n = sp.coo_array((np.ones(len(states)), place), shape=(S * A, S)).tocsr()
+    return with_rewards(n, mdp)
+
+
+def with_rewards(n: Any, mdp: FiniteMDP) -> Counts:
+    n.sum_duplicates()
+    if mdp.r_successor is None:
+        each = np.repeat(mdp.r.ravel(), np.diff(n.indptr))
+    else:
+        P = mdp.P
+        r = sp.csr_array((mdp.r_successor, P.indices, P.indptr), shape=P.shape)
+        rows = np.repeat(np.arange(n.shape[0]), np.diff(n.indptr))
+        each = np.asarray(r[rows, n.indices]).ravel()
+    rewards = sp.csr_array((n.data * each, n.indices, n.indptr), shape=n.shape)
+    terminal = mdp.terminal & (np.bincount(n.indices, minlength=n.shape[1]) > 0)
+    return Counts(n, rewards, terminal, np.zeros(mdp.num_states, np.int64))
+
+
+def rolled_out(
+    mdp: FiniteMDP, pi: Any, steps: int, horizon: int, rng: np.random.Generator
+) -> Counts:
+    """Steps of the policies pi (K, H or 1, S, A), one drawn an episode."""
+    world, rows, left = mdp.world, [], steps
+    while left > 0:
+        n = -(-left // horizon)
+        states, actions = np.empty((n, horizon + 1), np.int64), np.empty((n, horizon), np.int64)
+        lengths, chosen = np.empty(n, np.int64), rng.integers(len(pi), size=n)
+        for k in np.unique(chosen):
+            own = np.flatnonzero(chosen == k)
+            x, y, z = (np.empty_like(array[own]) for array in (states, actions, lengths))
+            kernels.rollout(world, np.asarray(pi[k], np.float64), x, y, z, rng, rng)
+            states[own], actions[own], lengths[own] = x, y, z
+        real = np.arange(horizon) < lengths[:, None]
+        block = (states[:, :-1][real], actions[real], states[:, 1:][real])
+        rows.append([column[:left] for column in block])
+        left -= len(block[0])
+    s, a, s2 = (np.concatenate(column) for column in zip(*rows, strict=True))
+    return counted(s, a, s2, mdp)
+
+
+def explored(
+    setting: Setting, name: str, steps: int, rng: np.random.Generator
+) -> tuple[Counts, Any]:
+    """What an explorer sees in its first steps, and the mixture it has then."""
+    mdp = setting.mdp
+    assert mdp is not None
+    make, config = EXPLORERS[name]
+    play_rng, learner_rng = rng.spawn(2)
+    learner = make(setting, config(horizon=setting.horizon), learner_rng)
+    done = 0
+    while done < steps:
+        done += learner.play(1, play_rng)
+    state = learner.model.state_dict()
+    S, A = mdp.num_states, mdp.num_actions
+    begin = np.append(0, np.cumsum(state["length"]))
+    n = sp.csr_array((state["hits"].astype(float), state["successor"], begin), shape=(S * A, S))
+    n = sp.csr_array(sp.diags_array(np.repeat(~mdp.terminal, A).astype(float)) @ n)
+    n.eliminate_zeros()  # after the end an episode's time passes in its last state
+    return with_rewards(n, mdp), learner.mixture
+
+
+def gap_of(counts: Counts, mdp: FiniteMDP, measure: risk.Measure, best: float) -> float:
+    """μ·V* - μ·V^π of the table learnt from counts, pessimistic where there are none."""
+    least = float(mdp.r.min() if mdp.r_successor is None else mdp.r_successor.min())
+    unvisited = min(0.0, least) / (1.0 - GAMMA)
+    model = tabular.Model.counted(counts)
+    iteration = tabular.ValueIteration(model, measure, GAMMA, unvisited)
+    pi = greedy(tabular.solve(iteration, 1e-6).Q)
+    found = planning.robust_evaluation(mdp, pi, measure, GAMMA).V
+    return max(best - float(mdp.mu @ found), 0.0)
+
+
+# ---------------------------------------------------------------- studies
+
+
+def write(path: Path, header: list[str], rows: list[list[Any]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="") as file:
+        file.write(f"# python {shlex.join(sys.argv)}\n")
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows([[f"{x:.6g}" if isinstance(x, float) else x for x in r] for r in rows])
+
+
+def figure(path: Path, panels: dict[str, dict[str, Any]], x_name: str, y_name: str) -> None:
+    """Means over seeds with 95 % intervals; panels[title][label] = (x (T,), values (n, T))."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    shown, axes = pyplot.subplots(
+        1, len(panels), figsize=(4.2 * len(panels), 3.6), squeeze=False, layout="constrained"
+    )
+    rng = np.random.default_rng(0)
+    for axis, (title, curves) in zip(axes[0], panels.items(), strict=True):
+        for label, (x, values) in curves.items():
+            band = estimate(values, "mean", rng)
+            (line,) = axis.plot(x, band.value, marker=".", label=label)
+            axis.fill_between(x, band.low, band.high, color=line.get_color(), alpha=0.2, lw=0)
+        axis.set(title=title, xlabel=x_name, xscale="log", yscale="symlog")
+        axis.set_yscale("symlog", linthresh=1e-2)
+        axis.set_ylim(bottom=0.0)
+        axis.legend(fontsize=8)
+    axes[0, 0].set_ylabel(y_name)
+    shown.savefig(path, dpi=150)
+    pyplot.close(shown)
+
+
+def sizes(out: Path, seeds: int) -> None:
+    rows: list[list[Any]] = []
+    summary: list[list[Any]] = []
+    curves: dict[str, Any] = {}
+    for name, (options, beta) in RINGS.items():
+        mdp = gymnasium.make("rlentropy/Ring-v0", **options).unwrapped.mdp  # type: ignore[attr-defined]
+        measure = risk.Entropic(beta)
+        best = float(mdp.mu @ planning.robust_optimum(mdp, measure, GAMMA).V)
+        uniform = np.full((1, 1, mdp.num_states, 3), 1.0 / 3.0)
+        gaps = np.empty((seeds, len(SIZES)))
+        for seed in range(seeds):
+            for k, N in enumerate(SIZES):
+                counts = rolled_out(mdp, uniform, N, 200, np.random.default_rng([seed, k]))
+                gaps[seed, k] = gap_of(counts, mdp, measure, best)
+                rows.append([name, seed, N, float(gaps[seed, k])])
+        rng, x = np.random.default_rng(0), np.array(SIZES, float)
+        curves[name] = (x, gaps)
+        fall = slope(x, gaps, 0.0, "mean", rng)
+        for k, N in enumerate(SIZES):
+            band = estimate(gaps[:, k], "mean", rng)
+            cells = [float(y) for y in (band.value, band.low, band.high, fall.value)]
+            summary.append([name, N, best, *cells, float(fall.low), float(fall.high)])
+        print(name, np.round(gaps.mean(0), 4), "slope", fall, flush=True)
+    write(out / "sizes_runs.csv", ["problem", "seed", "steps", "gap"], rows)
+    header = ["problem", "steps", "optimum", "gap", "low", "high"]
+    write(out / "sizes.csv", [*header, "slope", "slope_low", "slope_high"], summary)
+    figure(out / "sizes.png", {"tabular RFZI": curves}, "dataset size, steps", "E V* - E V^π")
+
+
+def behaviour(out: Path, seeds: int) -> None:
+    budgets = SIZES[:5]
+    rows: list[list[Any]] = []
+    summary: list[list[Any]] = []
+    panels: dict[str, dict[str, Any]] = {}
+    for world, (env_id, options, horizon, beta) in WORLDS.items():
+        env = gymnasium.make(env_id, max_episode_steps=-1, **options)
+        mdp, measure = FiniteMDP.from_env(env), risk.Entropic(beta)
+        setting = Setting.of(env, horizon, "auto")
+        assert setting.mdp is not None
+        best = float(mdp.mu @ planning.robust_optimum(mdp, measure, GAMMA).V)
+        uniform = np.full((1, 1, *mdp.r.shape), 1.0 / mdp.num_actions)
+        gaps: dict[str, Any] = {}
+        for seed in range(seeds):
+            for k, N in enumerate(budgets):
+                rng = np.random.default_rng([seed, k])
+                found = {"uniform": rolled_out(mdp, uniform, N, horizon, rng)}
+                for name in EXPLORERS:
+                    found[name], mixture = explored(setting, name, N, rng)
+                    found[f"{name} mixture"] = rolled_out(mdp, mixture, N, horizon, rng)
+                for label, counts in found.items():
+                    gap = gap_of(counts, mdp, measure, best)
+                    gaps.setdefault(label, np.full((seeds, len(budgets)), np.nan))[seed, k] = gap
+                    cells = int((np.diff(counts.transitions.indptr) > 0).sum())
+                    rows.append([world, label, seed, N, best, gap, cells])
+        panels[f"{world}, V* = {best:.3g}"] = {
+            label: (np.array(budgets), values) for label, values in gaps.items()
+        }
+        rng = np.random.default_rng(0)
+        for label, values in gaps.items():
+            print(world, label, np.round(values.mean(0), 4), flush=True)
+            for k, N in enumerate(budgets):
+                band = estimate(values[:, k], "mean", rng)
+                difference = estimate(values[:, k] - gaps["uniform"][:, k], "mean", rng)
+                figures = (band.value, band.low, band.high)
+                figures += (difference.value, difference.low, difference.high)
+                summary.append([world, label, N, best, *map(float, figures)])
+        header = ["world", "behaviour", "seed", "steps", "optimum", "gap", "cells_seen"]
+        write(out / "behaviour_runs.csv", header, rows)
+        header = ["world", "behaviour", "steps", "optimum", "gap", "low", "high"]
+        more = ["less_uniform", "less_uniform_low", "less_uniform_high"]
+        write(out / "behaviour.csv", header + more, summary)
+    figure(out / "behaviour.png", panels, "environment steps", "E V* - E V^π")
+
+
+def networks(out: Path, seeds: int) -> None:
+    import torch
+
+    from rlentropy.offline import neural, objectives
+
+    torch.set_num_threads(1)
+    recipes: dict[str, dict[str, Any]] = {
+        "linex": {"hidden": (128, 128), "learning_rate": 3e-4},
+        "published": {"hidden": (256, 32), "recipe": "published", "learning_rate": 1.0},
+    }
+    rows: list[list[Any]] = []
+    panels: dict[str, dict[str, Any]] = {}
+    for name in ("zone, beta 0.5", "toy10, beta 0.1"):
+        options, beta = RINGS[name]
+        env = gymnasium.make("rlentropy/Ring-v0", **options)
+        mdp = FiniteMDP.from_env(env)
+        data = uniform_data(mdp, 1_000_000)
+        for recipe, choices in recipes.items():
+            config = rfzi.Config(
+                risk=f"entropic:{beta}", approximator="neural", batch_size=10_000, seeds=seeds,
+                holdout=0.0, **choices,
+            )  # fmt: skip
+            measure = config.measure
+
+            def objective(low: float, high: float, config: Any = config, b: float = beta) -> Any:
+                if config.recipe == "published":
+                    return objectives.SquaredZ(b)
+                return objectives.Linex(low, high, b, config.tail)
+
+            problem = split(data, config, lambda n, m=measure: m, None)
+            rngs = member_rngs(np.random.default_rng(0), seeds)
+            learner = neural.Networks(problem, config, objective, rngs)
+            judge = Judge(problem, config, env, 0)
+            spent, gaps, steps = 0.0, [], []
+            while learner.updates < UPDATES:
+                began = time.process_time()
+                learner.advance(500 if learner.updates < 5_000 else 2_500)
+                spent += time.process_time() - began
+                gaps.append(judge.scores(learner)["eval/gap"])
+                steps.append(learner.updates)
+                for seed, gap in enumerate(gaps[-1].tolist()):
+                    rows.append([name, recipe, seed, learner.updates, gap, spent / seeds])
+            values = np.maximum(np.array(gaps).T, 0.0)
+            panels.setdefault(name, {})[recipe] = (np.array(steps), values)
+            print(name, recipe, np.round(values[:, -1], 3), f"{spent:.0f} s of all", flush=True)
+            header = ["problem", "recipe", "seed", "updates", "gap", "cpu_seconds_a_seed"]
+            write(out / "networks.csv", header, rows)
+    figure(out / "networks.png", panels, "updates", "E V* - E V^π")
+
+
+def uniform_data(mdp: FiniteMDP, steps: int, horizon: int = 200) -> Transitions:
+    n = steps // horizon
+    states, actions = np.empty((n, horizon + 1), np.int64), np.empty((n, horizon), np.int64)
+    pi = np.full((1, *mdp.r.shape), 1.0 / mdp.num_actions)
+    rng = np.random.default_rng(0)
+    kernels.rollout(mdp.world, pi, states, actions, np.empty(n, np.int64), rng, rng)
+    s, a, s2 = states[:, :-1].ravel(), actions.ravel(), states[:, 1:].ravel()
+    never = np.zeros(s.size, bool)
+    last = np.arange(1, s.size + 1) % horizon == 0
+    spaces = {"observation_space": Discrete(len(mdp.r)), "action_space": Discrete(mdp.num_actions)}
+    return Transitions.from_arrays(s, a, mdp.r[s, a], s2, never, last, **spaces)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", choices=("speed", "sizes", "behaviour", "networks"))
+    parser.add_argument("--csv", help="of speed: also write the figures to this file")
+    parser.add_argument("--out", type=Path, default=Path("results/offline"), help="of a study")
+    parser.add_argument("--seeds", type=int, help="of a study")
+    asked = parser.parse_args()
+    if asked.what == "speed":
+        speed(asked.csv)
+    elif asked.what == "networks":
+        networks(asked.out, asked.seeds or 5)
+    else:
+        {"sizes": sizes, "behaviour": behaviour}[asked.what](asked.out, asked.seeds or 10)
+
+
+if __name__ == "__main__":
+    main()

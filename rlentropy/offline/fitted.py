@@ -1,0 +1,157 @@
+"""What the offline commands share: fitted iteration on a dataset, on tables or with networks.
+
+All of them learn Q(s, a) = c(s, a) + γ u(s, a) from transitions alone, where u estimates
+
+    W(P_{s,a}, x),    x = (r - c(s, a)) / γ + max_a' Q(s', a'), or without the maximum at an end,
+
+W the robust expectation of the command's risk: -(1/β) log E e^{-βx} for `rfzi`, of a total
+variation ball for `rfqi`, the mean for `fqi`. c is any function: W moves with constants, so that
+it changes no Q. Where c is the reward function, x is V(s') and u is the paper's -(1/β) log Z; no
+reward at unseen (s', a') is ever needed. Tables take the average reward for c; so do networks on
+Discrete spaces, and elsewhere c = 0, with which a network learns the reward along with the rest.
+
+This module imports no torch; `neural` does.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.spaces import Discrete
+
+from rlentropy.data import Transitions
+from rlentropy.errors import InputError
+from rlentropy.kernels import Array
+from rlentropy.log import Log, State
+from rlentropy.offline.judge import Judge
+from rlentropy.offline.problem import Config, Learner, Problem, greedy, member_rngs, split
+from rlentropy.offline.tabular import ValueIteration
+from rlentropy.risk import Measure
+from rlentropy.run import Result
+
+
+class Table:
+    """Fitted iteration on the empirical model: one member, nothing random."""
+
+    def __init__(self, problem: Problem, config: Config) -> None:
+        assert problem.model is not None
+        self.problem, self.tolerance = problem, config.tolerance
+        unvisited = {"pessimistic": problem.low, "optimistic": problem.high, "zero": 0.0}
+        measure = problem.measure(problem.model.successor.size + (problem.fail is not None))
+        self.iteration = ValueIteration(
+            problem.model, measure, problem.gamma, unvisited[config.unvisited], problem.fail
+        )
+        self.updates, self.stopped = 0, False
+
+    def advance(self, updates: int) -> None:
+        for _ in range(updates):
+            self.iteration.update()
+            self.updates += 1
+            if self.iteration.bound <= self.tolerance:
+                self.stopped = True
+                return
+
+    def Q(self) -> Array:
+        return self.iteration.Q[None]
+
+    def policy(self, member: int) -> Any:
+        from rlentropy.policies import Tabular
+
+        spaces = (self.problem.train.observation_space, self.problem.train.action_space)
+        starts = [int(space.start) for space in spaces if isinstance(space, Discrete)]
+        return Tabular(greedy(self.iteration.Q)[None], *starts)
+
+    def diagnostics(self) -> dict[str, Array]:
+        return {"eval/bound": np.array([self.iteration.bound])}
+
+    def result(self) -> dict[str, Any]:
+        Q = self.iteration.Q
+        return {"policy": {"pi": greedy(Q), "Q": Q, "V": Q.max(1)}}
+
+    def state_dict(self) -> State:
+        iteration = self.iteration
+        return {"V": iteration.V, "Q": iteration.Q, "bound": iteration.bound}
+
+    def load_state_dict(self, state: State) -> None:
+        iteration = self.iteration
+        iteration.V, iteration.Q, iteration.bound = state["V"], state["Q"], state["bound"]
+        self.stopped = iteration.bound <= self.tolerance
+
+
+def fit(
+    data: Transitions,
+    config: Config,
+    measure: Callable[[int], Measure],
+    fail: float | None,
+    objective: Callable[[float, float], Any],
+    rng: np.random.Generator,
+    log: Log,
+    env: gymnasium.Env[Any, Any] | None,
+) -> Result:
+    """Learn from the data, evaluating and saving on the way.
+
+    Args:
+        measure, fail: as of `Problem`.
+        objective: what networks minimise (`objectives.Objective`), given bounds of u.
+        env: where to evaluate; its model is used where it is known.
+
+    Raises:
+        InputError: data that don't suit the environment or the approximator.
+    """
+    if env is not None:
+        data = data.check_spaces(env.observation_space, env.action_space)
+    problem = split(data, config, measure, fail)
+    learner: Learner
+    if problem.model is not None and config.approximator != "neural":
+        if config.seeds > 1:
+            raise InputError(f"seeds must be 1 for tables, which draw nothing, got {config.seeds}")
+        learner = Table(problem, config)
+    elif config.approximator == "tabular":
+        spaces = f"{data.observation_space} and {data.action_space}"
+        raise InputError(f"approximator must be neural unless all is Discrete, got {spaces}")
+    else:
+        from rlentropy.offline.neural import Networks
+
+        learner = Networks(problem, config, objective, member_rngs(rng, config.seeds))
+    judge = Judge(problem, config, env, int(rng.spawn(1)[0].integers(2**31)))
+    if (state := log.restore()) is not None:
+        learner.load_state_dict(state)
+        learner.updates = state["updates"]
+        if learner.updates > config.updates:
+            done = learner.updates
+            raise InputError(
+                f"updates must be >= {done}, which the run has done, got {config.updates}"
+            )
+
+    def saved() -> State:
+        return learner.state_dict() | {"updates": learner.updates}
+
+    chunk = 1
+    while learner.updates < config.updates and not learner.stopped:
+        # Chunks of about 0.1 s, so that progress and Ctrl-C are quick; their ends change no result.
+        updates = min(chunk, log.next_stop(learner.updates, config.updates) - learner.updates)
+        began, before = time.perf_counter(), learner.updates
+        learner.advance(updates)
+        seconds, done = time.perf_counter() - began, learner.updates - before
+        chunk = max(1, min(2 * updates, round(0.1 * done / seconds)))
+        over = learner.stopped or learner.updates == config.updates
+        if over or log.evaluation_due(learner.updates):
+            scores = judge.scores(learner)
+            log.scalars({tag: float(x.mean()) for tag, x in scores.items()}, learner.updates)
+            log.scalar("time/updates_per_second", done / seconds, learner.updates)
+        log.tick(learner.updates, config.updates, saved, over)
+    summary: dict[str, Any] = {
+        "dataset": config.data,
+        "dataset_size": len(data),
+        "updates": learner.updates,
+        "stopped_by_certificate": learner.stopped,
+        "approximator": "tabular" if isinstance(learner, Table) else "neural",
+        "risk": config.risk,
+        "gamma": config.gamma,
+        "seeds": config.seeds,
+    }
+    return Result(summary | judge.summary(learner), **learner.result())

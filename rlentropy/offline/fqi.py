@@ -1,0 +1,52 @@
+"""Fitted Q iteration (Ernst, Geurts & Wehenkel, 2005): the baseline that is robust to nothing.
+
+Q_{k+1} = argmin_Q Σ_i (Q(s_i, a_i) - r_i - γ max_a' Q_k(s'_i, a'))²: the code of `rfzi`, with the
+mean in the place of the risk measure, to which RFZI tends as β falls to 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from rlentropy.data import Transitions
+from rlentropy.errors import InputError
+from rlentropy.log import Log
+from rlentropy.offline import problem
+from rlentropy.offline.fitted import fit
+from rlentropy.risk import Nominal, parse
+from rlentropy.run import Result
+
+
+@dataclass(frozen=True)
+class Config(problem.Config):
+    """Fitted Q iteration on a dataset: the nominal baseline."""
+
+    risk: str = "nominal"  # nothing else
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(parse(self.risk), Nominal):
+            raise InputError(f"risk must be nominal for fqi, got {self.risk!r}")
+
+
+def run(
+    data: Transitions, config: Config, rng: np.random.Generator, log: Log, env: Any = None
+) -> Result:
+    """Learn from the data alone; evaluate in the environment."""
+
+    def objective(low: float, high: float) -> Any:
+        from rlentropy.offline import objectives
+
+        return objectives.Squared(low, high)
+
+    return fit(data, config, lambda n: Nominal(), None, objective, rng, log, env)
+
+
+def load_policy(saved: dict[str, Any], env: Any) -> Any:
+    """The policy in a run's policy.pt."""
+    from rlentropy.offline import policy
+
+    return policy.load_policy(saved, env)

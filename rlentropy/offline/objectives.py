@@ -1,0 +1,124 @@
+"""What the networks of the offline commands minimise: least squares, LINEX, the dual of a ball."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+import torch
+
+Tensor = torch.Tensor
+
+
+class Objective(Protocol):
+    """What a network minimises."""
+
+    descent: ClassVar[bool]  # plain gradient descent instead of Adam
+
+    def head(self, output: Tensor) -> Tensor:
+        """u of a network's output, elementwise."""
+
+    def loss(self, u: Tensor, x: Tensor, updates: int) -> Tensor:
+        """How far u is from one sampled target x of each, elementwise."""
+
+
+def bounded(output: Tensor, low: float, high: float) -> Tensor:
+    """A sigmoid scaled to [low, high]."""
+    return low + (high - low) * torch.sigmoid(output)
+
+
+def squared_loss(u: Tensor, x: Tensor) -> Tensor:
+    """(u - x)² / 2, which E x minimises."""
+    return 0.5 * (u - x) ** 2
+
+
+def linex_loss(u: Tensor, x: Tensor, risk_aversion: float, tail: float = float("inf")) -> Tensor:
+    """(exp y - y - 1) / β² with y = β (u - x), which -(1/β) log E exp(-βx) minimises (spec §4.5).
+
+    Beyond y = tail it goes on as a tangent, so that one rare low target moves u only so far. It
+    tends to the squared loss as β falls to 0.
+    """
+    y = risk_aversion * (u - x)
+    capped = y.clamp(max=tail)
+    loss = torch.exp(capped) * (1.0 + y - capped) - y - 1.0
+    small = 0.5 * y**2 * (1.0 + y / 3.0)  # where the terms would cancel
+    return torch.where(y.abs() < 1e-3, small, loss) / risk_aversion**2
+
+
+@dataclass(frozen=True)
+class Squared:
+    """Least squares: u is the mean of x."""
+
+    descent: ClassVar[bool] = False
+    low: float
+    high: float
+
+    def head(self, output: Tensor) -> Tensor:
+        return bounded(output, self.low, self.high)
+
+    def loss(self, u: Tensor, x: Tensor, updates: int) -> Tensor:
+        return squared_loss(u, x)
+
+
+@dataclass(frozen=True)
+class Linex:
+    """u = -(1/β) log E exp(-βx), β growing from 0 over the first ``anneal`` updates."""
+
+    descent: ClassVar[bool] = False
+    low: float
+    high: float
+    risk_aversion: float  # β > 0
+    tail: float
+    anneal: int = 0
+
+    def head(self, output: Tensor) -> Tensor:
+        return bounded(output, self.low, self.high)
+
+    def loss(self, u: Tensor, x: Tensor, updates: int) -> Tensor:
+        share = min(1.0, (updates + 1) / self.anneal) if self.anneal else 1.0
+        return linex_loss(u, x, share * self.risk_aversion, self.tail)
+
+
+@dataclass(frozen=True)
+class SquaredZ:
+    """The companion code's: least squares of Z = exp(-βu), a sigmoid, which is in (0, 1)."""
+
+    descent: ClassVar[bool] = True
+    risk_aversion: float  # β > 0
+
+    def head(self, output: Tensor) -> Tensor:
+        return -torch.nn.functional.logsigmoid(output) / self.risk_aversion
+
+    def loss(self, u: Tensor, x: Tensor, updates: int) -> Tensor:
+        beta = self.risk_aversion
+        return (torch.exp(-beta * u) - torch.exp(-beta * x)) ** 2
+
+
+@dataclass(frozen=True)
+class TVDual:
+    """Least squares on the dual of a total variation ball with a fail state (spec §1.5, §4.6).
+
+    W = max_η E[η - (η - x)₊ - ρ (η - m)], with m the value of the fail state: a second network,
+    η(s, a), ascends it, and u is the mean of what stands in the brackets.
+    """
+
+    descent: ClassVar[bool] = False
+    low: float
+    high: float
+    radius: float  # ρ, in [0, 1]
+    fail: float  # m
+    steps: int  # of ascent an update
+    learning_rate: float  # of ascent
+
+    def head(self, output: Tensor) -> Tensor:
+        return bounded(output, self.low, self.high)
+
+    def threshold(self, output: Tensor) -> Tensor:
+        """η of the second network's output."""
+        return bounded(output, self.fail, self.high)
+
+    def dual(self, eta: Tensor, x: Tensor) -> Tensor:
+        return eta - torch.relu(eta - x) - self.radius * (eta - self.fail)
+
+    def loss(self, u: Tensor, x: Tensor, updates: int) -> Tensor:
+        return squared_loss(u, x)

@@ -1,0 +1,153 @@
+"""What the offline commands are asked, and the data they have for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from gymnasium.spaces import Discrete
+
+from rlentropy.data import Batch, Transitions
+from rlentropy.errors import InputError
+from rlentropy.kernels import Array
+from rlentropy.log import State
+from rlentropy.offline.tabular import Model
+from rlentropy.risk import Measure
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options of every offline command; the networks' are those of the runs in results/offline."""
+
+    data: str = ""  # dataset: a Minari id, or a path that ends in .npz, .hdf5 or .h5 (required)
+    risk: str = "nominal"  # risk measure, NAME or NAME:PARAMETER
+    gamma: float = 0.95  # discount, in (0, 1)
+    updates: int = 10_000  # budget: gradient steps, or sweeps of a table, which may need fewer
+    # a table for Discrete spaces, else networks
+    approximator: Literal["auto", "tabular", "neural"] = "auto"
+    # Q of a table's cells without data: r / (1 - γ) of the least or largest reward, or zero
+    unvisited: Literal["pessimistic", "optimistic", "zero"] = "pessimistic"
+    tolerance: float = 1e-9  # a table is done when its V is known to this, in reward units, > 0
+    holdout: float = 0.05  # share of transitions, the last ones, kept for diagnostics, in [0, 1)
+    # networks trained side by side, with seeds --seed, --seed + 1, …; the policy is the first's
+    seeds: int = 1
+    hidden: tuple[int, ...] = (256, 256)  # widths of the hidden layers
+    batch_size: int = 1000  # transitions a gradient step
+    learning_rate: float = 1e-3  # of the optimiser, > 0
+    target_every: int = 50  # gradient steps between moves of the target network
+    tau: float = 1.0  # how far it moves to the network, in (0, 1]; 1 is fitted iteration
+    # how networks see Discrete observations; fourier: sines and cosines, for states on a ring
+    embedding: Literal["one-hot", "fourier"] = "one-hot"
+    # points a dimension of a Box of actions, between which networks interpolate linearly
+    action_grid: int = 11
+    # networks choose among actions that are at least this share as likely in the data as the
+    # likeliest, in [0, 1); 0: among all. Tables, and networks on Discrete spaces: see --unvisited
+    support: float = 0.0
+    episodes: int = 20  # an evaluation, where --env-id has no known model
+
+    def __post_init__(self) -> None:
+        whole = {name: getattr(self, name) for name in ("updates", "seeds", "batch_size")}
+        whole |= {"target_every": self.target_every, "episodes": self.episodes}
+        for name, value in whole.items():
+            if value < 1:
+                raise InputError(f"{name} must be >= 1, got {value}")
+        if not 0.0 < self.gamma < 1.0:
+            raise InputError(f"gamma must be in (0, 1), got {self.gamma}")
+        for name in ("tolerance", "learning_rate"):
+            if not (getattr(self, name) > 0.0 and np.isfinite(getattr(self, name))):
+                raise InputError(f"{name} must be > 0 and finite, got {getattr(self, name)}")
+        if not 0.0 <= self.holdout < 1.0:
+            raise InputError(f"holdout must be in [0, 1), got {self.holdout}")
+        if not 0.0 < self.tau <= 1.0:
+            raise InputError(f"tau must be in (0, 1], got {self.tau}")
+        if not self.hidden or min(self.hidden) < 1:
+            raise InputError(f"hidden must be widths >= 1, got {self.hidden}")
+        if not 0.0 <= self.support < 1.0:
+            raise InputError(f"support must be in [0, 1), got {self.support}")
+        if self.action_grid < 2:
+            raise InputError(f"action_grid must be >= 2, got {self.action_grid}")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is to be learnt, and from what."""
+
+    train: Transitions
+    held_out: Transitions | None
+    gamma: float
+    measure: Callable[[int], Measure]  # for n states, of which the fail state is the last
+    fail: float | None  # value of a state that nature may always lead to; None: there is none
+    low: float  # least value of a state that the rewards allow
+    high: float  # largest
+    model: Model | None  # of the training data, where spaces are Discrete
+
+
+class Learner(Protocol):
+    """Fitted iteration of M members."""
+
+    updates: int  # done so far
+    stopped: bool  # sure before the budget is spent
+
+    def advance(self, updates: int) -> None: ...
+    def Q(self) -> Array | None: ...  # (M, S, A), where spaces are Discrete
+    def policy(self, member: int) -> Any: ...  # a `rlentropy.policies.Policy`
+    def diagnostics(self) -> dict[str, Array]: ...  # tags and values, (M,)
+    def result(self) -> dict[str, Any]: ...  # fields of `Result`
+    def state_dict(self) -> State: ...
+    def load_state_dict(self, state: State) -> None: ...
+
+
+def split(
+    data: Transitions, config: Config, measure: Callable[[int], Measure], fail: float | None
+) -> Problem:
+    """Keep the last transitions for diagnostics, and learn from the rest."""
+    size = len(data) - int(config.holdout * len(data))
+    train = part(data, slice(0, size))
+    low, high = value_range(data, config.gamma)
+    low = low if fail is None else min(low, fail)
+    tabular = all(isinstance(s, Discrete) for s in (data.observation_space, data.action_space))
+    return Problem(
+        train=train,
+        held_out=part(data, slice(size, None)) if size < len(data) else None,
+        gamma=config.gamma,
+        measure=measure,
+        fail=fail,
+        low=low,
+        high=high,
+        model=model_of(train, fail) if tabular else None,
+    )
+
+
+def model_of(data: Transitions, fail: float | None) -> Model:
+    """The empirical model; with a fail state, where no reward is known, rewards are averaged."""
+    model = Model.counted(data.counts())
+    return model if fail is None else replace(model, excess=np.zeros_like(model.excess))
+
+
+def part(data: Transitions, rows: slice) -> Transitions:
+    return replace(data, **{key: getattr(data, key)[rows] for key in Batch._fields})
+
+
+def value_range(data: Transitions, gamma: float) -> tuple[float, float]:
+    """The least and largest discounted return that the rewards of the data allow."""
+    least, most = float(np.min(data.rewards)), float(np.max(data.rewards))
+    low, high = least / (1.0 - gamma), most / (1.0 - gamma)
+    if np.any(data.terminations):
+        low, high = min(low, least, 0.0), max(high, most, 0.0)
+    return low, high
+
+
+def member_rngs(rng: np.random.Generator, members: int) -> list[np.random.Generator]:
+    """The generators of runs with this run's seed, the next seed, and so on."""
+    first = rng.bit_generator.seed_seq
+    assert isinstance(first, np.random.SeedSequence)
+    assert isinstance(first.entropy, int)
+    seeds = [first.entropy + k for k in range(members)]
+    return [np.random.default_rng(np.random.SeedSequence(seed)) for seed in seeds]
+
+
+def greedy(Q: Array) -> Array:
+    """The policy that takes the first of the best actions, like Q."""
+    return np.asarray(np.eye(Q.shape[-1])[Q.argmax(-1)])
