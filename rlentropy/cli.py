@@ -131,6 +131,9 @@ def train(command: str, arguments: list[str]) -> int:
         if hasattr(config, "horizon") and config.horizon is None:
             limit = env.spec.max_episode_steps if env.spec else None
             config = dataclasses.replace(config, horizon=limit)
+    if offline:
+        from rlentropy.data import load
+    subject, *more = (load(config.data), env) if offline else (env,)
     path = folder_of(command, options, config)
     schedule = {"eval_every": options.eval_every, "checkpoint_every": options.checkpoint_every}
     log = Log(path, **schedule)
@@ -151,12 +154,7 @@ def train(command: str, arguments: list[str]) -> int:
         say.progress(log),
         folder.running(log),
     ):
-        if offline:
-            from rlentropy.data import load
-
-            result = module.run(load(config.data), config, rng, log, env)
-        else:
-            result = module.run(env, config, rng, log)
+        result = module.run(subject, config, rng, log, *more)
         log.text("config", "```json\n" + json.dumps(settings, indent=2) + "\n```")
         summary = folder.finish(log, result)
     if env is not None:
@@ -369,11 +367,16 @@ class Console:
     def table(self, summary: dict[str, Any]) -> None:
         if self.quiet:
             return
-        numbers = {k: v for k, v in summary.items() if not isinstance(v, list)}
-        width = max(map(len, numbers)) + 2
-        for name, value in numbers.items():
-            shown = f"{value:.8g}" if isinstance(value, float) else value
-            print(f"  {name:{width}}{shown}")
+        facts = {k: v for k, v in summary.items() if not isinstance(v, list)}
+        facts |= {
+            k: " to ".join(f"{end:.8g}" for end in summary[k]) for k in summary if "ci95" in k
+        }
+        width = max(map(len, facts)) + 2
+        for name in summary:
+            if name in facts:
+                value = facts[name]
+                shown = f"{value:.8g}" if isinstance(value, float) else value
+                print(f"  {name:{width}}{shown}")
 
     @contextlib.contextmanager
     def progress(self, log: Any) -> Any:

@@ -115,8 +115,7 @@ def run(config: Config) -> int:
             say.line("already finished with this budget")
         summary = finished or collect(store, play, config, env, say)
         env.close()
-    interval = " to ".join(f"{end:.8g}" for end in summary["return_ci95"])
-    say.table(summary | {"return_ci95": interval})
+    say.table(summary)
     say.line(f"data: {store.path}")
     return 0
 

@@ -64,7 +64,9 @@ class Features:
     def __call__(self, observations: Any) -> Tensor:
         if self.first is not None:
             return self.table[torch.as_tensor(observations - self.first, device=self.table.device)]
-        x = np.ascontiguousarray(observations.reshape(len(observations), -1), np.float32)
+        x = np.array(observations, np.float32).reshape(
+            len(observations), -1
+        )  # maps can't be written
         return (torch.as_tensor(x, device=self.table.device) - self.table[0]) / self.table[1]
 
 

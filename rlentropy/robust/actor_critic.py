@@ -542,7 +542,8 @@ def run(env: Env, config: Config, rng: np.random.Generator, log: Log) -> Result:
     values = learner.values(normalised(learner.encode(starts), *learner.scaling))
     for copy in (*learner.copies.envs, *judges):
         copy.close()
-    error = found.std(ddof=1) / found.size**0.5 if found.size > 1 else None
+    mean = float(found.mean())
+    half = 1.96 * float(found.std(ddof=min(found.size - 1, 1))) / found.size**0.5
     summary = {
         "env_steps": learner.env_steps,
         "episodes": learner.episodes,
@@ -551,8 +552,8 @@ def run(env: Env, config: Config, rng: np.random.Generator, log: Log) -> Result:
         "gamma": config.gamma,
         "value": float(values.mean() * learner.reward_scale),
         "value_is_exact": False,
-        "mean_return": float(found.mean()),
-        "return_ci95": None if error is None else 1.96 * float(error),
+        "mean_return": mean,
+        "return_ci95": [mean - half, mean + half],
         "evaluation_episodes": found.size,
     }
     return Result(summary, network=learner.saved_policy())
