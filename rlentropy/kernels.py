@@ -853,7 +853,7 @@ def _kl_ball(
             mean += p[j] * z[j]
         for j in range(n):
             square += p[j] * (z[j] - mean) ** 2
-        b = np.sqrt(2.0 * delta / square)
+        b = np.sqrt(2.0 * delta / square) if square > 0.0 else 1.0 / top
     low, high, value, root = 0.0, np.inf, 0.0, np.sqrt(delta)
     for _ in range(200):
         log_z, tilted = _mean_exp(z, p, n, top, b, e)
@@ -869,14 +869,17 @@ def _kl_ball(
             low = b
         value = -(log_z + delta) / b
         size = np.sqrt(kl)
-        step = 2.0 * size * (root - size) * total / (b * spread) if spread > 0.0 else np.inf
+        step = np.inf
+        if kl > 0.0 and b * spread > 0.0:
+            step = 2.0 * size * (root - size) * total / (b * spread)
         if abs(step) <= 1e-4 * b:
             value += 0.5 * step * (delta - kl) / (b * b)
             b += step
             break
         if not low < b + step < high:
-            step = 0.5 * (low + high) - b if high < np.inf else b
-        if (high < np.inf and high - low <= 1e-12 * high) or b > 1e18:
+            inside = np.sqrt(low * high) if low > 0.0 else 0.25 * high
+            step = inside - b if high < np.inf else b
+        if (high < np.inf and high - low <= 1e-12 * high) or low * top > 1e18:
             break
         b += step
     return value, b
@@ -962,10 +965,14 @@ def tilt_rows(
                 for j in range(n):
                     e[j] = 1.0 if z[j] == 0.0 else 0.0
             else:
-                value, b = _kl_ball(z, weight, n, top, parameter, multiplier[i], e)
+                unit = top if top < 1e-100 else 1.0  # squares of less would vanish
+                for j in range(n):
+                    z[j] /= unit
+                value, b = _kl_ball(z, weight, n, top / unit, parameter, multiplier[i], e)
+                value *= unit
                 multiplier[i] = b
                 if wanted:
-                    _mean_exp(z, weight, n, top, b, e)
+                    _mean_exp(z, weight, n, top / unit, b, e)
         W[k] = low + value
         if wanted:
             at = np.int64(start[k])
@@ -988,9 +995,9 @@ def tilt_rows(
                 for j in range(n):
                     q[at + j] /= total
             elif other >= 0:
-                state[at + n], q[at + n] = other, 1.0 - total
+                state[at + n], q[at + n] = other, max(1.0 - total, 0.0)
             else:
-                q[at + least] += 1.0 - total
+                q[at + least] += max(1.0 - total, 0.0)
 
 
 @compiled
@@ -1121,7 +1128,7 @@ def fill_rows(
                 total += mass[j]
             state[at + n], q[at + n] = successor[first], 0.0
             if other >= 0:
-                state[at + n], q[at + n] = other, 1.0 - total
+                state[at + n], q[at + n] = other, max(1.0 - total, 0.0)
 
 
 @compiled

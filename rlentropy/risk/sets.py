@@ -225,6 +225,10 @@ class IntervalBall(Interval):
             object.__setattr__(self, name, bound)
 
     def _bounds(self, p: Array, ok: Any, state: Any, index: Any) -> tuple[Array, Array]:
+        for name in ("lower", "upper"):
+            shape = getattr(self, name).shape
+            if state.max() >= shape[-1] or (len(shape) == 2 and index.max() >= shape[0]):
+                raise InputError(f"{name} must be (S,) or (R, S) to match p, got {shape}")
         lower, upper = (
             np.where(ok, b[state] if b.ndim == 1 else b[index[:, None], state], 0.0)
             for b in (self.lower, self.upper)
@@ -316,7 +320,8 @@ class Scenarios(Measure):
         if not rows.is_sparse(p):
             q = np.empty(p.shape)
             for k, model in enumerate(self.models):
-                q[choice == k] = np.broadcast_to(model, p.shape)[choice == k]
+                dense = model.toarray() if rows.is_sparse(model) else model
+                q[choice == k] = np.broadcast_to(dense, p.shape)[choice == k]
             return q
         import scipy.sparse as sp
 

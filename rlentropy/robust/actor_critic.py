@@ -181,10 +181,12 @@ def transition_weights(
     """
     if b == 0.0:
         return np.zeros_like(surprise), surprise
-    log_w = np.minimum(b * (certainty - surprise), np.log(max_weight))
-    if self_normalise:
-        log_mean = np.log1p(np.expm1(log_w).mean())
+    log_w = b * (certainty - surprise)
+    if self_normalise:  # relative to the largest: where ĝ is far off, every w may be 0 or infinite
+        top = log_w.max()
+        log_mean = top + np.log1p(np.expm1(log_w - top).mean())
         log_w, certainty = log_w - log_mean, certainty - log_mean / b
+    log_w = np.minimum(log_w, np.log(max_weight))
     return log_w, certainty - np.expm1(log_w) / b
 
 

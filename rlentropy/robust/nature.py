@@ -68,6 +68,10 @@ class Nature:
         self.ended = np.repeat(mdp.terminal, A)
         self.multiplier = np.zeros(0)  # warm starts of KL balls
         self.listed = candidates(measure.support, S)
+        if self.listed is not None and self.listed.ndim == 2 and len(self.listed) != S * A:
+            raise InputError(
+                f"support mask must be (S,) or (S*A, S) = {(S * A, S)}, got {self.listed.shape}"
+            )
         self._expect: Expect
         self._worst: Worst
         self._expect, self._worst = self._plan(paid)
