@@ -44,7 +44,7 @@ class FiniteMDP:
     """
 
     r: Array  # (S, A) expected reward
-    r_successor: Array | None  # (nnz,) reward of each stored transition, when it depends on it
+    r_successor: Array | None  # (nnz,) reward of each stored transition, if some (s, a) has several
     mu: Array  # (S,)
     terminal: np.ndarray[Any, np.dtype[np.bool_]]  # (S,)
 
@@ -363,7 +363,12 @@ def _rewards(
         elif r.shape != (S, A):
             raise InputError(f"r must be (S, A) = {(S, A)} or (S, A, S), got {r.shape}")
     if successor is not None:
-        r = np.bincount(row, weights=p * successor, minlength=S * A).reshape(S, A)
+        begin = np.searchsorted(row, np.arange(S * A))
+        least, most = (f.reduceat(successor, begin) for f in (np.minimum, np.maximum))
+        if (least == most).all():
+            r, successor = least.reshape(S, A), None
+        else:
+            r = np.bincount(row, weights=p * successor, minlength=S * A).reshape(S, A)
     if not np.isfinite(r).all():
         s, a = np.argwhere(~np.isfinite(r))[0].tolist()
         raise InputError(f"r must be finite, got {r[s, a]} at (s, a) = {(s, a)}")

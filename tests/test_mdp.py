@@ -131,10 +131,17 @@ def test_attributes_cannot_be_set() -> None:
 
 def test_arrays_cannot_be_written() -> None:
     P, _, mu = two_states()
-    mdp = FiniteMDP(P, np.ones((2, 2, 2)), mu)
+    mdp = FiniteMDP(P, np.arange(8.0).reshape(2, 2, 2), mu)
     for array in (mdp.r, mdp.mu, mdp.terminal, mdp.r_successor, mdp.transition_entropy):
         with pytest.raises(ValueError, match="read-only"):
             array[:] = 0
+
+
+def test_a_reward_that_no_successor_changes_is_one_of_state_and_action(oracles, rng) -> None:
+    m, r = oracles.random_mdp(rng, S=5, A=2), rng.random((5, 2))
+    mdp = FiniteMDP(m.P, np.broadcast_to(r[:, :, None], m.P.shape), m.mu)
+    assert mdp.r_successor is None
+    np.testing.assert_array_equal(mdp.r, r)
 
 
 def test_the_callers_arrays_are_copied() -> None:

@@ -118,7 +118,7 @@ def blocks(
         V: from `values`.
         listed: from `candidates`; where p > 0 is always admissible.
         reach: how many of the lowest listed states a worst case may need, None for all.
-        per_entry: the caller makes n arrays of a block's size.
+        per_entry: the caller makes an array of a block's size for each stored entry of a row.
     """
     if not is_sparse(p):
         S = p.shape[-1]
@@ -153,7 +153,7 @@ def padded(
     for n in np.unique(width):
         members = np.flatnonzero(width == n)
         size = int(n) + extra
-        step = max(1, ENTRIES // (size * size if per_entry else size))
+        step = max(1, ENTRIES // (size * max(int(n), 1) if per_entry else size))
         for begin in range(0, members.size, step):
             index = members[begin : begin + step]
             inside = np.arange(n) < counts[index, None]

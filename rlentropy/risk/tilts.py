@@ -337,23 +337,25 @@ def weighted_response(
 
 
 def transport_response(
-    p: Array, x: Array, ok: Mask, distance: Array
+    p: Array, x: Array, ok: Mask, donors: Count, distance: Array
 ) -> Callable[[Array], tuple[Array, Array]]:
     """Best response to a price on transport: the mass of i goes to argmin_j x_j + price d(i, j).
 
     Args:
-        distance: d(i, j), (R or 1, n, n).
+        donors: columns that may hold mass, (m,).
+        distance: d(i, j) from the donors, (R or 1, m, n).
     """
     rows, values = np.arange(len(p))[:, None], np.where(ok, x, np.inf)[:, None, :]
+    mass = p[:, donors]
 
     def respond(price: Array) -> tuple[Array, Array]:
         target = (values + price[:, :, None] * distance).argmin(2)
         q = np.zeros_like(p)
-        np.add.at(q, (rows, target), p)
+        np.add.at(q, (rows, target), mass)
         moved = np.take_along_axis(
-            np.broadcast_to(distance, (*p.shape, p.shape[1])), target[:, :, None], 2
+            np.broadcast_to(distance, (*mass.shape, p.shape[1])), target[:, :, None], 2
         )
-        return q, total(p * moved[:, :, 0])
+        return q, total(mass * moved[:, :, 0])
 
     return respond
 

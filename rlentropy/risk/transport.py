@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,13 +31,19 @@ class _Wasserstein(Measure):
             raise InputError("metric must be (S, S), >= 0, finite and 0 on the diagonal")
         object.__setattr__(self, "metric", d)
 
-    def _distances(self, state: Any) -> Array:
-        """d between the states of a block, (R or 1, n, n)."""
+    def _distances(self, state: Any, donors: Any = slice(None)) -> Array:
+        """d from the donors among a block's columns to its states, (R or 1, m, n)."""
         if self.metric is None:
-            return np.asarray(np.abs(state[:, :, None] - state[:, None, :]), np.float64)
+            return np.asarray(np.abs(state[:, donors, None] - state[:, None, :]), np.float64)
         if state.max() >= len(self.metric):
             raise InputError(f"metric must be (S, S), got {self.metric.shape}")
-        return np.asarray(self.metric[state[:, :, None], state[:, None, :]])
+        return np.asarray(self.metric[state[:, donors, None], state[:, None, :]])
+
+    def _response(self, block: Block) -> tuple[Callable[[Array], tuple[Array, Array]], Array]:
+        """Nature's best response to a price on transport, and the distances it knows."""
+        donors = np.flatnonzero((block.p > 0.0).any(0))
+        distance = self._distances(block.state, donors)
+        return tilts.transport_response(block.p, block.x, block.ok, donors, distance), distance
 
     def _transport(self, q: Array, p: Array, state: Any) -> Array:
         """W₁(q, p), (R, 1): sorted on the line, else a linear program a row."""
@@ -121,13 +127,11 @@ class WassersteinPenalty(_Wasserstein):
         return V[target] + self.weight * self.metric[np.arange(S), target], target
 
     def _worst(self, block: Block) -> Array:
-        distance = self._distances(block.state)
-        respond = tilts.transport_response(block.p, block.x, block.ok, distance)
+        respond, _ = self._response(block)
         return respond(block.scaled(self.weight))[0]
 
     def _value(self, block: Block) -> Array:
-        distance = self._distances(block.state)
-        respond = tilts.transport_response(block.p, block.x, block.ok, distance)
+        respond, _ = self._response(block)
         q, moved = respond(block.scaled(self.weight))
         return np.asarray(block.low + block.span * tilts.total(q * block.x) + self.weight * moved)
 
@@ -154,10 +158,9 @@ class WassersteinBall(_Wasserstein, Ball):
         self._check_metric()
 
     def _worst(self, block: Block) -> Array:
-        distance = self._distances(block.state)
+        respond, distance = self._response(block)
         positive = distance[distance > 0.0]
         ceiling = 2.0 / float(positive.min()) if positive.size else 1.0
-        respond = tilts.transport_response(block.p, block.x, block.ok, distance)
         return tilts.on_budget(respond, ceiling, self._radii(block))
 
     def _distance(self, q: Array, p: Array, state: Any) -> Array:

@@ -33,8 +33,11 @@ and trace_decay = 1; the test against exact gradients does.
   log ρ_t = κ (log ρ_{t-1} + log w_{t-1}), κ = `trace_decay`. κ = 0 leaves the nominal
   occupancy (the advantages stay robust), κ = 1 is (1).
 - γ^t is left out, as usual: states late in an episode count like early ones.
-- w and ρ are cut off at `max_weight` in the log domain, and have mean 1 in the batch; for w this is
-  a shift of Q̂.
+- w and ρ have mean 1 in the batch, for w by a shift of Q̂, and are cut off at `max_weight` in the
+  log domain.
+- In (3) w is cut off at 1, as in V-trace (Espeholt et al., 2018): products of weights above 1 grow
+  without bound. With the true V and Q any factor of s_{t+1} there leaves (1) unbiased; else it
+  changes how far V̂ looks ahead, not what it tends to.
 - The policy takes several clipped steps a batch (PPO, Schulman et al., 2017) with ρ and A fixed.
 - Q̂ and V̂ are networks: w is wrong to first order in their error. The second-order term of (2) is
   negative: noise in Q̂ of variance v lowers a backup by about b v / 2.
@@ -190,9 +193,20 @@ def transition_weights(
     return log_w, certainty - np.expm1(log_w) / b
 
 
-def advantages(errors: Array, log_w: Array, ended: Array, gamma: float, gae_lambda: float) -> Array:
-    """A of (3), (T, N), from δ, log w and whether an episode ends with step t, each (T, N)."""
-    keep = gamma * gae_lambda * np.exp(log_w) * ~ended
+def advantages(
+    errors: Array,
+    log_w: Array,
+    ended: Array,
+    gamma: float,
+    gae_lambda: float,
+    max_trace: float = np.inf,
+) -> Array:
+    """A of (3), (T, N), from δ, log w and whether an episode ends with step t, each (T, N).
+
+    Args:
+        max_trace: where w is cut off in (3), > 0.
+    """
+    keep = gamma * gae_lambda * np.minimum(np.exp(log_w), max_trace) * ~ended
     found = np.empty_like(errors)
     after = np.zeros_like(errors[0])
     for t in reversed(range(len(errors))):
@@ -361,7 +375,7 @@ class ActorCritic:
         log_w, errors = transition_weights(
             surprise, certainty, b, config.max_weight, self_normalise=True
         )
-        A = advantages(errors, log_w, batch.ended, config.gamma, config.gae_lambda)
+        A = advantages(errors, log_w, batch.ended, config.gamma, config.gae_lambda, max_trace=1.0)
         log_rho, self.log_rho = occupancy_weights(
             log_w, batch.ended, self.log_rho, config.trace_decay
         )
