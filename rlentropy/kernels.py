@@ -924,7 +924,7 @@ def tilt_rows(
         first = np.int64(begin[i])
         n = np.int64(end[i]) - first
         for j in range(n):
-            z[j], weight[j] = V[successor[first + j]], p[first + j]
+            z[j] = V[successor[first + j]]
         if paid:
             for j in range(n):
                 z[j] += bonus[first + j]
@@ -936,23 +936,28 @@ def tilt_rows(
             other = _outsider(outside, successor, first, n, paid, V, low)
             if other >= 0:
                 low = V[other]
+        value = 0.0
+        if kind == 2:
+            for j in range(n):
+                value += p[first + j] * min(z[j] - low, 2.0 * parameter)
+        elif kind == 3:
+            for j in range(n):
+                value += p[first + j] * (z[j] - low)
+            value *= 1.0 - parameter
+        if 1 <= kind <= 3 and not wanted:  # the rest is for the others
+            W[k] = low + value
+            continue
+        for j in range(n):
+            weight[j] = p[first + j]
         top -= low
         for j in range(n):
             z[j] -= low
-        value = 0.0
         if kind == 0:
             if top > 0.0:
                 log_z, _ = _mean_exp(z, weight, n, top, parameter, e)
                 value = -log_z / parameter
             else:
                 e[:n] = 1.0
-        elif kind == 2:
-            for j in range(n):
-                value += weight[j] * min(z[j], 2.0 * parameter)
-        elif kind == 3:
-            for j in range(n):
-                value += weight[j] * z[j]
-            value *= 1.0 - parameter
         elif kind == 4:
             lowest = 0.0
             for j in range(n):
