@@ -5,6 +5,7 @@ python benchmarks/offline.py speed      [--csv PATH]
 python benchmarks/offline.py sizes      [--out DIR] [--seeds 10]
 python benchmarks/offline.py behaviour  [--out DIR] [--seeds 10]
 python benchmarks/offline.py networks   [--out DIR] [--seeds 5]
+python benchmarks/offline.py perturbations [--out DIR] [--seeds 5] [--agents DIR] [--runs DIR]
 
 speed: gradient steps a second, the fastest of 5 repetitions, CPU time, one thread. The dataset has
 1e5 transitions of 4 numbers and 2 actions, as CartPole's. d3rlpy's DQN does the same updates in
@@ -18,6 +19,13 @@ Of N steps each: uniform actions; all that EntGame or its regularised form plays
 from nothing; and N new steps of the mixture with which N steps of exploration, not charged, end.
 
 networks: gap against updates, LINEX beside the published recipe, all seeds as one batched network.
+
+perturbations: returns of FQI, RFQI and RFZI where CartPole and Pendulum change after training
+(spec §5.1-5.2), and areas under these curves. The data are 1e5 steps with ε = 0.3 of an agent of
+robust-actor-critic, in --agents/ENV/beta0/seed0, where another tenth of the actions is replaced
+unseen: without noise entropic risk has nothing to act on. All methods have the same settings
+(perturbations.toml), chosen by the nominal return of FQI. Finished runs in --runs are not trained
+again.
 """
 
 import os
@@ -33,7 +41,7 @@ import time
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium
 import numpy as np
@@ -41,7 +49,7 @@ import scipy.sparse as sp
 from gymnasium.spaces import Box, Discrete
 
 import rlentropy  # noqa: F401  (registers the environments)
-from rlentropy import FiniteMDP, kernels, planning, risk
+from rlentropy import FiniteMDP, cli, evaluate, figures, kernels, planning, risk
 from rlentropy.data import Counts, Transitions
 from rlentropy.exploration import entgame, reg_entgame
 from rlentropy.exploration.episodes import Setting
@@ -49,9 +57,11 @@ from rlentropy.intervals import estimate, slope
 from rlentropy.offline import rfzi, tabular
 from rlentropy.offline.judge import Judge
 from rlentropy.offline.problem import greedy, member_rngs, split
+from rlentropy.perturbations import RandomAction
 
 GAMMA = 0.95
 UPDATES = 10_000
+SEEDS = {"sizes": 10, "behaviour": 10, "networks": 5, "perturbations": 5}
 SIZES = (1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 1_000_000)
 RINGS: dict[str, tuple[dict[str, Any], float]] = {  # options, β
     "toy10, beta 0.1": ({"p": 0.15}, 0.1),
@@ -63,6 +73,42 @@ WORLDS: dict[str, tuple[str, dict[str, Any], int, float]] = {  # id, options, ho
     "RiverSwim": ("rlentropy/RiverSwim-v0", {}, 50, 1.0),
     "GridWorld": ("rlentropy/GridWorld-v0", {}, 50, 1.0),
     "Taxi": ("Taxi-v4", {}, 200, 0.1),
+}
+X, ENDS = ("value", "mean_return"), ("low", "high")  # columns
+NOISE, EPSILON, STEPS, EPISODES = 0.1, 0.3, 100_000, 20
+SETTINGS = Path(__file__).parents[1] / "results/offline/perturbations.toml"
+
+
+class Change(NamedTuple):
+    """A study of perturbations."""
+
+    betas: tuple[float, ...]  # per unit of reward
+    radii: tuple[float, ...]  # ρ
+    perturb: tuple[str, ...]
+
+
+CHANGES = {
+    "CartPole-v1": Change(
+        betas=(0.01, 0.1, 1.0),
+        radii=(0.1,),
+        perturb=(
+            "force_mag=-0.8:4:0.6",
+            "gravity=-3:3:0.75",
+            "length=-0.8:4:0.6",
+            "random_action=0:0.8:0.1",
+        ),
+    ),
+    "Pendulum-v1": Change(
+        betas=(0.001, 0.01, 0.1),
+        radii=(0.1,),
+        perturb=(
+            "g=-0.5:1.5:0.25",
+            "l=-0.4:0.4:0.1",
+            "m=-0.6:1:0.2",
+            "max_torque=-0.6:0.6:0.15",
+            "random_action=0:0.8:0.1",
+        ),
+    ),
 }
 EXPLORERS = {
     "entgame": (entgame.EntGame, entgame.Config),
@@ -272,7 +318,7 @@ def figure(path: Path, panels: dict[str, dict[str, Any]], x_name: str, y_name: s
         axis.set_ylim(bottom=0.0)
         axis.legend(fontsize=8)
     axes[0, 0].set_ylabel(y_name)
-    shown.savefig(path, dpi=150)
+    shown.savefig(path, dpi=110)
     pyplot.close(shown)
 
 
@@ -413,21 +459,134 @@ def uniform_data(mdp: FiniteMDP, steps: int, horizon: int = 200) -> Transitions:
     return Transitions.from_arrays(s, a, mdp.r[s, a], s2, never, last, **spaces)
 
 
+def perturbations(out: Path, seeds: int, agents: Path, runs: Path) -> None:
+    import torch
+
+    torch.set_num_threads(1)
+    rows: list[list[Any]] = []
+    points: list[list[Any]] = []
+    areas: list[list[Any]] = []
+    for env_id, study in CHANGES.items():
+        data = runs / env_id / "data.npz"
+        if not data.exists():
+            choices = {"policy": agents / env_id / "beta0" / "seed0", "env_id": noisy(env_id)}
+            call("collect", data=data, epsilon=EPSILON, steps=STEPS, **choices)
+        methods = [("fqi", "nominal", "FQI")]
+        methods += [("rfqi", f"tv-ball:{x:g}", f"RFQI, ρ = {x:g}") for x in study.radii]
+        methods += [("rfzi", f"entropic:{x:g}", f"RFZI, β = {x:g}") for x in study.betas]
+        limit = gymnasium.spec(env_id).max_episode_steps
+        assert limit is not None
+        place = evaluate.Place(env_id, "{}", limit, unlimited=False)
+        members: list[evaluate.Run] = []
+        for command, measure, label in methods:
+            folder = runs / env_id / measure.replace(":", "")
+            if not (folder / "summary.json").exists():
+                call(command, config=SETTINGS, data=data, risk=measure, seeds=seeds, out=folder)
+            members += members_of(folder, label, seeds, place)
+        rng, bands = np.random.default_rng(0), []
+        config = evaluate.Config(run=("",), episodes=EPISODES)
+        for grid in map(evaluate.Grid.parse, study.perturb):
+            groups = evaluate.grouped(evaluate.evaluated(grid, place, members, config))
+            means = [np.stack([c.samples.mean(0) for c in group]) for group in groups]  # (seeds, K)
+            under = [evaluate.area(grid.values, values) for values in means]
+            for group, values, area in zip(groups, means, under, strict=True):
+                band = evaluate.band_of(group, rng)
+                bands.append(band)
+                head = [env_id, band.algorithm, grid.name]
+                for seed, of_seed in enumerate(values.tolist()):
+                    each = zip(grid.values.tolist(), of_seed, strict=True)
+                    rows += [[*head[:2], seed, grid.name, value, mean] for value, mean in each]
+                columns = (grid.values, band.band.value, band.band.low, band.band.high)
+                points += [[*head, *x] for x in zip(*(c.tolist() for c in columns), strict=True)]
+                more = estimate(area - under[0], "mean", rng)
+                cells = [band.area.value, band.area.low, band.area.high, band.band.value.min()]
+                cells += [more.value, more.low, more.high]
+                areas.append([*head, *(float(x) for x in cells)])
+                print(*head, *(f"{x:.4g}" for x in areas[-1][3:]), flush=True)
+            write(out / "runs.csv", ["env_id", "method", "seed", "perturbation", *X], rows)
+            write(out / "bands.csv", ["env_id", "method", "perturbation", *X, *ENDS], points)
+            more_names = ["more_than_fqi", "more_low", "more_high"]
+            header = ["env_id", "method", "perturbation", "area", *ENDS, "worst", *more_names]
+            write(out / "areas.csv", header, areas)
+        (out / f"{env_id}.png").write_bytes(robustness(bands))
+
+
+def noisy(env_id: str) -> str:
+    """The id of an environment that replaces a share NOISE of the actions it is given."""
+    spec = gymnasium.spec(env_id)
+    new = f"Noisy{env_id}"
+    if new not in gymnasium.registry:
+        gymnasium.register(
+            new,
+            spec.entry_point,
+            max_episode_steps=spec.max_episode_steps,
+            additional_wrappers=(RandomAction.wrapper_spec(probability=NOISE),),
+            kwargs=spec.kwargs,
+        )
+    return new
+
+
+def call(command: str, **options: Any) -> None:
+    named = [x for k, v in options.items() for x in (f"--{k.replace('_', '-')}", str(v))]
+    if code := cli.main([command, *named, "--overwrite", "--quiet"]):
+        raise SystemExit(code)
+
+
+def members_of(folder: Path, label: str, seeds: int, place: evaluate.Place) -> list[evaluate.Run]:
+    """The policies of all seeds of a run."""
+    import torch
+
+    from rlentropy.offline.policy import load_policy
+
+    saved, env = torch.load(folder / "policy.pt", weights_only=True), place.make()
+    policies = [load_policy(saved, env, k) for k in range(seeds)]
+    return [evaluate.Run(folder, label, k, None, policy) for k, policy in enumerate(policies)]
+
+
+def robustness(bands: list[evaluate.Band]) -> bytes:
+    """Returns against each perturbation, means over seeds with their intervals. Returns a PNG."""
+    from matplotlib.figure import Figure
+
+    names = list(dict.fromkeys(b.grid.name for b in bands))
+    shown = Figure(figsize=(2.2 * len(names), 3.2), layout="constrained")
+    axes = shown.subplots(1, len(names), sharey=True)
+    for axis, name in zip(axes, names, strict=True):
+        for k, b in enumerate(b for b in bands if b.grid.name == name):
+            look: dict[str, Any] = {"color": figures.COLOURS[k], "ls": figures.STYLES[k % 5]}
+            axis.plot(b.grid.values, b.band.value, label=b.algorithm, lw=1.6, **look)
+            axis.fill_between(
+                b.grid.values, b.band.low, b.band.high, color=look["color"], alpha=0.15, lw=0
+            )
+        axis.set(xlabel=name)
+        axis.grid(True, alpha=0.3, lw=0.6)
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0].set_ylabel("return")
+    return figures.finish(shown, axes[0])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=("speed", "sizes", "behaviour", "networks"))
+    parser.add_argument("what", choices=("speed", *SEEDS))
     parser.add_argument("--csv", help="of speed: also write the figures to this file")
-    parser.add_argument("--out", type=Path, default=Path("results/offline"), help="of a study")
+    parser.add_argument("--out", type=Path, help="of a study")
     parser.add_argument("--seeds", type=int, help="of a study")
+    agents, runs = Path("results/runs/robust-actor-critic"), Path("results/runs/offline")
+    parser.add_argument(
+        "--agents", type=Path, default=agents, help="of perturbations: who collects"
+    )
+    parser.add_argument("--runs", type=Path, default=runs, help="of perturbations: run folders")
     asked = parser.parse_args()
     if asked.what == "speed":
         speed(asked.csv)
-    elif asked.what == "networks":
-        networks(asked.out, asked.seeds or 5)
+        return
+    here, seeds = Path("results/offline"), asked.seeds or SEEDS[asked.what]
+    if asked.what == "perturbations":
+        perturbations(asked.out or here / "perturbations", seeds, asked.agents, asked.runs)
     else:
-        {"sizes": sizes, "behaviour": behaviour}[asked.what](asked.out, asked.seeds or 10)
+        study = {"sizes": sizes, "behaviour": behaviour, "networks": networks}[asked.what]
+        study(asked.out or here, seeds)
 
 
 if __name__ == "__main__":

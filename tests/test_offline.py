@@ -373,6 +373,22 @@ def test_actions_foreign_to_the_data_are_not_chosen():
         assert (acted == expected).mean() > 0.95
 
 
+def test_a_run_keeps_the_policies_of_all_its_seeds():
+    from rlentropy.offline.policy import load_policy
+
+    data, options = boxed(), {"updates": 20, "support": 0.2, **SMALL}
+    states = data.observations[:200]
+    together = dict(learnt(fqi, data, seed=4, seeds=3, **options).network)
+    for k in range(3):
+        policy = load_policy(together, Coin(), k)
+        alone = load_policy(dict(learnt(fqi, data, seed=4 + k, **options).network), Coin())
+        for name in ("network", "behaviour"):
+            output, expected = (getattr(p, name)(p.features(states)) for p in (policy, alone))
+            np.testing.assert_allclose(output.detach(), expected.detach(), atol=1e-5)
+    with pytest.raises(ValueError, match=r"member must be in 0..2, got 3"):
+        load_policy(together, Coin(), 3)
+
+
 class Coin(gymnasium.Env):
     """The spaces of the made-up data."""
 

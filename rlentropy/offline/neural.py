@@ -296,14 +296,14 @@ class Networks:
         return Q
 
     def policy(self, member: int) -> Greedy:
-        return Greedy(self.saved(member))
+        return Greedy(self.saved(), member)
 
-    def saved(self, member: int) -> dict[str, Any]:
-        """Everything that `Greedy` needs, as `torch.save` holds it."""
+    def saved(self) -> dict[str, Any]:
+        """Everything that `Greedy` needs, of all members, as `torch.save` holds it."""
         space = self.data.observation_space
         saved = {
             "sizes": list(self.network.sizes),
-            "network": weights_of(self.network, member),
+            "network": weights_of(self.network),
             "first_state": -1 if self.features.first is None else self.features.first,
             "discrete": self.features.first is not None,
             "features": self.features.table.cpu().clone(),
@@ -312,7 +312,7 @@ class Networks:
             "discrete_actions": not self.actions.axes,
         }
         if self.restricts:
-            saved["behaviour"] = weights_of(self.networks["behaviour"], member)
+            saved["behaviour"] = weights_of(self.networks["behaviour"])
             saved["support"] = self.config.support
         return saved
 
@@ -343,7 +343,7 @@ class Networks:
     def result(self) -> dict[str, Any]:
         if (Q := self.Q()) is not None:
             return {"policy": {"pi": greedy(Q[0]), "Q": Q[0], "V": Q[0].max(1)}}
-        return {"network": self.saved(0)}
+        return {"network": self.saved()}
 
     def state_dict(self) -> State:
         state: State = {k: net.state_dict()["flat"] for k, net in self.networks.items()}

@@ -128,10 +128,9 @@ class Actions:
         return index, weight
 
 
-def weights_of(network: MLP, member: int) -> list[Tensor]:
-    """The weights and then the biases of one member."""
-    views = (*network.weights, *network.biases)
-    return [view[member].detach().cpu().clone() for view in views]
+def weights_of(network: MLP) -> list[Tensor]:
+    """The weights and then the biases, of all members: (M, in, out) and (M, 1, out) each."""
+    return [view.detach().cpu().clone() for view in (*network.weights, *network.biases)]
 
 
 def unlikely(logits: Tensor, support: float) -> Tensor:
@@ -139,25 +138,25 @@ def unlikely(logits: Tensor, support: float) -> Tensor:
     return logits < logits.amax(-1, keepdim=True) + float(np.log(support))
 
 
-def with_weights(sizes: Sequence[int], weights: list[Tensor]) -> MLP:
-    """A network of one member, of `weights_of`."""
+def with_weights(sizes: Sequence[int], weights: list[Tensor], member: int) -> MLP:
+    """A network of one member, out of those of `weights_of`."""
     network = MLP(sizes, [np.random.default_rng(0)], "relu")
     with torch.no_grad():
         for view, stored in zip((*network.weights, *network.biases), weights, strict=True):
-            view[0].copy_(stored)
+            view[0].copy_(stored[member])
     return network
 
 
 class Greedy:
-    """Takes the action of the largest output; see `rlentropy.policies.Policy`."""
+    """Takes the action of one member's largest output; see `rlentropy.policies.Policy`."""
 
-    def __init__(self, saved: dict[str, Any]) -> None:
+    def __init__(self, saved: dict[str, Any], member: int = 0) -> None:
         first = saved["first_state"] if saved["discrete"] else None
         self.features = Features(first, saved["features"].to(torch.get_default_device()))
-        self.network = with_weights(saved["sizes"], saved["network"])
+        self.network = with_weights(saved["sizes"], saved["network"], member)
         self.support = saved.get("support", 0.0)
         if self.support:
-            self.behaviour = with_weights(saved["sizes"], saved["behaviour"])
+            self.behaviour = with_weights(saved["sizes"], saved["behaviour"], member)
         self.actions = saved["actions"].numpy()
 
     def begin(self, index: Count, rng: np.random.Generator) -> None:
@@ -172,12 +171,17 @@ class Greedy:
         return self.actions[output[0].argmax(-1).cpu().numpy()]
 
 
-def load_policy(saved: dict[str, Any], env: gymnasium.Env[Any, Any]) -> Greedy:
+def load_policy(saved: dict[str, Any], env: gymnasium.Env[Any, Any], member: int = 0) -> Greedy:
     """The policy of a run's policy.pt, in an environment with the spaces of its dataset.
 
+    Args:
+        member: which of the run's seeds; 0 is that of the run itself.
+
     Raises:
-        InputError: other spaces.
+        InputError: other spaces, or no such member.
     """
+    if not 0 <= member < (members := len(saved["network"][0])):
+        raise InputError(f"member must be in 0..{members - 1}, got {member}")
     observations, actions = env.observation_space, env.action_space
     fits = isinstance(observations, Discrete) == saved["discrete"]
     fits = fits and list(observations.shape or ()) == saved["observation_shape"]
@@ -191,4 +195,4 @@ def load_policy(saved: dict[str, Any], env: gymnasium.Env[Any, Any]) -> Greedy:
         same = int(actions.n) == len(each) and int(actions.start) == int(each[0])
     if not same or (not isinstance(actions, Discrete) and actions.shape != tuple(each.shape[1:])):
         raise InputError(f"env must have actions like the policy's dataset, got {actions}")
-    return Greedy(saved)
+    return Greedy(saved, member)
