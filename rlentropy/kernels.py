@@ -820,7 +820,8 @@ def _mean_exp(z: Array, p: Array, n: Any, top: float, b: float, e: Array) -> tup
     if b * top < 1e-2:
         for j in range(n):
             x = -b * z[j]
-            e[j] = x * (1.0 + x * (0.5 + x * (1.0 / 6.0 + x * (1.0 / 24.0 + x / 120.0))))
+            tail = x * (1.0 / 24.0 + x * (1.0 / 120.0 + x / 720.0))
+            e[j] = x * (1.0 + x * (0.5 + x * (1.0 / 6.0 + tail)))
         for j in range(n):
             total += p[j] * e[j]
             first += p[j] * z[j] * (1.0 + e[j])
@@ -838,25 +839,26 @@ def _mean_exp(z: Array, p: Array, n: Any, top: float, b: float, e: Array) -> tup
 
 @inlined
 def _kl_ball(
-    z: Array, p: Array, n: Any, top: float, delta: float, guess: float, e: Array
+    z: Array, p: Array, n: Any, delta: float, guess: float, e: Array
 ) -> tuple[float, float]:
-    """min E_q z over KL(q ‖ p) <= δ, and the b at which q = p e^{-b z} / Z attains it.
+    """min E_q z over KL(q ‖ p) <= δ, and the b at which q = p e^{-b z} / Z attains it; z in [0, 1].
 
     The dual W(b) = -(log Z + δ) / b has W'(b) = (δ - KL(b)) / b². Newton on √KL, which is nearly
     linear in b, inside a bracket. W is flat at its maximum: with a last step of s, the trapezoid
-    W + W' s / 2 is off by no more than s³. Less than e^-δ of p lies at z = 0.
+    W + W' s / 2 is off by no more than s³. Less than e^-δ of p lies at z = 0, and KL <= b² / 8.
     """
+    least = np.sqrt(8.0 * delta)
     b = guess
-    if not b > 0.0:
+    if not b > least:
         mean = square = 0.0
         for j in range(n):
             mean += p[j] * z[j]
         for j in range(n):
             square += p[j] * (z[j] - mean) ** 2
-        b = np.sqrt(2.0 * delta / square) if square > 0.0 else 1.0 / top
-    low, high, value, root = 0.0, np.inf, 0.0, np.sqrt(delta)
+        b = np.sqrt(2.0 * delta / square) if square > 0.0 else 1.0
+    low, high, value, root = 0.5 * least, np.inf, 0.0, np.sqrt(delta)
     for _ in range(200):
-        log_z, tilted = _mean_exp(z, p, n, top, b, e)
+        log_z, tilted = _mean_exp(z, p, n, 1.0, b, e)
         kl = max(-b * tilted - log_z, 0.0)
         total = spread = 0.0
         for j in range(n):
@@ -872,14 +874,13 @@ def _kl_ball(
         step = np.inf
         if kl > 0.0 and b * spread > 0.0:
             step = 2.0 * size * (root - size) * total / (b * spread)
-        if abs(step) <= 1e-4 * b:
+        if abs(step) <= 1e-5 * b:
             value += 0.5 * step * (delta - kl) / (b * b)
             b += step
             break
         if not low < b + step < high:
-            inside = np.sqrt(low * high) if low > 0.0 else 0.25 * high
-            step = inside - b if high < np.inf else b
-        if (high < np.inf and high - low <= 1e-12 * high) or low * top > 1e18:
+            step = np.sqrt(low * high) - b if high < np.inf else b
+        if (high < np.inf and high - low <= 1e-12 * high) or low > 1e18:
             break
         b += step
     return value, b
@@ -970,14 +971,14 @@ def tilt_rows(
                 for j in range(n):
                     e[j] = 1.0 if z[j] == 0.0 else 0.0
             else:
-                unit = top if top < 1e-100 else 1.0  # squares of less would vanish
+                unit = 1.0 / top if top > 1e-300 else 1e300
                 for j in range(n):
-                    z[j] /= unit
-                value, b = _kl_ball(z, weight, n, top / unit, parameter, multiplier[i], e)
-                value *= unit
+                    z[j] *= unit  # so that the multiplier fits V of every scale
+                value, b = _kl_ball(z, weight, n, parameter, multiplier[i], e)
+                value /= unit
                 multiplier[i] = b
                 if wanted:
-                    _mean_exp(z, weight, n, top / unit, b, e)
+                    _mean_exp(z, weight, n, 1.0, b, e)
         W[k] = low + value
         if wanted:
             at = np.int64(start[k])

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from rlentropy import kernels
+from rlentropy import kernels, risk
 from rlentropy.entropy import (
     check_objective,
     markov_policy,
@@ -20,12 +20,16 @@ from rlentropy.entropy import (
 from rlentropy.errors import InputError
 from rlentropy.kernels import Array, Task
 from rlentropy.mdp import FiniteMDP
+from rlentropy.robust import certified
 from rlentropy.robust.dynamics import (
+    Optimality,
     RobustValue,
+    check_discounted,
     robust_evaluation,
     robust_optimum,
     robust_policy_gradient,
 )
+from rlentropy.robust.nature import Nature
 
 __all__ = [
     "Exploration",
@@ -334,52 +338,61 @@ class _Dual:
 
 
 def optimum(
-    mdp: FiniteMDP, gamma: float, tolerance: float = 1e-8, max_iterations: int = 100_000
+    mdp: FiniteMDP,
+    gamma: float,
+    tolerance: float = 1e-8,
+    max_iterations: int = 100_000,
+    *,
+    strict: bool = True,
 ) -> Optimum:
     """Optimal discounted values by modified policy iteration with certified bounds.
 
     Each Bellman sweep gives MacQueen's bounds T V + γ/(1-γ) [min, max](T V - V), and V moves to the
     lower one. There T V >= V, so the sweeps of one policy that follow (Puterman & Shin, 1978) rise
     to V* without passing it, whatever the recurrent classes. They are plain sweeps while these
-    bring the bounds together, else sweeps in place, which carry values across long chains.
+    bring the bounds together, else sweeps in place, which carry values across long chains. Where
+    both stall, or rounding keeps the bounds apart, exact policy iteration goes on
+    (`rlentropy.robust.certified`).
 
     Args:
         gamma: discount, in [0, 1).
         tolerance: largest accepted upper - lower, in reward units.
+        max_iterations: Bellman sweeps.
+        strict: False returns the best bounds found even where they are further apart.
 
     Raises:
         ValueError: an argument is out of range.
-        RuntimeError: the bounds are still further apart after max_iterations Bellman sweeps.
+        RuntimeError: strict, and the bounds are still further apart after max_iterations, or
+            rounding keeps them apart; the message then tells the tolerance that can be met.
     """
-    if not 0.0 <= gamma < 1.0:
-        raise InputError(f"gamma must be in [0, 1), got {gamma}")
-    if not tolerance > 0.0:
-        raise InputError(f"tolerance must be > 0, got {tolerance}")
-    S, A = mdp.num_states, mdp.num_actions
-    rows, r = mdp.rows, mdp.r.copy()
-    V, Q, TV, choice = r.max(1), np.empty((S, A)), np.empty(S), np.zeros(S, np.uint32)
-    scale = gamma / (1.0 - gamma)
-    mixes = True
-    for iteration in range(1, max_iterations + 1):
+    check_discounted(gamma, tolerance, max_iterations)
+    operator = Optimality(nature := Nature(mdp, risk.Nominal(), gamma))
+    rows, r, Q, TV = mdp.rows._replace(p=nature.p), mdp.r.copy(), operator.Q, operator.TV
+    V, choice, scale = r.max(1), operator.choice, gamma / (1.0 - gamma)
+    ended, work, mixes = np.flatnonzero(mdp.terminal), certified.Work(0, max_iterations), True
+    widths: list[float] = []
+    while work.spend():
         low, high = kernels.greedy_sweep(rows, r, gamma, V, Q, TV, choice)
-        width = high - low
-        if (converged := scale * width <= tolerance) or iteration == max_iterations:
+        width, rounding = high - low, operator.slack(V) / (1.0 - gamma)
+        if scale * width + 2.0 * rounding <= 0.9 * tolerance:
+            found = certified.macqueen(operator, V, TV, scale * low, scale * high, rounding)
+            break
+        widths.append(width)
+        stalled = scale * width <= rounding or certified.stalled(widths, 10, V.size)
+        if stalled or work.done == max_iterations:
+            found = certified.solve(operator, V, gamma, tolerance, work)
             break
         V = TV + scale * low
+        V[ended] = 0.0
         if mixes:
             left = kernels.evaluation_sweeps(rows, r, gamma, choice, V, 20, 0.03 * width)
             mixes = left <= 0.3 * width
         if not mixes:
-            backwards = iteration % 2 == 1
+            backwards = work.done % 2 == 1
             kernels.in_place_sweeps(rows, r, gamma, V, backwards, 40, 1e-3 * width)
-    if not converged:
-        raise RuntimeError(
-            f"optimum: bounds are {scale * width:.3g} apart after {iteration} sweeps, "
-            f"tolerance is {tolerance:.3g}: raise tolerance or max_iterations"
-        )
-    middle = scale * (low + high) / 2.0
-    lower, upper = TV + scale * low, TV + scale * high
-    return Optimum(np.eye(A)[choice], TV + middle, Q + middle, lower, upper, iteration)
+    if strict and not found.width <= tolerance:
+        raise certified.short_of("optimum", found.width, tolerance, work)
+    return Optimum(found.pi, found.V, found.Q, found.lower, found.upper, work.done)
 
 
 def _check_horizon(horizon: int) -> None:

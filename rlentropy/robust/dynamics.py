@@ -5,12 +5,17 @@ soft and s-rectangular or not. So MacQueen's bounds hold at every V:
 
     T V + γ/(1-γ) min(T V - V)  <=  V*  <=  T V + γ/(1-γ) max(T V - V)
 
-and every solver here stops on the distance between them.
+and every solver here stops on the distance between them. With an error of T up to ε, which every
+operator tells, they are ε/(1-γ) wider; where that or slow convergence keeps them apart,
+`rlentropy.robust.certified` goes on.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -21,10 +26,14 @@ from rlentropy.errors import InputError
 from rlentropy.kernels import Array, Index
 from rlentropy.mdp import FiniteMDP
 from rlentropy.risk.joint import SRectangular
+from rlentropy.risk.tilts import Mask
+from rlentropy.robust import certified
 from rlentropy.robust.nature import Nature
 
 Method = Literal["newton", "policy-iteration", "value-iteration"]
 METHODS = ("newton", "policy-iteration", "value-iteration")
+WINDOW = {"newton": 10, "policy-iteration": 10, "value-iteration": 1000}  # steps to come closer in
+JOINT_ERROR = 64.0  # of s-rectangular backups, as `nature.ERRORS` has those of measures
 
 
 @dataclass(frozen=True)
@@ -37,17 +46,45 @@ class RobustValue:
     lower: Array  # (S,) <= the value
     upper: Array  # (S,) >= the value
     iterations: int  # applications of T to all states
-    operator: Operator = field(repr=False)
+    nature: Callable[[], sp.csr_array] = field(repr=False)  # see `kernel`
 
     def kernel(self) -> sp.csr_array:
         """The worst case at V of every (s, a), (S*A, S)."""
-        return self.operator.kernel(self.V)
+        return self.nature()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """With the kernel in place of the loops that find it."""
+        return self.__dict__ | {"nature": Stored(self.kernel())}
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A kernel that was asked for."""
+
+    matrix: sp.csr_array
+
+    def __call__(self) -> sp.csr_array:
+        return self.matrix
 
 
 class Operator(Protocol):
-    """A robust Bellman operator, of all policies or of one."""
+    """A robust Bellman operator, of all policies or of one.
 
-    scale: float
+    It is that of rewards r - ρ, whose values V are those for r less ρ/(1-γ); ρ = 0 to begin with.
+    """
+
+    rho: float
+    gamma: float
+    ended: Mask  # (S,) terminal states
+
+    def shift(self, rho: float) -> None:
+        """Set ρ; 0 where there are terminal states, whose value is 0 for r - ρ too."""
+
+    def slack(self, V: Array) -> float:
+        """The most that `rounding` can be anywhere, at a glance."""
+
+    def rounding(self, V: Array) -> Array:
+        """How far `apply` and `hold` may be from T V, (S,)."""
 
     def apply(self, V: Array) -> tuple[Array, float, float]:
         """T V (S,), and the extremes of T V - V."""
@@ -69,14 +106,30 @@ class Operator(Protocol):
         """(S, A), of the last `apply`."""
 
 
+def size(operator: Operator, V: Array) -> float:
+    """The largest |value| that V stands for."""
+    return abs(operator.rho) / (1.0 - operator.gamma) + float(np.abs(V).max())
+
+
 class Optimality:
     """T V = max_a Q; nature sees the action."""
 
     def __init__(self, nature: Nature) -> None:
-        self.nature, self.scale = nature, nature.scale
+        self.nature, self.scale, self.gamma = nature, nature.scale, nature.gamma
+        self.rho, self.ended = 0.0, nature.mdp.terminal
         S, A = nature.r.shape
         self.TV, self.choice = np.empty(S), np.empty(S, np.uint32)
         self.Q, self.first = np.empty((S, A)), np.arange(S, dtype=np.uint32) * np.uint32(A)
+
+    def shift(self, rho: float) -> None:
+        self.rho = rho
+        self.nature.shift(rho)
+
+    def slack(self, V: Array) -> float:
+        return self.nature.slack(V, size(self, V))
+
+    def rounding(self, V: Array) -> Array:
+        return np.asarray(self.nature.rounding(V, size(self, V)).max(1))
 
     def apply(self, V: Array) -> tuple[Array, float, float]:
         self.Q = self.nature.backup(V)
@@ -104,12 +157,29 @@ class Evaluation:
 
     def __init__(self, nature: Nature, pi: Array) -> None:
         self.nature, self.scale, self.pi = nature, nature.scale, pi
+        self.rho, self.gamma, self.ended = 0.0, nature.gamma, nature.mdp.terminal
+        # |Σ π - 1|, exactly: like that of kernels, it leaves open which policy is meant.
+        self.defects = np.abs([math.fsum([-1.0, *row]) for row in pi.tolist()])
         S, A = nature.r.shape
         self.index = np.flatnonzero(pi).astype(np.uint32)
         self.weight, self.state = pi.ravel()[self.index], self.index // np.uint32(A)
         self.bounds = np.searchsorted(self.state, np.arange(S + 1))
         self.reward = (pi * nature.r).sum(1)
         self.last = np.zeros(S)
+
+    def shift(self, rho: float) -> None:
+        self.rho = rho
+        self.nature.shift(rho)
+        self.reward = (self.pi * self.nature.r).sum(1)
+
+    def slack(self, V: Array) -> float:
+        most = self.nature.slack(V, size(self, V), self.pi.shape[1])
+        return most + float(self.defects.max()) * size(self, V)
+
+    def rounding(self, V: Array) -> Array:
+        rows = self.nature.rounding(V, size(self, V), self.pi.shape[1])
+        own = np.where(self.ended, 0.0, self.defects * size(self, V))
+        return np.asarray(np.where(self.pi > 0.0, rows, 0.0).max(1) + own)
 
     def apply(self, V: Array) -> tuple[Array, float, float]:
         self.last, TV = V, self.hold(V)
@@ -150,12 +220,27 @@ class Joint:
                 f"got {measure!r}"
             )
         self.mdp, self.measure, self.scale, self.fixed = mdp, measure, gamma, pi
-        self.P = mdp.P
+        self.rho, self.gamma, self.ended, self.r = 0.0, gamma, mdp.terminal, mdp.r
+        self.P, self.nominal = mdp.P, Nature(mdp, risk.Nominal(), gamma)
+        self.nominal.factor = JOINT_ERROR
         self.pi, self.found = np.zeros(mdp.r.shape), self.P
 
+    def shift(self, rho: float) -> None:
+        self.rho, self.r = rho, self.mdp.r - rho
+        self.nominal.shift(rho)
+
+    def slack(self, V: Array) -> float:
+        return self.nominal.slack(V, size(self, V), self.mdp.num_actions)
+
+    def rounding(self, V: Array) -> Array:
+        # Nature may lead to any state that is listed, or stored by a row of the state.
+        largest = np.full_like(V, np.abs(V).max())
+        rows = self.nominal.rounding(largest, size(self, V), self.mdp.num_actions)
+        return np.where(self.ended, 0.0, rows.max(1))
+
     def _solve(self, V: Array, pi: Array | None) -> tuple[Array, Array, sp.csr_array]:
-        found = self.measure.solve(self.P, self.mdp.r, V, self.scale, pi)
-        ended = self.mdp.terminal
+        found = self.measure.solve(self.P, self.r, V, self.scale, pi)
+        ended = self.ended
         value = np.where(ended, self.scale * V, found.value)
         keep = sp.diags_array(np.repeat(~ended, self.mdp.num_actions).astype(np.float64))
         own = sp.diags_array(np.repeat(ended, self.mdp.num_actions).astype(np.float64))
@@ -164,7 +249,7 @@ class Joint:
 
     def apply(self, V: Array) -> tuple[Array, float, float]:
         TV, self.pi, self.found = self._solve(V, self.fixed)
-        self.Q = self.mdp.r + self.scale * (self.found @ V).reshape(self.mdp.r.shape)
+        self.Q = self.r + self.scale * (self.found @ V).reshape(self.r.shape)
         change = TV - V
         return TV, float(change.min()), float(change.max())
 
@@ -192,6 +277,7 @@ def robust_optimum(
     *,
     method: Method = "newton",
     max_iterations: int = 100_000,
+    strict: bool = True,
 ) -> RobustValue:
     """The optimal robust value V* = max_a r + γ W(P, V*), and a policy that attains it.
 
@@ -205,13 +291,15 @@ def robust_optimum(
             (residual-conditioned policy iteration; Badger, Huang and Petrik, 2025).
             "policy-iteration": 20 robust sweeps of the greedy policy from the lower bound
             (Puterman & Shin, 1978, whose argument needs T V >= V alone). "value-iteration": to T V,
-            moved to the middle of the bounds.
+            moved to the middle of the bounds. Each makes way for exact policy iteration once it
+            no longer brings the bounds together (`rlentropy.robust.certified`).
         max_iterations: applications of T.
+        strict: False returns the best bounds found even where they are further apart.
 
     Raises:
         ValueError: an argument is out of range.
-        RuntimeError: the bounds are still further apart after max_iterations, or rounding keeps
-            them apart.
+        RuntimeError: strict, and the bounds are still further apart after max_iterations, or
+            rounding keeps them apart; the message then tells the tolerance that can be met.
     """
     _check(gamma, tolerance, max_iterations, method)
     if isinstance(measure, SRectangular):
@@ -221,9 +309,9 @@ def robust_optimum(
     # A start without risk costs little, and brings rows close to their final order.
     from rlentropy.planning import optimum
 
-    size = float(np.abs(mdp.r).max()) / (1.0 - gamma)
-    V = optimum(mdp, gamma, max(1e-3 * size, tolerance)).V
-    return _solve(operator, V, gamma, tolerance, method, max_iterations)
+    near = max(1e-3 * float(np.abs(mdp.r).max()) / (1.0 - gamma), 1e-300)
+    V = optimum(mdp, gamma, near, strict=False).V
+    return _solve(operator, V, gamma, tolerance, method, max_iterations, strict)
 
 
 def robust_evaluation(
@@ -236,12 +324,13 @@ def robust_evaluation(
     markov_risk: bool = False,
     start: Any = None,
     max_iterations: int = 100_000,
+    strict: bool = True,
 ) -> RobustValue:
     """The robust value of a policy, by semismooth Newton: each step solves nature's last answer.
 
     Args:
         pi: (S, A), each row sums to 1.
-        measure, gamma, tolerance, max_iterations: as for `robust_optimum`.
+        measure, gamma, tolerance, max_iterations, strict: as for `robust_optimum`.
         markov_risk: take the risk of action and successor together, as Ruszczynski (2010) does,
             V = Σ_a π r + γ W(Σ_a π P, V), instead of the paper's V = Σ_a π (r + γ W(P, V)). It is
             lower for randomised policies, the same for deterministic ones (§1.2). Q and the kernel
@@ -273,7 +362,7 @@ def robust_evaluation(
     V = (pi * mdp.r).sum(1) / (1.0 - gamma) if start is None else np.array(start, np.float64)
     if V.shape != (mdp.num_states,) or not np.isfinite(V).all():
         raise InputError(f"start must be (S,) = {(mdp.num_states,)} and finite, got {V.shape}")
-    return _solve(operator, V, gamma, tolerance, "newton", max_iterations)
+    return _solve(operator, V, gamma, tolerance, "newton", max_iterations, strict)
 
 
 def robust_policy_gradient(
@@ -288,10 +377,13 @@ def robust_policy_gradient(
     d is the discounted occupancy of π in its worst kernel. Where W has a kink the worst case is not
     unique, and this is one of the directions that it leaves.
 
+    Args:
+        tolerance: of the robust value, as for `robust_evaluation`; what float64 attains suffices.
+
     Raises:
-        ValueError, RuntimeError: as for `robust_evaluation`.
+        ValueError: as for `robust_evaluation`.
     """
-    value = robust_evaluation(mdp, pi, measure, gamma, tolerance)
+    value = robust_evaluation(mdp, pi, measure, gamma, tolerance, strict=False)
     return worst_occupancy(mdp, value, gamma)[:, None] * value.Q / (1.0 - gamma)
 
 
@@ -337,13 +429,17 @@ def check_policy(mdp: FiniteMDP, pi: Any) -> Array:
     return np.asarray(pi / pi.sum(1, keepdims=True))
 
 
-def _check(gamma: float, tolerance: float, max_iterations: int, method: str) -> None:
+def check_discounted(gamma: float, tolerance: float, max_iterations: int) -> None:
     if not 0.0 <= gamma < 1.0:
         raise InputError(f"gamma must be in [0, 1), got {gamma}")
     if not tolerance > 0.0:
         raise InputError(f"tolerance must be > 0, got {tolerance}")
     if max_iterations < 1:
         raise InputError(f"max_iterations must be >= 1, got {max_iterations}")
+
+
+def _check(gamma: float, tolerance: float, max_iterations: int, method: str) -> None:
+    check_discounted(gamma, tolerance, max_iterations)
     if method not in METHODS:
         raise InputError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
 
@@ -355,28 +451,29 @@ def _solve(
     tolerance: float,
     method: Method,
     max_iterations: int,
+    strict: bool,
 ) -> RobustValue:
-    """Move V until MacQueen's bounds are within the tolerance."""
-    scale = gamma / (1.0 - gamma)
+    """Move V until MacQueen's bounds are within the tolerance, or hand over to exact steps."""
+    scale, work = gamma / (1.0 - gamma), certified.Work(1, max_iterations)
     TV, low, high = operator.apply(V)
-    iteration, best, stuck = 1, np.inf, 0
-    while scale * (high - low) > tolerance:
-        width = high - low
-        best, stuck = min(best, width), 0 if width < 0.9 * best else stuck + 1
-        rounding = stuck > 50 and width <= 1e-11 * float(np.abs(TV).max())
-        if rounding or iteration >= max_iterations:
-            why = "rounding keeps them apart" if rounding else "raise tolerance or max_iterations"
-            raise RuntimeError(
-                f"robust value: bounds are {scale * width:.3g} apart after {iteration} "
-                f"applications of T, tolerance is {tolerance:.3g}: {why}"
-            )
+    widths: list[float] = []
+    while True:
+        width, rounding = high - low, operator.slack(V) / (1.0 - gamma)
+        if scale * width + 2.0 * rounding <= 0.9 * tolerance:
+            bounds = (scale * low, scale * high, rounding)
+            return _robust_value(operator, certified.macqueen(operator, V, TV, *bounds), work)
+        widths.append(width)
+        limited = scale * width <= rounding or certified.stalled(widths, WINDOW[method], V.size)
+        if limited or not work.spend():
+            break
         if method == "newton":
             candidate = V + _newton_step(operator, V, TV - V, gamma, low, high)
             found = operator.apply(candidate)
-            iteration += 1
             if found[2] - found[1] <= gamma * width:
                 V, (TV, low, high) = candidate, found
                 continue
+            if not work.spend():
+                break
             V = TV + scale * 0.5 * (low + high)
         elif method == "policy-iteration":
             V = TV + scale * low
@@ -389,17 +486,17 @@ def _solve(
         else:
             V = TV + scale * 0.5 * (low + high)
         TV, low, high = operator.apply(V)
-        iteration += 1
-    middle = scale * 0.5 * (low + high)
-    return RobustValue(
-        operator.policy(),
-        TV + middle,
-        operator.Q + middle,
-        TV + scale * low,
-        TV + scale * high,
-        iteration,
-        operator,
-    )
+    exact = certified.solve(operator, V, gamma, tolerance, work)
+    if strict and not exact.width <= tolerance:
+        raise certified.short_of("robust value", exact.width, tolerance, work)
+    return _robust_value(operator, exact, work)
+
+
+def _robust_value(
+    operator: Operator, found: certified.Enclosure, work: certified.Work
+) -> RobustValue:
+    nature = partial(operator.kernel, found.h)
+    return RobustValue(found.pi, found.V, found.Q, found.lower, found.upper, work.done, nature)
 
 
 def _newton_step(

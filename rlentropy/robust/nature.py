@@ -9,7 +9,9 @@ and successors where P stores nothing pay nothing. Terminal states stay where th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -27,6 +29,17 @@ ANONYMOUS = (  # measures without arguments by state
     risk.Chi2Penalty, risk.CressieReadPenalty, risk.FDivergencePenalty,
     risk.BurgBall, risk.Chi2Ball, risk.L2Ball,
 )  # fmt: skip
+OUTSIDER = (risk.WorstCase, risk.L1Penalty, risk.Contamination, risk.TVBall, risk.L1Ball)
+UNIT = 2.0**-53  # half the distance of 1 to the next float64
+# What a measure's arithmetic adds to that of a mean, in units: measured against 60 digits
+# (benchmarks/certificates.py), with room.
+ERRORS: tuple[tuple[Any, float], ...] = (
+    (OUTSIDER, 4.0),
+    ((risk.MeanCVaR, risk.LinfBall, risk.Entropic, risk.IntervalBall, risk.Scenarios), 4.0),
+    ((risk.Chi2Penalty, risk.Chi2Ball, risk.L2Ball, risk.WassersteinPenalty), 32.0),
+    ((risk.KLBall, risk.WassersteinBall, risk.WeightedL1Ball), 128.0),
+    ((risk.CressieReadPenalty, risk.BurgBall), 128.0),
+)
 DENSE = 1 << 20  # entries of a block of rows that has to be made dense
 SHIFTED = 600.0  # β span(V) up to which exponentials are taken once a state (robust spec §1.7)
 
@@ -49,25 +62,40 @@ class Nature:
             raise InputError(f"measure must be a risk.Measure, got {measure!r}")
         if isinstance(measure, risk.Entropic) and measure.risk_aversion == 0.0:
             measure = risk.Nominal()
-        self.mdp, self.measure = mdp, measure
+        self.mdp, self.measure, self.gamma = mdp, measure, gamma
+        self.factor = next((f for kinds, f in ERRORS if isinstance(measure, kinds)), 1024.0)
         S, A = mdp.num_states, mdp.num_actions
         paid = mdp.r_successor is not None and not isinstance(measure, risk.Nominal)
-        # At γ = 0 a penalty still weighs against rewards in the limit γ → 0.
+        # At γ = 0 nature weighs rewards alone: nearly, by the limit γ → 0.
         self.scale = max(gamma, 1e-12) if paid else gamma
         self.r = np.zeros((S, A)) if paid else mdp.r.copy()
         rows = mdp.rows
         self.begin, self.end, self.successor, self.p = rows.begin, rows.end, rows.successor, rows.p
         total = np.add.reduceat(rows.p, rows.begin.astype(np.int64))
-        if np.abs(total - 1.0).max() > 1e-13:  # constants must move W by themselves
+        self.defect = float(np.abs(total - 1.0).max())  # of the rows' sums, nearly
+        if self.defect > 1e-13:  # constants must move W by themselves
             self.p = rows.p / np.repeat(total, np.diff(rows.begin, append=rows.end[-1]))
+            self.defect = UNIT
+        self.listed = candidates(measure.support, S)
+        # Successors beyond those stored that a sum may run over.
+        self.others = 0 if self.listed is None else 1 if isinstance(measure, OUTSIDER) else S
+        self.longest = int((rows.end - rows.begin).max()) + self.others
         self.bonus = np.zeros(0)
         if paid:
             assert mdp.r_successor is not None
-            self.bonus = mdp.r_successor / self.scale
+            middle = 0.5 * float(mdp.r_successor.max() + mdp.r_successor.min())
+            # A large offset would drown values; but successors that aren't stored pay nothing.
+            if self.listed is None and not mdp.terminal.any():
+                self.r = np.full((S, A), middle)
+                self.bonus = (mdp.r_successor - middle) / self.scale
+            else:
+                self.bonus = mdp.r_successor / self.scale
+        self.reward = self.r
+        self.shift(0.0)
+        self.most_paid = float(np.abs(self.bonus).max(initial=0.0))
         self.alive = np.flatnonzero(np.repeat(~mdp.terminal, A)).astype(np.uint32)
         self.ended = np.repeat(mdp.terminal, A)
         self.multiplier = np.zeros(0)  # warm starts of KL balls
-        self.listed = candidates(measure.support, S)
         if self.listed is not None and self.listed.ndim == 2 and len(self.listed) != S * A:
             raise InputError(
                 f"support mask must be (S,) or (S*A, S) = {(S * A, S)}, got {self.listed.shape}"
@@ -99,6 +127,71 @@ class Nature:
         Q *= self.scale
         Q += self.r
         return Q
+
+    def shift(self, rho: float) -> None:
+        """Pay ρ less for every action."""
+        self.r = self.reward - rho
+        self.most_earned = float(np.abs(self.r).max())
+
+    def slack(self, V: Array, size: float, mean: int = 0) -> float:
+        """The most that `rounding` can be anywhere, at a glance."""
+        low, high = float(V.min()), float(V.max())
+        largest = max(high, -low)
+        error = self._error(low - self.most_paid, high + self.most_paid, self.longest)
+        own = 3.0 * UNIT * (self.most_earned + largest)
+        arithmetic = (1.0 + mean / 3.0) * (self.scale * error + own)
+        return float(arithmetic + self._doubt(self.defect + self.longest * UNIT, size))
+
+    def rounding(self, V: Array, size: float, mean: int = 0) -> Array:
+        """How far `backup` may be from r + γ W(P, V) at any model with these floats, (S, A).
+
+        A row whose floats don't sum to 1 exactly stands for itself and for the distribution that it
+        is a multiple of, so what it leaves out of 1 counts too.
+
+        Args:
+            size: the largest |value| that V stands for, which may be less a constant.
+            mean: over how many actions a mean is taken.
+        """
+        begin = self.begin.astype(np.int64)
+        values = V[self.successor] + self.bonus if self.bonus.size else V[self.successor]
+        low, high = np.minimum.reduceat(values, begin), np.maximum.reduceat(values, begin)
+        if self.listed is not None:
+            low, high = np.minimum(low, V.min()), np.maximum(high, V.max())
+        count = (self.end - self.begin).astype(np.float64) + self.others
+        own = 3.0 * UNIT * (np.abs(self.r) + np.abs(V)[:, None])
+        error = self.scale * self._error(low, high, count).reshape(self.r.shape) + own
+        error = (1.0 + mean / 3.0) * error + self._doubt(self.defects, size).reshape(self.r.shape)
+        error[self.mdp.terminal] = 0.0
+        return np.asarray(error)
+
+    def _doubt(self, defect: Any, size: float) -> Any:
+        """What rows that leave `defect` out of 1 leave open, and what a γ for no future adds."""
+        doubt = self.scale * size * defect
+        if self.scale > self.gamma:
+            weight = getattr(self.measure, "weight", 0.0)
+            if isinstance(self.measure, risk.Entropic):
+                weight = 1.0 / self.measure.risk_aversion
+            doubt = doubt + (self.scale - self.gamma) * (size + 1000.0 * weight)
+        return doubt
+
+    @cached_property
+    def defects(self) -> Array:
+        """|Σ p - 1| of every row, exactly, (S*A,)."""
+        p = self.p.tolist()
+        places = zip(self.begin.tolist(), self.end.tolist(), strict=True)
+        return np.abs([math.fsum([-1.0, *p[i:j]]) for i, j in places])
+
+    def _error(self, low: Any, high: Any, count: Any) -> Any:
+        """The rounding of W over rows of so many successors with values in [low, high]."""
+        largest, span = np.maximum(np.abs(low), np.abs(high)), high - low
+        if isinstance(self.measure, risk.Nominal):
+            return (count + 2.0) * UNIT * largest
+        if isinstance(self.measure, risk.Entropic):  # a logarithm's, over β
+            span = np.minimum(1.0 / self.measure.risk_aversion, 200.0 * span)
+        error = UNIT * (4.0 * largest + self.factor * (count + 8.0) * span)
+        # Costs near 0 round relative to their weight, which may be far above all values.
+        weight = getattr(self.measure, "weight", 0.0)
+        return error + 64.0 * UNIT**2 * weight + 1e-305
 
     def worst_cases(self, V: Array, index: Index) -> tuple[Index, Index, Array]:
         """q* of rows `index` (K,) as CSR: start (K + 1,), state and probability (N,)."""

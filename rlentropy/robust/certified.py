@@ -1,0 +1,212 @@
+"""Discounted values whose bounds hold in exact arithmetic, however close γ is to 1.
+
+Values are kept as V = ρ/(1-γ) + h with the number ρ in the middle. Since T moves constants to γ
+times themselves, T V - V is that of h for rewards r - ρ: a difference of numbers of the size of h,
+which near γ = 1 may be millions of times smaller than V.
+
+`enclose` finds U with T U <= U, and L with T L >= L, which are bounds of the fixed point as T is
+monotone: the fixed points of T plus and minus a little more than ε, its rounding at each state.
+So an error counts as often as a state is visited, not 1/(1-γ) times.
+
+`policy_iteration` gets there in finitely many steps: it evaluates a policy exactly, by Newton steps
+that solve nature's last answer as a linear system, before it improves it. Joint steps of both
+players may cycle, and sweeps take of the order of 1/(1-γ).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import scipy.sparse as sp
+
+from rlentropy import kernels
+from rlentropy.kernels import Array, Index
+
+if TYPE_CHECKING:
+    from rlentropy.robust.dynamics import Operator
+
+UNIT = 2.0**-53  # half the distance of 1 to the next float64
+DENSE = 1000  # states up to which linear systems are factorised as dense matrices
+SPARSE = 20_000  # states up to which sweeps that stall make way for linear systems
+
+
+@dataclass
+class Work:
+    """How often T has been applied, and how often it may be."""
+
+    done: int
+    most: int
+
+    def spend(self) -> bool:
+        """Count one more application, where one is left."""
+        left = self.done < self.most
+        self.done += left
+        return left
+
+
+@dataclass(frozen=True)
+class Enclosure:
+    """A fixed point of T between bounds."""
+
+    pi: Array  # (S, A)
+    Q: Array  # (S, A)
+    lower: Array  # (S,)
+    upper: Array  # (S,)
+    h: Array  # (S,) values up to a constant
+
+    @property
+    def width(self) -> float:
+        return float((self.upper - self.lower).max())
+
+    @property
+    def V(self) -> Array:
+        """Between the bounds, (S,)."""
+        return np.clip(0.5 * (self.lower + self.upper), self.lower, self.upper)
+
+
+def macqueen(
+    operator: Operator, V: Array, TV: Array, low: float, high: float, rounding: float
+) -> Enclosure:
+    """T V moved by MacQueen's constants, and by the rounding that they carry."""
+    live = ~operator.ended
+    own = 4.0 * UNIT * (np.abs(TV) + max(abs(low), abs(high)))
+    lower, upper = TV + (low - rounding) - own, TV + (high + rounding) + own
+    Q = operator.Q + 0.5 * (low + high)
+    return Enclosure(operator.policy(), live[:, None] * Q, live * lower, live * upper, V)
+
+
+def stalled(widths: list[float], window: int, states: int) -> bool:
+    """Whether bounds that linear systems can take over have not come twice as close in a window."""
+    if states > SPARSE or len(widths) <= window:
+        return False
+    return not widths[-1] < 0.5 * widths[-1 - window]
+
+
+def solve(operator: Operator, V: Array, gamma: float, tolerance: float, work: Work) -> Enclosure:
+    """The fixed point of T from values V (S,), with bounds as close as float64 allows.
+
+    Those may be further apart than the tolerance, which only saves work: that the bounds from
+    values around 0 are tried too.
+    """
+    h = centred(operator, V, 0.0, gamma)
+    h = policy_iteration(operator, h, gamma, work)
+    found = enclose(operator, h, gamma, work)
+    if found.width > tolerance and operator.rho != 0.0:
+        # A state whose value is 0 rounds nothing there, and may be where all others end.
+        V = 0.5 * (found.lower + found.upper)
+        operator.shift(0.0)
+        found = min(found, enclose(operator, V, gamma, work), key=lambda bounds: bounds.width)
+    return found
+
+
+def centred(operator: Operator, h: Array, rho: float, gamma: float) -> Array:
+    """h around 0, its constant moved to ρ; where episodes end values must stay what they are."""
+    if operator.ended.any():
+        operator.shift(0.0)
+        return np.where(operator.ended, 0.0, h + rho / (1.0 - gamma))
+    middle = 0.5 * (float(h.max()) + float(h.min()))
+    operator.shift(rho + (1.0 - gamma) * middle)
+    return h - middle
+
+
+def policy_iteration(operator: Operator, h: Array, gamma: float, work: Work) -> Array:
+    """Improve policies, each evaluated exactly, until what is left is rounding."""
+    seen: set[bytes] = set()
+    best, waits = np.inf, 0
+    while work.spend():
+        change = operator.apply(h)[0] - h
+        left = float((np.abs(change) - 3.0 * operator.rounding(h)).max())
+        best, waits = (left, 0) if left < 0.5 * best else (best, waits + 1)
+        policy = operator.policy().tobytes()
+        if left <= 0.0 or policy in seen or waits > 20:
+            break  # a policy comes back where only rounding tells it from its successor
+        seen.add(policy)
+        h = evaluation(operator, h, change, gamma, work)
+    return h
+
+
+def evaluation(operator: Operator, h: Array, change: Array, gamma: float, work: Work) -> Array:
+    """The robust value of the policy that the last `apply` found, from h and T h - h."""
+    best, waits = np.inf, 0
+    while work.spend():
+        h = h + linear_solve(*operator.chain(h), change, gamma)
+        h = centred(operator, h, operator.rho, gamma)
+        change = operator.hold(h) - h
+        left = float((np.abs(change) - 3.0 * operator.rounding(h)).max())
+        best, waits = (left, 0) if left < 0.5 * best else (best, waits + 1)
+        if left <= 0.0 or waits > 5:
+            break
+    return h
+
+
+def enclose(operator: Operator, h: Array, gamma: float, work: Work) -> Enclosure:
+    """Bounds from h, nearly the fixed point for rewards r - ρ."""
+    sides = []
+    for sign in (1.0, -1.0):  # the lower one last: its greedy policy is worth no less
+        x = h
+        for _ in range(12):
+            change = operator.apply(x)[0] - x
+            slack = operator.rounding(x)
+            excess = sign * change + slack
+            if (excess <= 0.0).all():
+                break
+            if not work.spend():
+                x = x + sign * max(float(excess.max()), 0.0) / (1.0 - gamma)
+                break
+            x = x + sign * linear_solve(*operator.chain(x), excess + 0.25 * slack, gamma)
+        else:  # a constant: T (x + c) = T x + γ c
+            change = operator.apply(h)[0] - h
+            excess = sign * change + operator.rounding(h)
+            x = h + sign * max(float(excess.max()), 0.0) / (1.0 - gamma)
+        sides.append(np.where(operator.ended, 0.0, x))
+    constant = operator.rho / (1.0 - gamma)
+    lower, upper = (
+        constant + x + sign * 4.0 * UNIT * (abs(constant) + np.abs(x))
+        for x, sign in zip(reversed(sides), (-1.0, 1.0), strict=True)
+    )
+    Q = np.where(operator.ended[:, None], 0.0, operator.Q + constant)
+    return Enclosure(operator.policy(), Q, lower, upper, h)
+
+
+def linear_solve(start: Index, state: Index, q: Array, b: Array, gamma: float) -> Array:
+    """x = b + γ q x for a chain in CSR."""
+    S = b.size
+    P = sp.csr_array((q, state.astype(np.int32), start.astype(np.int32)), (S, S))
+    if S <= DENSE:
+        return np.asarray(np.linalg.solve(np.eye(S) - gamma * P.toarray(), b))
+    from scipy.sparse.linalg import LinearOperator, bicgstab, spilu
+
+    system = sp.csc_array(sp.eye_array(S) - gamma * P)
+    factors = spilu(system, drop_tol=1e-6, fill_factor=20.0)
+    near = LinearOperator((S, S), factors.solve)
+    x, _ = bicgstab(system, b, rtol=1e-10, maxiter=200, M=near)
+    if np.isfinite(x).all() and np.abs(system @ x - b).max() <= 0.1 * np.abs(b).max():
+        return np.asarray(x)
+    x = np.zeros(S)
+    begin, end = np.empty(S, np.uint32), np.empty(S, np.uint32)
+    loopless = (begin, end, np.empty_like(state), np.empty_like(q), np.empty(S))
+    kernels.link_chain(gamma, start, state, q, b, *loopless)
+    kernels.solve_chain(*loopless, x, False, 10_000, 1e-6 * float(np.abs(b).max()))
+    return x
+
+
+def attainable(width: float) -> str:
+    """A tolerance that is met once more, to two digits."""
+    unit = 10.0 ** (math.floor(math.log10(width)) - 1) if width > 0.0 else 1e-300
+    return f"{math.ceil(1.01 * width / unit) * unit:.2g}"
+
+
+def short_of(what: str, width: float, tolerance: float, work: Work) -> RuntimeError:
+    """The error of bounds that are further apart than the tolerance."""
+    why = (
+        "raise tolerance or max_iterations"
+        if work.done >= work.most
+        else f"rounding keeps them apart, float64 attains tolerance={attainable(width)} here"
+    )
+    return RuntimeError(
+        f"{what}: bounds are {width:.3g} apart after {work.done} applications of T, tolerance is "
+        f"{tolerance:.3g}: {why}"
+    )
