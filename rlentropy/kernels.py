@@ -874,7 +874,7 @@ def _kl_ball(
         step = np.inf
         if kl > 0.0 and b * spread > 0.0:
             step = 2.0 * size * (root - size) * total / (b * spread)
-        if abs(step) <= 1e-5 * b:
+        if abs(step) <= 3e-5 * b:
             value += 0.5 * step * (delta - kl) / (b * b)
             b += step
             break

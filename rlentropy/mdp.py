@@ -95,6 +95,21 @@ class FiniteMDP:
         return self._rows
 
     @cached_property
+    def sums(self) -> Array:
+        """What each row of the kernel sums to, (S*A,): 1 to rounding, or to what was accepted."""
+        return np.add.reduceat(self._rows.p, self._rows.begin.astype(np.int64))
+
+    @cached_property
+    def defect(self) -> float:
+        """How far a row's sum may be from 1."""
+        return float(np.abs(self.sums - 1.0).max())
+
+    @cached_property
+    def longest(self) -> int:
+        """The most successors that a row stores."""
+        return int((self._rows.end - self._rows.begin).max())
+
+    @cached_property
     def transition_entropy(self) -> Array:
         """H(P(· | s, a)) in nats, (S, A)."""
         p = self._rows.p

@@ -29,7 +29,7 @@ from rlentropy.robust.dynamics import (
     robust_optimum,
     robust_policy_gradient,
 )
-from rlentropy.robust.nature import Nature
+from rlentropy.robust.nature import Nature, rounding_of_backups
 
 __all__ = [
     "Exploration",
@@ -366,20 +366,25 @@ def optimum(
             rounding keeps them apart; the message then tells the tolerance that can be met.
     """
     check_discounted(gamma, tolerance, max_iterations)
-    operator = Optimality(nature := Nature(mdp, risk.Nominal(), gamma))
-    rows, r, Q, TV = mdp.rows._replace(p=nature.p), mdp.r.copy(), operator.Q, operator.TV
-    V, choice, scale = r.max(1), operator.choice, gamma / (1.0 - gamma)
-    ended, work, mixes = np.flatnonzero(mdp.terminal), certified.Work(0, max_iterations), True
-    widths: list[float] = []
+    S, A = mdp.num_states, mdp.num_actions
+    rows, r = mdp.rows, mdp.r.copy()
+    V, Q, TV, choice = r.max(1), np.empty((S, A)), np.empty(S), np.zeros(S, np.uint32)
+    ended, mixes, widths = np.flatnonzero(mdp.terminal), True, []
+    scale, work = gamma / (1.0 - gamma), certified.Work(0, max_iterations)
+    window = certified.patience(S, rows.p.size // A, 40)
     while work.spend():
         low, high = kernels.greedy_sweep(rows, r, gamma, V, Q, TV, choice)
-        width, rounding = high - low, operator.slack(V) / (1.0 - gamma)
-        if scale * width + 2.0 * rounding <= 0.9 * tolerance:
-            found = certified.macqueen(operator, V, TV, scale * low, scale * high, rounding)
-            break
+        width, limited = high - low, False
         widths.append(width)
-        stalled = scale * width <= rounding or certified.stalled(widths, 10, V.size)
-        if stalled or work.done == max_iterations:
+        if scale * width <= 0.9 * tolerance or len(widths) % 10 == 0:
+            rounding = rounding_of_backups(mdp, V, gamma) / (1.0 - gamma)
+            if scale * width + 2.0 * rounding <= 0.9 * tolerance:
+                bounds = (TV, scale * low, scale * high, rounding, mdp.terminal)
+                found = certified.macqueen(np.eye(A)[choice], Q, V, *bounds)
+                break
+            limited = scale * width <= 2.0 * rounding
+        if limited or certified.stalled(widths, window) or work.done == max_iterations:
+            operator = Optimality(Nature(mdp, risk.Nominal(), gamma))
             found = certified.solve(operator, V, gamma, tolerance, work)
             break
         V = TV + scale * low

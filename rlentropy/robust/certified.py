@@ -24,6 +24,7 @@ import scipy.sparse as sp
 
 from rlentropy import kernels
 from rlentropy.kernels import Array, Index
+from rlentropy.risk.tilts import Mask
 
 if TYPE_CHECKING:
     from rlentropy.robust.dynamics import Operator
@@ -64,25 +65,30 @@ class Enclosure:
     @property
     def V(self) -> Array:
         """Between the bounds, (S,)."""
-        return np.clip(0.5 * (self.lower + self.upper), self.lower, self.upper)
+        return np.asarray(self.lower + 0.5 * (self.upper - self.lower))
 
 
 def macqueen(
-    operator: Operator, V: Array, TV: Array, low: float, high: float, rounding: float
+    pi: Array, Q: Array, V: Array, TV: Array, low: float, high: float, rounding: float, ended: Mask
 ) -> Enclosure:
     """T V moved by MacQueen's constants, and by the rounding that they carry."""
-    live = ~operator.ended
     own = 4.0 * UNIT * (np.abs(TV) + max(abs(low), abs(high)))
     lower, upper = TV + (low - rounding) - own, TV + (high + rounding) + own
-    Q = operator.Q + 0.5 * (low + high)
-    return Enclosure(operator.policy(), live[:, None] * Q, live * lower, live * upper, V)
+    Q = Q + 0.5 * (low + high)
+    lower[ended], upper[ended], Q[ended] = 0.0, 0.0, 0.0
+    return Enclosure(pi, Q, lower, upper, V)
 
 
-def stalled(widths: list[float], window: int, states: int) -> bool:
-    """Whether bounds that linear systems can take over have not come twice as close in a window."""
-    if states > SPARSE or len(widths) <= window:
-        return False
-    return not widths[-1] < 0.5 * widths[-1 - window]
+def patience(states: int, entries: int, sweeps: int) -> int:
+    """Steps of so many sweeps over a chain that cost what its linear system does, 10 to 300."""
+    if states > SPARSE:
+        return 1 << 62
+    return int(min(max(states**3 / (3.0 * sweeps * entries), 10), 300))
+
+
+def stalled(widths: list[float], window: int) -> bool:
+    """Whether the bounds have not come five times as close in so many steps."""
+    return len(widths) > window and not widths[-1] < 0.2 * widths[-1 - window]
 
 
 def solve(operator: Operator, V: Array, gamma: float, tolerance: float, work: Work) -> Enclosure:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -28,11 +28,10 @@ from rlentropy.mdp import FiniteMDP
 from rlentropy.risk.joint import SRectangular
 from rlentropy.risk.tilts import Mask
 from rlentropy.robust import certified
-from rlentropy.robust.nature import Nature
+from rlentropy.robust.nature import UNIT, Nature
 
 Method = Literal["newton", "policy-iteration", "value-iteration"]
 METHODS = ("newton", "policy-iteration", "value-iteration")
-WINDOW = {"newton": 10, "policy-iteration": 10, "value-iteration": 1000}  # steps to come closer in
 JOINT_ERROR = 64.0  # of s-rectangular backups, as `nature.ERRORS` has those of measures
 
 
@@ -158,14 +157,18 @@ class Evaluation:
     def __init__(self, nature: Nature, pi: Array) -> None:
         self.nature, self.scale, self.pi = nature, nature.scale, pi
         self.rho, self.gamma, self.ended = 0.0, nature.gamma, nature.mdp.terminal
-        # |Σ π - 1|, exactly: like that of kernels, it leaves open which policy is meant.
-        self.defects = np.abs([math.fsum([-1.0, *row]) for row in pi.tolist()])
+        self.defect: float = float(np.abs(pi.sum(1) - 1.0).max()) + pi.shape[1] * UNIT
         S, A = nature.r.shape
         self.index = np.flatnonzero(pi).astype(np.uint32)
         self.weight, self.state = pi.ravel()[self.index], self.index // np.uint32(A)
         self.bounds = np.searchsorted(self.state, np.arange(S + 1))
         self.reward = (pi * nature.r).sum(1)
         self.last = np.zeros(S)
+
+    @cached_property
+    def defects(self) -> Array:
+        """|Σ π - 1|, exactly, (S,): as in kernels, it leaves open which policy is meant."""
+        return np.abs([math.fsum([-1.0, *row]) for row in self.pi.tolist()])
 
     def shift(self, rho: float) -> None:
         self.rho = rho
@@ -174,7 +177,7 @@ class Evaluation:
 
     def slack(self, V: Array) -> float:
         most = self.nature.slack(V, size(self, V), self.pi.shape[1])
-        return most + float(self.defects.max()) * size(self, V)
+        return most + self.defect * size(self, V)
 
     def rounding(self, V: Array) -> Array:
         rows = self.nature.rounding(V, size(self, V), self.pi.shape[1])
@@ -311,7 +314,8 @@ def robust_optimum(
 
     near = max(1e-3 * float(np.abs(mdp.r).max()) / (1.0 - gamma), 1e-300)
     V = optimum(mdp, gamma, near, strict=False).V
-    return _solve(operator, V, gamma, tolerance, method, max_iterations, strict)
+    entries = mdp.rows.p.size // mdp.num_actions
+    return _solve(operator, V, entries, gamma, tolerance, method, max_iterations, strict)
 
 
 def robust_evaluation(
@@ -362,7 +366,8 @@ def robust_evaluation(
     V = (pi * mdp.r).sum(1) / (1.0 - gamma) if start is None else np.array(start, np.float64)
     if V.shape != (mdp.num_states,) or not np.isfinite(V).all():
         raise InputError(f"start must be (S,) = {(mdp.num_states,)} and finite, got {V.shape}")
-    return _solve(operator, V, gamma, tolerance, "newton", max_iterations, strict)
+    entries = mdp.rows.p.size // mdp.num_actions
+    return _solve(operator, V, entries, gamma, tolerance, "newton", max_iterations, strict)
 
 
 def robust_policy_gradient(
@@ -447,6 +452,7 @@ def _check(gamma: float, tolerance: float, max_iterations: int, method: str) -> 
 def _solve(
     operator: Operator,
     V: Array,
+    entries: int,
     gamma: float,
     tolerance: float,
     method: Method,
@@ -455,16 +461,21 @@ def _solve(
 ) -> RobustValue:
     """Move V until MacQueen's bounds are within the tolerance, or hand over to exact steps."""
     scale, work = gamma / (1.0 - gamma), certified.Work(1, max_iterations)
+    sweeps = 500 if method == "newton" else 20
+    window = 1000 if method == "value-iteration" else certified.patience(V.size, entries, sweeps)
     TV, low, high = operator.apply(V)
     widths: list[float] = []
     while True:
-        width, rounding = high - low, operator.slack(V) / (1.0 - gamma)
-        if scale * width + 2.0 * rounding <= 0.9 * tolerance:
-            bounds = (scale * low, scale * high, rounding)
-            return _robust_value(operator, certified.macqueen(operator, V, TV, *bounds), work)
+        width, limited = high - low, False
         widths.append(width)
-        limited = scale * width <= rounding or certified.stalled(widths, WINDOW[method], V.size)
-        if limited or not work.spend():
+        if scale * width <= 0.9 * tolerance or len(widths) % 10 == 0:
+            rounding = operator.slack(V) / (1.0 - gamma)
+            if scale * width + 2.0 * rounding <= 0.9 * tolerance:
+                bounds = (TV, scale * low, scale * high, rounding, operator.ended)
+                near = certified.macqueen(operator.policy(), operator.Q, V, *bounds)
+                return _robust_value(operator, near, work)
+            limited = scale * width <= 2.0 * rounding
+        if limited or certified.stalled(widths, window) or not work.spend():
             break
         if method == "newton":
             candidate = V + _newton_step(operator, V, TV - V, gamma, low, high)

@@ -44,6 +44,14 @@ DENSE = 1 << 20  # entries of a block of rows that has to be made dense
 SHIFTED = 600.0  # β span(V) up to which exponentials are taken once a state (robust spec §1.7)
 
 
+def rounding_of_backups(mdp: FiniteMDP, V: Array, gamma: float) -> float:
+    """How far r + γ P V in float64 may be from what it is at any model with these floats."""
+    largest = max(float(V.max()), -float(V.min()))
+    count, paid = mdp.longest, max(float(mdp.r.max()), -float(mdp.r.min()))
+    own = UNIT * ((count + 2.0) * gamma * largest + 3.0 * (paid + largest))
+    return own + gamma * (mdp.defect + count * UNIT) * largest
+
+
 class Nature:
     """The adversary of a measure on the kernel of an MDP.
 
@@ -71,15 +79,14 @@ class Nature:
         self.r = np.zeros((S, A)) if paid else mdp.r.copy()
         rows = mdp.rows
         self.begin, self.end, self.successor, self.p = rows.begin, rows.end, rows.successor, rows.p
-        total = np.add.reduceat(rows.p, rows.begin.astype(np.int64))
-        self.defect = float(np.abs(total - 1.0).max())  # of the rows' sums, nearly
+        self.defect = mdp.defect
         if self.defect > 1e-13:  # constants must move W by themselves
-            self.p = rows.p / np.repeat(total, np.diff(rows.begin, append=rows.end[-1]))
+            self.p = rows.p / np.repeat(mdp.sums, np.diff(rows.begin, append=rows.end[-1]))
             self.defect = UNIT
         self.listed = candidates(measure.support, S)
         # Successors beyond those stored that a sum may run over.
         self.others = 0 if self.listed is None else 1 if isinstance(measure, OUTSIDER) else S
-        self.longest = int((rows.end - rows.begin).max()) + self.others
+        self.longest = mdp.longest + self.others
         self.bonus = np.zeros(0)
         if paid:
             assert mdp.r_successor is not None
