@@ -29,7 +29,7 @@ from rlentropy.robust.dynamics import (
     robust_optimum,
     robust_policy_gradient,
 )
-from rlentropy.robust.nature import Nature, rounding_of_backups
+from rlentropy.robust.nature import UNIT, Nature, rounding_of_backups
 
 __all__ = [
     "Exploration",
@@ -62,8 +62,8 @@ class Exploration:
     """A policy of maximum entropy and how sure that is."""
 
     pi: Array  # (H, S, A)
-    value: float  # nats, exact for pi
-    certificate: float  # the optimum is at most value + certificate
+    value: float  # nats, of pi; less its rounding, so that it is a lower bound of the optimum
+    certificate: float  # the optimum is at most value + certificate, rounding included
     iterations: int  # evaluations of the dual: one backward and one forward pass each
     V: Array | None = None  # (H + 1, S) soft values, where the problem is an ordinary plan
     Q: Array | None = None  # (H, S, A)
@@ -143,7 +143,29 @@ def max_trajectory_entropy(
         r[-1] = 0.0
     plan = backward_induction(mdp, r, horizon, temperature=1.0)
     value = float(shannon(mdp.mu) + mdp.mu @ plan.V[0])
-    return Exploration(plan.pi, value, certificate=0.0, iterations=1, V=plan.V, Q=plan.Q)
+    # Rows' entropies and H(μ) are sums too.
+    sums = horizon * (mdp.longest + 8.0) + mdp.num_states
+    slack = _rounding_of_plan(mdp, plan.V, plan.Q, 1.0)
+    slack += float(UNIT * sums * (1.0 + np.log(mdp.num_states)))
+    return Exploration(plan.pi, value - slack, 2.0 * slack, 1, plan.V, plan.Q)
+
+
+def _rounding_of_plan(mdp: FiniteMDP, V: Array, Q: Array, temperature: float) -> float:
+    """How far μ·V_0 of a backward induction in float64 may be from what it is exactly."""
+    H, S, A = Q.shape
+    largest = float(max(np.abs(V).max(), np.abs(Q).max()))
+    sums = H * (mdp.longest + 8.0) * largest + H * (A + 32.0) * temperature
+    return float(UNIT * (sums + (S + 2.0) * largest) + H * mdp.defect * largest)
+
+
+def _rounding_of_entropy(mdp: FiniteMDP, d: Array, weight: float = 1.0) -> float:
+    """How far an entropy of occupancies d (H, S, A) of a policy, `weight` Σ_h H(d_h) or less
+    finely, may be off in float64: at stage h each entry is a product of h sums of positive terms.
+    """
+    H, S, A = d.shape
+    entering = int(np.bincount(mdp.rows.successor, minlength=S).max())
+    each = (H + 1.0) * (entering + A + 8.0) * UNIT + H * (mdp.defect + mdp.longest * UNIT)
+    return float(weight * H * (each + (S * A + 8.0) * UNIT) * (1.0 + np.log(S * A)))
 
 
 def max_visitation_entropy(
@@ -224,8 +246,8 @@ def visitation_entropy_bound(
         raise InputError(f"q must be a distribution, got least {q.min()}, sums {sums}")
     if (forecast[dual.support] == 0.0).any():
         raise InputError("q must be > 0 wherever some policy can be, got a reachable 0")
-    log_q = np.log(np.where(dual.support, forecast, 1.0))
-    return dual.plan(log_q, temperature if objective == "VE" else 0.0)[0]
+    log_q = np.log(np.where(dual.support, forecast / sums[:, None, None], 1.0))
+    return dual.bound(log_q, temperature if objective == "VE" else 0.0)[0]
 
 
 class _Dual:
@@ -271,6 +293,18 @@ class _Dual:
         self.passes += 1
         return float(self.mdp.mu @ V[0]), V, Q
 
+    def bound(self, log_q: Array, temperature: float) -> tuple[float, Array]:
+        """The dual's value for a forecaster, rounded up, and Q of its plan."""
+        value, V, Q = self.plan(log_q, temperature)
+        cells = self.shape[1] * self.shape[2]  # whose forecasts sum to 1 but for rounding
+        slack = _rounding_of_plan(self.mdp, V, Q, temperature) + self.horizon * cells * UNIT
+        return value + slack, Q
+
+    def value(self, d: Array, temperature: float = 1.0) -> float:
+        """The entropy of occupancies (H, S, A), rounded down."""
+        value = visitation_entropy(d, self.objective, temperature)
+        return value - _rounding_of_entropy(self.mdp, d, self.weight)
+
     def occupancy(self, Q: Array, temperature: float) -> Array:
         d = np.zeros_like(Q)
         kernels.add_occupancy_of_plan(self.mdp.rows, self.mdp.mu.copy(), Q, temperature, d)
@@ -301,10 +335,10 @@ class _Dual:
         logits, best = np.log(self.start[self.support]), None
         for _ in range(5):
             logits = self.descend(logits, temperature, None, steps=2000, memory=50)
-            bound, _, Q = self.plan(self.log_forecast(logits), temperature)
+            bound, Q = self.bound(self.log_forecast(logits), temperature)
             d = self.occupancy(Q, temperature)
-            value = visitation_entropy(d, "VE", temperature)
-            gap = max(bound - value, 0.0)
+            value = self.value(d, temperature)
+            gap = bound - value
             stuck = best is not None and gap > 0.5 * best.certificate
             if best is None or gap < best.certificate:
                 best = Exploration(markov_policy(d), value, gap, self.passes)
@@ -328,13 +362,13 @@ class _Dual:
             _, V, Q = self.plan(log_q, temperature, log_pi)
             d = self.occupancy(Q, temperature)
             log_pi = (Q - V[:-1, :, None]) / temperature
-            reached = visitation_entropy(d, self.objective)
+            reached = self.value(d)
             if reached > value:
                 value, pi = reached, markov_policy(d)
-            bound = min(bound, self.plan(log_q, 0.0)[0])
+            bound = min(bound, self.bound(log_q, 0.0)[0])
             if bound - value <= tolerance:
                 break
-        return Exploration(pi, value, max(bound - value, 0.0), self.passes)
+        return Exploration(pi, value, bound - value, self.passes)
 
 
 def optimum(

@@ -142,7 +142,7 @@ def test_the_soft_plan_attains_the_maximum_trajectory_entropy(oracles, seed, fin
     m = oracles.random_mdp(rng, 3, 2)
     mdp = FiniteMDP(*m.args)
     best = planning.max_trajectory_entropy(mdp, 4, final_transition=final)
-    assert best.certificate == 0.0
+    assert 0.0 <= best.certificate <= 1e-11  # rounding
     achieved = oracles.shannon(oracles.trajectory_law(m, best.pi, final))
     assert abs(best.value - achieved) <= 1e-10
     for _ in range(2000):

@@ -45,7 +45,7 @@ def run(
         "episodes": 0,
         "horizon": setting.horizon,
         "objective": config.objective,
-        "value": goal.of_policy(mdp, best.pi, setting.horizon),
+        "value": best.value,
         "value_is_exact": True,
         "optimum": best.value,
         "certificate": best.certificate,

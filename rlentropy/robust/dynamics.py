@@ -418,6 +418,15 @@ def worst_occupancy(mdp: FiniteMDP, value: RobustValue, gamma: float, pi: Any = 
     return np.asarray(d)
 
 
+def bounds_at(mu: Array, value: RobustValue) -> tuple[float, float]:
+    """Bounds of the value from an initial distribution (S,): those of Σ μ V, rounded outward."""
+    low, high = (math.fsum((mu * bound).tolist()) for bound in (value.lower, value.upper))
+    if (mu == 1.0).any():
+        return low, high
+    own = 4.0 * UNIT * math.fsum((mu * np.maximum(abs(value.lower), abs(value.upper))).tolist())
+    return low - own, high + own
+
+
 def check_policy(mdp: FiniteMDP, pi: Any) -> Array:
     """A policy as float64 (S, A).
 

@@ -37,11 +37,12 @@ from rlentropy.mdp import FiniteMDP
 from rlentropy.risk.tilts import project_simplex
 from rlentropy.robust.dynamics import (
     RobustValue,
+    bounds_at,
     robust_evaluation,
     robust_optimum,
     worst_occupancy,
 )
-from rlentropy.robust.value import Support, refuse
+from rlentropy.robust.value import Support
 from rlentropy.run import Result
 
 Parametrisation = Literal["direct", "softmax", "mirror"]
@@ -145,7 +146,8 @@ def run(env: gymnasium.Env[Any, Any], config: Config, rng: np.random.Generator, 
         beta = measure.risk_aversion if isinstance(measure, risk.Entropic) else 0.0
         step_size = 1.0 / smoothness(A, gamma, beta, float(np.ptp(mdp.r)) or 1.0)
     fine = max(1e-11 * largest / max(1.0 - gamma, 1e-12), 1e-300)
-    best = refuse(robust_optimum, mdp, measure, gamma, max(fine, 1e-3 * config.tolerance))
+    close = max(fine, 1e-3 * config.tolerance)
+    best = robust_optimum(mdp, measure, gamma, close, strict=False)
     optimum = float(mdp.mu @ best.V)
 
     parameters, V, k = np.full(mdp.r.shape, 1.0 / A), np.zeros(mdp.num_states), 0
@@ -154,7 +156,7 @@ def run(env: gymnasium.Env[Any, Any], config: Config, rng: np.random.Generator, 
     while True:
         pi = policy_of(parameters, config.parametrisation)
         snapshot = {"parameters": parameters, "V": V, "updates": k}
-        value = refuse(robust_evaluation, mdp, pi, measure, gamma, fine, start=V)
+        value = robust_evaluation(mdp, pi, measure, gamma, fine, start=V, strict=False)
         V, d = value.V, worst_occupancy(mdp, value, gamma)
         gap = optimum - float(mdp.mu @ V)
         over = gap <= config.tolerance or k >= config.updates
@@ -187,8 +189,8 @@ def run(env: gymnasium.Env[Any, Any], config: Config, rng: np.random.Generator, 
         "step_size": step_size,
         "value": float(mdp.mu @ V),
         "optimum": optimum,
-        "lower_bound": float(mdp.mu @ best.lower),
-        "upper_bound": float(mdp.mu @ best.upper),
+        "lower_bound": bounds_at(mdp.mu, value)[0],  # of the value, and so of the optimum
+        "upper_bound": bounds_at(mdp.mu, best)[1],
         "gap": gap,
         "domination_bound": bound,
         "mismatch": mismatch,

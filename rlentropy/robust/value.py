@@ -12,7 +12,13 @@ from rlentropy import risk
 from rlentropy.errors import InputError
 from rlentropy.log import Log
 from rlentropy.mdp import FiniteMDP
-from rlentropy.robust.dynamics import Method, RobustValue, robust_evaluation, robust_optimum
+from rlentropy.robust.dynamics import (
+    Method,
+    RobustValue,
+    bounds_at,
+    robust_evaluation,
+    robust_optimum,
+)
 from rlentropy.run import Result
 
 Support = Literal["nominal", "full"]
@@ -25,7 +31,7 @@ class Config:
     risk: str = "entropic:1"  # risk measure, NAME:PARAMETER; a wrong name lists them all
     risk_support: Support | None = None  # where nature may put mass; default: the measure's own
     gamma: float = 0.95  # discount, in [0, 1)
-    tolerance: float = 1e-8  # largest accepted distance of the bounds, in reward units
+    tolerance: float | None = None  # of the bounds, in reward units; default: 1e-8 if within reach
     method: Method = "newton"  # how values move between Bellman sweeps
     max_iterations: int = 100_000  # Bellman sweeps after which the answer is refused
 
@@ -39,16 +45,23 @@ def run(env: gymnasium.Env[Any, Any], config: Config, rng: np.random.Generator, 
     measure = risk.parse(config.risk, config.risk_support)
     mdp = FiniteMDP.from_env(env)
     log.restore()
+    asked = 1e-8 if config.tolerance is None else config.tolerance
     best = refuse(
-        robust_optimum, mdp, measure, config.gamma, config.tolerance,
-        method=config.method, max_iterations=config.max_iterations,
+        robust_optimum, mdp, measure, config.gamma, asked, method=config.method,
+        max_iterations=config.max_iterations, strict=config.tolerance is not None,
     )  # fmt: skip
-    found = refuse(robust_evaluation, mdp, best.pi, measure, config.gamma, config.tolerance)
-    figures = {
-        "value": float(mdp.mu @ found.V),
-        "optimum": float(mdp.mu @ best.V),
-        "lower_bound": float(mdp.mu @ best.lower),
-        "upper_bound": float(mdp.mu @ best.upper),
+    low, high = bounds_at(mdp.mu, best)
+    if best.iterations >= config.max_iterations and high - low > asked:
+        raise InputError(
+            f"max_iterations must be > {config.max_iterations} here, got bounds {high - low:.3g} "
+            "apart by then"
+        )
+    found = robust_evaluation(mdp, best.pi, measure, config.gamma, start=best.V, strict=False)
+    figures = {  # the policy's value too lies between the bounds of the optimum: it attains `lower`
+        "value": min(max(float(mdp.mu @ found.V), low), high),
+        "optimum": min(max(float(mdp.mu @ best.V), low), high),
+        "lower_bound": low,
+        "upper_bound": high,
     }
     log.scalar("eval/robust_value", figures["value"], 0)
     log.scalar("eval/gap", figures["upper_bound"] - figures["value"], 0)
