@@ -36,7 +36,8 @@ UNIT = 2.0**-53  # half the distance of 1 to the next float64
 ERRORS: tuple[tuple[Any, float], ...] = (
     (OUTSIDER, 4.0),
     ((risk.MeanCVaR, risk.LinfBall, risk.Entropic, risk.IntervalBall, risk.Scenarios), 4.0),
-    ((risk.Chi2Penalty, risk.Chi2Ball, risk.L2Ball, risk.WassersteinPenalty), 32.0),
+    ((risk.Chi2Penalty, risk.L2Ball, risk.WassersteinPenalty), 32.0),
+    (risk.Chi2Ball, 512.0),
     ((risk.KLBall, risk.WassersteinBall, risk.WeightedL1Ball), 128.0),
     ((risk.CressieReadPenalty, risk.BurgBall), 128.0),
 )
@@ -99,6 +100,7 @@ class Nature:
                 self.bonus = mdp.r_successor / self.scale
         self.reward = self.r
         self.shift(0.0)
+        self.by_row = False
         self.most_paid = float(np.abs(self.bonus).max(initial=0.0))
         self.alive = np.flatnonzero(np.repeat(~mdp.terminal, A)).astype(np.uint32)
         self.ended = np.repeat(mdp.terminal, A)
@@ -136,8 +138,8 @@ class Nature:
         return Q
 
     def shift(self, rho: float) -> None:
-        """Pay ρ less for every action."""
-        self.r = self.reward - rho
+        """Pay ρ less for every action; from now on rows round by their own values alone."""
+        self.r, self.by_row = self.reward - rho, True
         self.most_earned = float(np.abs(self.r).max())
 
     def slack(self, V: Array, size: float, mean: int = 0) -> float:
@@ -286,6 +288,9 @@ class Nature:
 
         def expect(V: Array, index: Index, W: Array) -> None:
             low, high = V.min(), V.max()
+            if self.by_row:
+                by_row(V, index, W)
+                return
             narrow = beta * (high - low) < 1e-2
             if not beta * (high - low) < SHIFTED or (narrow and self.bonus.size):
                 by_row(V, index, W)
