@@ -76,8 +76,9 @@ def test_planning_takes_joint_budgets_and_supports(tmp_path):
         (["--risk", "cvar:1.5"], "level must be in (0, 1]"),
         (["--risk", "entropc:1"], "did you mean entropic"),
         (["--gamma", "1"], "gamma must be in [0, 1)"),
-        (["--max-iterations", "1"], "tolerance must be within reach"),
+        (["--max-iterations", "1"], "max_iterations must be > 1 here"),
         (["--tolerance", "-1"], "tolerance must be > 0"),
+        (["--tolerance", "1e-20"], "tolerance must be within reach: robust value: bounds are"),
         (["--method", "magic"], "method"),
     ],
 )
