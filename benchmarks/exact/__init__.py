@@ -181,3 +181,21 @@ def evaluation(
         return Robust(model, measure, support).evaluate(
             [distribution(row) for row in np.asarray(pi)]
         )
+
+
+def markov_evaluation(
+    model: Model, pi: Any, measure: str = "nominal", support: Any = None
+) -> list[Decimal]:
+    """V = Σ_a π r + γ W(Σ_a π P, V): the risk of action and successor together."""
+    A = model.sizes[1]
+    with context():
+        rows, gains = [], []
+        for s, chances in enumerate(distribution(row) for row in np.asarray(pi)):
+            mixed: Row = {}
+            for a, x in chances.items():
+                for j, p in model.P[s * A + a].items():
+                    mixed[j] = mixed.get(j, ZERO) + x * p
+            rows.append(mixed)
+            gains.append([sum(x * model.r[s][a] for a, x in chances.items())])
+        chain = Model(rows, gains, None, model.gamma, model.terminal)
+        return Robust(chain, measure, support).evaluate([{0: ONE}] * len(rows))
