@@ -11,6 +11,7 @@ with `exact` in exact arithmetic:
     outside   V* not in [lower, upper] at some state
     astray    V not in [lower, upper] at some state, or not 0 though the state is terminal
     refused   RuntimeError; `attained` says whether the tolerance that its text names is then met
+    idle      refused although the tolerance is above 100 ε (max |V*| + max |r|) / (1 - γ)
     late      no answer within --limit seconds
 
 Solve k depends on --seed and k alone. Lines are added to the CSV as they come, and those that are
@@ -98,7 +99,7 @@ class Line:
     policy: str
     start: str
     tolerance: float
-    largest: float  # max |V*|
+    rounding: float  # ε (max |V*| + max |r|) / (1 - γ): about what float64 can attain
     outcome: str  # answered, refused, late, or the name of another exception
     error: float | None = None  # max |V - V*|
     loss: float | None = None  # max (V* - V^π) of the returned policy
@@ -113,6 +114,11 @@ class Line:
     def missed(self) -> bool:
         found = max(self.error or 0.0, self.loss or 0.0)
         return self.outcome == "answered" and not found <= self.tolerance
+
+    @property
+    def idle(self) -> bool:
+        """Refused though far above rounding."""
+        return self.outcome == "refused" and self.tolerance > 100.0 * self.rounding
 
 
 def draw(seed: int, solve: int) -> Case:
@@ -138,9 +144,9 @@ def draw(seed: int, solve: int) -> Case:
         if policy == "deterministic":
             pi = np.eye(A)[rng.integers(A, size=S)]
     largest = float(np.abs(r).max()) / (1.0 - gamma) or 1.0
-    tolerance = float(
-        rng.choice([1e-8 * scale, 1e-6 * scale, 1e-6, 1e-10 * largest, 1e-13 * largest, 1e-8])
-    )
+    reach = np.finfo(float).eps * largest / (1.0 - gamma)  # about the best that float64 can do
+    relative = [1e-10 * largest, 1e-13 * largest, 200.0 * reach, 1000.0 * reach, 1e5 * reach]
+    tolerance = float(rng.choice([1e-8, 1e-8 * scale, 1e-6 * scale, 1e-6, *relative]))
     return Case(
         solve, style, Arrays(P, r, terminal), gamma, scale, offset,
         ":".join([name, ",".join(map(str, numbers))]).rstrip(":"),
@@ -203,10 +209,12 @@ def run(case: Case, seconds: float = 30.0) -> Line:
     V = truth(case)
     S, A = case.model.P.shape[:2]
     gamma = f"1-1e-{round(-math.log10(1 - case.gamma))}" if case.gamma > 0.99 else str(case.gamma)
+    largest = float(max(abs(x) for x in V))
     line = Line(
         case.solve, case.style, S, A, gamma, case.scale, case.offset, case.measure,
         case.support or "default", case.solver, case.policy, case.start, case.tolerance,
-        float(max(abs(x) for x in V)), "answered",
+        float(np.finfo(float).eps * (largest + np.abs(case.model.r).max()) / (1.0 - case.gamma)),
+        "answered",
     )  # fmt: skip
     began = time.process_time()
     try:
@@ -267,30 +275,26 @@ def solve(seed: int, seconds: float, k: int) -> Line:
 
 def summary(lines: Iterable[Line]) -> str:
     lines = list(lines)
-    columns = (
-        "solves",
-        "answered",
-        "refused",
-        "late",
-        "misses",
-        "outside",
-        "astray",
-        "named",
-        "attained",
-        "s",
-    )
-    text = [f"{'':22}" + "".join(f"{name:>9}" for name in columns)]
+    text: list[str] = []
 
     def add(name: str, some: list[Line]) -> None:
+        nonlocal text
         answered = [x for x in some if x.outcome == "answered"]
         refused = [x for x in some if x.outcome == "refused"]
-        counts = (
-            len(some), len(answered), len(refused),
-            len(some) - len(answered) - len(refused), sum(x.missed for x in some),
-            sum(bool(x.outside) for x in answered), sum(bool(x.astray) for x in answered),
-            sum(x.attainable is not None for x in refused), sum(bool(x.attained) for x in refused),
-        )  # fmt: skip
-        cells = [*(f"{n:9}" for n in counts), f"{sum(x.ms for x in some) / 1e3:9.2f}"]
+        counts = {
+            "solves": len(some),
+            "answered": len(answered),
+            "refused": len(refused),
+            "late": len(some) - len(answered) - len(refused),
+            "misses": sum(x.missed for x in some),
+            "outside": sum(bool(x.outside) for x in answered),
+            "astray": sum(bool(x.astray) for x in answered),
+            "idle": sum(x.idle for x in some),
+            "named": sum(x.attainable is not None for x in refused),
+            "attained": sum(bool(x.attained) for x in refused),
+        }
+        cells = [*(f"{n:9}" for n in counts.values()), f"{sum(x.ms for x in some) / 1e3:9.2f}"]
+        text = text or [f"{'':22}" + "".join(f"{name:>9}" for name in [*counts, "s"])]
         text.append(f"{name:22}" + "".join(cells))
 
     add("all", lines)
@@ -308,24 +312,21 @@ def summary(lines: Iterable[Line]) -> str:
 
 
 def read(path: Path) -> list[Line]:
-    types = {f.name: f.type for f in fields(Line)}
+    """The lines of a study that was stopped."""
+    kinds = {f.name: f.type for f in fields(Line)}
 
-    def parse(name: str, text: str) -> Any:
-        kind = types[name]
-        if kind is str:
-            return text
+    def parse(kind: Any, text: str) -> Any:
         if text == "":
-            return None
+            return "" if kind is str else None
+        if kind == bool | None:
+            return text == "True"
         return (
-            text == "True" if "bool" in str(kind) else int(text) if name in WHOLE else float(text)
+            int(text) if kind == int | None else kind(text) if kind in (int, str) else float(text)
         )
 
     with open(path, newline="") as file:
-        table = csv.DictReader(line for line in file if not line.startswith("#"))
-        return [Line(**{k: parse(k, v) for k, v in row.items()}) for row in table]
-
-
-WHOLE = ("solve", "states", "actions", "outside", "astray")
+        rows = csv.DictReader(line for line in file if not line.startswith("#"))
+        return [Line(**{k: parse(kinds[k], v) for k, v in row.items()}) for row in rows]
 
 
 def main() -> None:

@@ -177,21 +177,26 @@ def burg_ball(p: Row, z: Row, gamma: Decimal, numbers: list[Decimal], warm: Any)
     m = min(z[j] for j in p)
     x = {j: (z[j] - m) / span for j in p}
 
-    def shortage(d: Decimal) -> tuple[Decimal, Decimal]:
+    def shortage(log_d: Decimal) -> tuple[Decimal, Decimal]:
+        d = log_d.exp()
         one = sum(p[j] / (x[j] + d) for j in p)
         two = sum(p[j] / (x[j] + d) ** 2 for j in p)
-        return delta - sum(p[j] * (x[j] + d).ln() for j in p) - one.ln(), two / one - one
+        gap = delta - sum(p[j] * (x[j] + d).ln() for j in p) - one.ln()
+        return gap, d * (two / one - one)
 
     low = (m - z[least]) / span  # 0 unless the least z is off p
-    if low > TIE and shortage(low)[0] >= 0:
+    if low > TIE and shortage(low.ln())[0] >= 0:
         scale = (sum(p[j] * (x[j] + low).ln() for j in p) - delta).exp()
         q = {j: scale * p[j] / (x[j] + low) for j in p}
         q[least] = 1 - sum(q.values())
         return q, ZERO
     if max(x.values()) == 0:
         return p, ZERO
-    d = increasing_root(shortage, max(low, ZERO), None, warm, low + ONE)
-    q = {j: p[j] / (x[j] + d) for j in p}
+    mass = sum(p[j] for j in p if x[j] == 0)
+    above = sum(p[j] * x[j].ln() for j in p if x[j] > 0)
+    least_log = (above + mass.ln() - delta) / (1 - mass)  # KL is at least δ there, and
+    log_d = increasing_root(shortage, least_log - 1, 1 - delta.ln(), warm)  # at most 1/d
+    q = {j: p[j] / (x[j] + log_d.exp()) for j in p}
     total = sum(q.values())
     return {j: y / total for j, y in q.items()}, ZERO
 
