@@ -188,7 +188,11 @@ class Late(Exception):
 
 
 @contextmanager
-def limit(seconds: float) -> Any:
+def limit(seconds: float | None) -> Any:
+    if seconds is None:
+        yield
+        return
+
     def stop(*_: Any) -> None:
         raise Late
 
@@ -204,7 +208,7 @@ def limit(seconds: float) -> Any:
 NAMED = re.compile(r"attain\D*?(\d[\d.]*(?:e[+-]?\d+)?)")  # the first number after the word
 
 
-def run(case: Case, seconds: float = 30.0) -> Line:
+def run(case: Case, seconds: float | None = None) -> Line:
     """One solve, and for a refusal a second one with the tolerance that it names."""
     V = truth(case)
     S, A = case.model.P.shape[:2]
@@ -258,7 +262,7 @@ def rounded_up(x: Decimal) -> float:
     return near if Decimal(near) >= x else math.nextafter(near, math.inf)
 
 
-def meets(case: Case, V: list[Decimal], tolerance: float, seconds: float) -> bool:
+def meets(case: Case, V: list[Decimal], tolerance: float, seconds: float | None) -> bool:
     try:
         with limit(seconds):
             found = ask(case, tolerance)
