@@ -1,0 +1,72 @@
+"""Certificates hold in exact arithmetic: bounds contain the value, answers meet their tolerance,
+refusals name a tolerance that is then met. The cases are those of benchmarks/certificates.py."""
+
+import certificates
+import exact
+import gymnasium
+import numpy as np
+import pytest
+import small_mdps
+
+from rlentropy import FiniteMDP, planning, risk
+
+SEED = 9
+
+
+def assert_certified(line):
+    assert line.outcome in ("answered", "refused"), line
+    if line.outcome == "refused":
+        assert not line.idle, line
+        assert line.attainable is not None, line
+        assert line.attained, line
+    else:
+        assert not line.missed, line
+        assert line.outside == 0, line
+        assert line.astray == 0, line
+
+
+@pytest.mark.parametrize("style", small_mdps.STYLES)
+def test_drawn_cases(style):
+    """Five of each style, among them every solver, and most measures and discounts."""
+    first = list(small_mdps.STYLES).index(style)
+    for solve in range(first, 5 * len(small_mdps.STYLES), len(small_mdps.STYLES)):
+        assert_certified(certificates.run(certificates.draw(SEED, solve)))
+
+
+def fan():
+    """The start moves to rewards 5 or 10, and then to a loop without reward: V = 6.5 γ."""
+    P = np.zeros((4, 1, 4))
+    P[0, 0, [1, 2]] = 0.5
+    P[1:, 0, 3] = 1.0
+    return FiniteMDP(P, [[0.0], [5.0], [10.0], [0.0]], np.eye(4)[0])
+
+
+def test_start_far_from_the_value():
+    """An evaluation starts r / (1 - γ) away, and must not stop there for rounding."""
+    mdp, ball = fan(), risk.TVBall(0.2)
+    for gamma in (1.0 - 1e-7, 1.0 - 1e-8):
+        found = planning.robust_evaluation(mdp, np.ones((4, 1)), ball, gamma, 1e-6)
+        best = planning.robust_optimum(mdp, ball, gamma, 1e-6)
+        for answer in (found, best):
+            assert answer.V[0] == pytest.approx(6.5 * gamma, abs=1e-6)
+            assert answer.lower[0] <= 6.5 * gamma <= answer.upper[0]
+
+
+def test_cycle_near_one():
+    gamma = 0.999999
+    cycle = FiniteMDP([[[0, 1.0]], [[1.0, 0]]], [[1.0], [0.0]], [1, 0])
+    best = planning.optimum(cycle, gamma, tolerance=1e-2)
+    assert best.V[0] == pytest.approx(500000.24998, abs=1e-2)
+
+
+def test_lake_and_ring_near_one():
+    """Problems of 14 and 16 states on which joint Newton cycles."""
+    lake = FiniteMDP.from_env(gymnasium.make("FrozenLake-v1"))
+    best = planning.robust_optimum(lake, risk.parse("kl-ball:0.1"), gamma=0.99999)
+    assert best.V[0] == pytest.approx(0.1751337, abs=1e-7)
+    P, r, _ = small_mdps.ring(np.random.default_rng(0))
+    ring = FiniteMDP(P, r, np.full(14, 1 / 14))
+    for gamma in (0.9999, 0.99999):
+        best = planning.robust_optimum(ring, risk.parse("entropic:1"), gamma, tolerance=1e-3)
+        true = exact.optimum(exact.Model.of(P, r, gamma), "entropic:1")
+        assert np.abs(best.V - np.array(true, float)).max() <= 1e-3
