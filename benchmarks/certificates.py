@@ -1,7 +1,7 @@
 # ruff: noqa: E402
 """Certificates of discounted planning near γ = 1, against values in 60 digits.
 
-python benchmarks/certificates.py [--solves N] [--seed K] [--workers N] [--csv PATH]
+python benchmarks/certificates.py [--solves N] [--entropies N] [--seed K] [--workers N] [--csv PATH]
 
 Each solve draws an MDP of a few states (`small_mdps`), a discount up to 1 - 1e-8, scale and offset
 of the rewards, a measure, a solver with its arguments and a tolerance, asks rlentropy, and compares
@@ -13,6 +13,9 @@ with `exact` in exact arithmetic:
     refused   RuntimeError; `attained` says whether the tolerance that its text names is then met
     idle      refused although the tolerance is above 100 ε (max |V*| + max |r|) / (1 - γ)
     late      no answer within --limit seconds
+
+Optima of exploration (--entropies) come with their numbers below 0 and the style "entropy": there
+the certificate is the width, and the optimum is outside if it is above value + certificate.
 
 Solve k depends on --seed and k alone. Lines are added to the CSV as they come, and those that are
 there already are not done again, so a stopped study goes on.
@@ -40,7 +43,8 @@ from typing import Any
 
 import exact
 import numpy as np
-from small_mdps import STYLES, Arrays
+from exact import entropies
+from small_mdps import STYLES, Arrays, kernel
 
 from rlentropy import FiniteMDP, planning, risk
 
@@ -273,8 +277,47 @@ def meets(case: Case, V: list[Decimal], tolerance: float, seconds: float | None)
         return all(abs(x - Decimal(float(y))) <= Decimal(tolerance) for x, y in pairs)
 
 
+OBJECTIVES = ("TE", "TE+", "VE", "VE_S", "AVE", "AVE_S")
+
+
+def explore(seed: int, k: int) -> Line:
+    """One optimum of an entropy over two or three stages, all objectives in turn."""
+    rng = np.random.default_rng([seed, 1, k])
+    objective = OBJECTIVES[k % len(OBJECTIVES)]
+    S, horizon = int(rng.integers(2, 4)), int(rng.integers(2, 4))
+    P, mu = kernel(rng, S, 2, 3), rng.dirichlet(np.ones(S))
+    mu = np.eye(S)[0] if rng.random() < 0.5 else mu
+    episodes = entropies.Episodes.of(P, mu, horizon)
+    low, high = entropies.optimum(episodes, objective)
+    line = Line(
+        -1 - k, "entropy", S, 2, f"H={horizon}", 1.0, 0.0, objective, "", "exploration", "", "",
+        1e-8 if objective in ("TE", "TE+", "VE") else 1e-5, float(np.finfo(float).eps) * 10.0,
+        "answered",
+    )  # fmt: skip
+    mdp = FiniteMDP(P, np.zeros((S, 2)), mu)
+    began = time.process_time()
+    try:
+        if objective.startswith("TE"):
+            found = planning.max_trajectory_entropy(mdp, horizon, objective == "TE+")
+        else:
+            found = planning.max_visitation_entropy(mdp, horizon, objective)
+    except RuntimeError:
+        line.outcome = "refused"
+        return line
+    line.ms = 1e3 * (time.process_time() - began)
+    reached = entropies.of_policy(episodes, found.pi, objective)
+    with exact.context():
+        value, certificate = Decimal(found.value), Decimal(found.certificate)
+        line.error = rounded_up(abs(reached - value))
+        line.loss = rounded_up(high - reached)
+        line.width = float(found.certificate)
+        line.outside = int(low > value + certificate)
+        line.astray = int(certificate < 0)
+    return line
+
+
 def solve(seed: int, seconds: float, k: int) -> Line:
-    return run(draw(seed, k), seconds)
+    return run(draw(seed, k), seconds) if k >= 0 else explore(seed, -1 - k)
 
 
 def summary(lines: Iterable[Line]) -> str:
@@ -336,6 +379,7 @@ def read(path: Path) -> list[Line]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
     parser.add_argument("--solves", type=int, default=2600)
+    parser.add_argument("--entropies", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--limit", type=float, default=30.0, help="seconds for one answer")
@@ -347,10 +391,12 @@ def main() -> None:
     elif options.csv:
         with open(options.csv, "w") as file:
             file.write(f"# python benchmarks/certificates.py --seed {options.seed}")
-            file.write(f" --solves {options.solves} --csv {options.csv}\n")
+            file.write(f" --solves {options.solves} --entropies {options.entropies}")
+            file.write(f" --csv {options.csv}\n")
             csv.writer(file).writerow(f.name for f in fields(Line))
     there = {line.solve for line in lines}
-    wanted = [k for k in range(options.solves) if k not in there]
+    every = [*range(options.solves), *range(-1, -1 - options.entropies, -1)]
+    wanted = [k for k in every if k not in there]
     with multiprocessing.Pool(options.workers) as pool:
         for line in pool.imap_unordered(partial(solve, options.seed, options.limit), wanted):
             lines.append(line)

@@ -70,3 +70,13 @@ def test_lake_and_ring_near_one():
         best = planning.robust_optimum(ring, risk.parse("entropic:1"), gamma, tolerance=1e-3)
         true = exact.optimum(exact.Model.of(P, r, gamma), "entropic:1")
         assert np.abs(best.V - np.array(true, float)).max() <= 1e-3
+
+
+@pytest.mark.parametrize("k", range(12))
+def test_exploration_optima(k):
+    """value is that of pi, and the optimum at most value + certificate."""
+    line = certificates.explore(SEED, k)
+    assert line.outcome == "answered"
+    assert line.error <= line.rounding
+    assert line.outside == line.astray == 0
+    assert line.loss <= line.tolerance

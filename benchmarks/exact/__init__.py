@@ -21,7 +21,8 @@ from exact.arithmetic import ONE, TIE, ZERO, Row, context, distribution, elimina
 from exact.joint import JOINT
 from exact.rows import NATURE, Answer
 
-DONE = Decimal("1e-62")  # |T V - V| relative to the largest value or reward
+DONE = Decimal("1e-62")  # |T V - V| relative to the largest value or reward, which counts as
+LEAST = Decimal("1e-18")  # this where all are 0
 FULL = {"contamination", "wasserstein-penalty", "wasserstein-ball"}  # support unless told
 
 
@@ -150,7 +151,7 @@ class Robust:
         raise ArithmeticError(f"{self.name}: Newton's method didn't settle")
 
     def settled(self, V: Sequence[Decimal], TV: Sequence[Decimal]) -> bool:
-        size = max(abs(x) for x in [*V, *TV, *(x for line in self.model.r for x in line)])
+        size = max(abs(x) for x in [LEAST, *V, *TV, *(x for line in self.model.r for x in line)])
         return max(abs(x - y) for x, y in zip(V, TV, strict=True)) <= DONE * size
 
     def optimum(self) -> tuple[list[Decimal], list[Row]]:
