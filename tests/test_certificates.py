@@ -1,6 +1,8 @@
 """Certificates hold in exact arithmetic: bounds contain the value, answers meet their tolerance,
 refusals name a tolerance that is then met. The cases are those of benchmarks/certificates.py."""
 
+from decimal import Decimal
+
 import certificates
 import exact
 import gymnasium
@@ -70,6 +72,55 @@ def test_lake_and_ring_near_one():
         best = planning.robust_optimum(ring, risk.parse("entropic:1"), gamma, tolerance=1e-3)
         true = exact.optimum(exact.Model.of(P, r, gamma), "entropic:1")
         assert np.abs(best.V - np.array(true, float)).max() <= 1e-3
+
+
+def long_chain(S):
+    """Right with 0.9, else left; rewards of 1 at the far end and 0.01 at the near one."""
+    P, r = np.zeros((S, 2, S)), np.zeros((S, 2))
+    for s in range(S):
+        for a, p in ((0, 0.1), (1, 0.9)):
+            P[s, a, min(s + 1, S - 1)] += p
+            P[s, a, max(s - 1, 0)] += 1.0 - p
+    r[-1], r[0] = 1.0, 0.01
+    return P, r
+
+
+def long_cycle(S):
+    """A cycle, where the other action waits; the reward is at one place."""
+    P, r = np.zeros((S, 2, S)), np.zeros((S, 2))
+    P[np.arange(S), 0, (np.arange(S) + 1) % S] = 1.0
+    P[np.arange(S), 1, np.arange(S)] = 0.5
+    P[np.arange(S), 1, (np.arange(S) + 1) % S] = 0.5
+    r[0, 0] = 1.0
+    return P, r
+
+
+def arrivals(S):
+    """Probabilities of arriving, from a random graph into two loops."""
+    rng = np.random.default_rng(7)
+    P, r = small_mdps.kernel(rng, S, 2, 3), np.zeros((S, 2, S))
+    P[-2:] = np.eye(S)[-2:, None]
+    r[:-2, :, -1] = 1.0
+    return P, r
+
+
+@pytest.mark.parametrize("gamma", [0.9999, 1.0 - 1e-6])
+@pytest.mark.parametrize("measure", ["nominal", "tv-ball:0.05", "entropic:1", "kl-ball:0.02"])
+@pytest.mark.parametrize("build", [long_chain, long_cycle, arrivals])
+def test_a_few_hundred_states(build, measure, gamma):
+    """Answered, and within the tolerance by one exact application of T:
+    V* - V is between the extremes of (T V - V) / (1 - γ)."""
+    P, r = build(200)
+    mdp = FiniteMDP(P, r, np.full(200, 1 / 200))
+    tolerance = 1e-7 * np.abs(r).max() / (1.0 - gamma)
+    best = planning.robust_optimum(mdp, risk.parse(measure), gamma, tolerance)
+    model = exact.Model.of(P, r, gamma)
+    with exact.context():
+        V = [Decimal(float(v)) for v in best.V]
+        robust = exact.Robust(model, measure)
+        TV = [robust.best(V, s, {0: exact.ONE})[1] for s in range(200)]
+        away = max(abs(x - y) for x, y in zip(TV, V, strict=True)) / (1 - model.gamma)
+        assert away <= 2 * Decimal(tolerance)
 
 
 @pytest.mark.parametrize("k", range(12))
