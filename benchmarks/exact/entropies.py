@@ -127,7 +127,7 @@ def optimum(
             logits = dual.minimise(logits, heat)
             if heat == final:
                 break
-            heat = max(heat / 4, final)
+            heat = max(heat / 10, final)
         high = dual.at(logits, final)[0]
         low = high - (ZERO if objective == "VE" else final * H * Decimal(A).ln())
         return low, high
