@@ -16,6 +16,7 @@ players may cycle, and sweeps take of the order of 1/(1-γ).
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -117,16 +118,27 @@ def centred(operator: Operator, h: Array, rho: float, gamma: float) -> Array:
     return h - middle
 
 
+class Progress:
+    """Tells steps that still lead to T V = V from those that only stir the rounding."""
+
+    def __init__(self) -> None:
+        self.best, self.waits = np.inf, 0
+
+    def over(self, change: Array, slack: Array) -> bool:
+        """Whether to stop at a V with this T V - V, whose rounding is up to `slack`, (S,) each."""
+        left, unit = float((np.abs(change) - 3.0 * slack).max()), float(slack.max())
+        self.best, self.waits = (left, 0) if left < 0.5 * self.best else (self.best, self.waits + 1)
+        return left <= 0.0 or self.waits > (5 if left <= 100.0 * unit else 500)
+
+
 def policy_iteration(operator: Operator, h: Array, gamma: float, work: Work) -> Array:
     """Improve policies, each evaluated exactly, until what is left is rounding."""
     seen: set[bytes] = set()
-    best, waits = np.inf, 0
+    progress = Progress()
     while work.spend():
         change = operator.apply(h)[0] - h
-        left = float((np.abs(change) - 3.0 * operator.rounding(h)).max())
-        best, waits = (left, 0) if left < 0.5 * best else (best, waits + 1)
         policy = operator.policy().tobytes()
-        if left <= 0.0 or policy in seen or waits > 20:
+        if progress.over(change, operator.rounding(h)) or policy in seen:
             break  # a policy comes back where only rounding tells it from its successor
         seen.add(policy)
         h = evaluation(operator, h, change, gamma, work)
@@ -135,14 +147,12 @@ def policy_iteration(operator: Operator, h: Array, gamma: float, work: Work) -> 
 
 def evaluation(operator: Operator, h: Array, change: Array, gamma: float, work: Work) -> Array:
     """The robust value of the policy that the last `apply` found, from h and T h - h."""
-    best, waits = np.inf, 0
+    progress = Progress()
     while work.spend():
         h = h + linear_solve(*operator.chain(h), change, gamma)
         h = centred(operator, h, operator.rho, gamma)
         change = operator.hold(h) - h
-        left = float((np.abs(change) - 3.0 * operator.rounding(h)).max())
-        best, waits = (left, 0) if left < 0.5 * best else (best, waits + 1)
-        if left <= 0.0 or waits > 30:
+        if progress.over(change, operator.rounding(h)):
             break
     return h
 
@@ -185,11 +195,12 @@ def linear_solve(start: Index, state: Index, q: Array, b: Array, gamma: float) -
     from scipy.sparse.linalg import LinearOperator, bicgstab, spilu, splu
 
     system = sp.csc_array(sp.eye_array(S) - gamma * P)
-    near = LinearOperator((S, S), spilu(system, drop_tol=1e-6, fill_factor=20.0).solve)
-    x, _ = bicgstab(system, b, rtol=1e-10, maxiter=200, M=near)
-    if not (np.abs(system @ x - b).max() <= 1e-3 * np.abs(b).max()):  # NaN too
-        x = splu(system).solve(b)
-    return np.asarray(x)
+    with suppress(RuntimeError):  # an incomplete factor may be singular
+        near = LinearOperator((S, S), spilu(system, drop_tol=1e-6, fill_factor=20.0).solve)
+        x, _ = bicgstab(system, b, rtol=1e-10, maxiter=200, M=near)
+        if np.abs(system @ x - b).max() <= 1e-3 * np.abs(b).max():
+            return np.asarray(x)
+    return np.asarray(splu(system).solve(b))
 
 
 def attainable(width: float) -> str:
