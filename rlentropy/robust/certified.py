@@ -187,7 +187,7 @@ def enclose(operator: Operator, h: Array, gamma: float, work: Work) -> Enclosure
 
 
 def linear_solve(start: Index, state: Index, q: Array, b: Array, gamma: float) -> Array:
-    """x = b + γ q x for a chain in CSR."""
+    """x = b + γ q x, q being a chain or its transpose in CSR (S, S)."""
     S = b.size
     P = sp.csr_array((q, state.astype(np.int32), start.astype(np.int32)), (S, S))
     if S <= DENSE:
@@ -195,11 +195,13 @@ def linear_solve(start: Index, state: Index, q: Array, b: Array, gamma: float) -
     from scipy.sparse.linalg import LinearOperator, bicgstab, spilu, splu
 
     system = sp.csc_array(sp.eye_array(S) - gamma * P)
-    with suppress(RuntimeError):  # an incomplete factor may be singular
-        near = LinearOperator((S, S), spilu(system, drop_tol=1e-6, fill_factor=20.0).solve)
-        x, _ = bicgstab(system, b, rtol=1e-10, maxiter=200, M=near)
-        if np.abs(system @ x - b).max() <= 1e-3 * np.abs(b).max():
-            return np.asarray(x)
+    for incomplete in (False, True):
+        with suppress(RuntimeError):  # incomplete factors may be singular
+            factors = spilu(system, drop_tol=1e-6, fill_factor=20.0) if incomplete else None
+            near = None if factors is None else LinearOperator((S, S), factors.solve)
+            x, _ = bicgstab(system, b, rtol=1e-12, maxiter=100, M=near)
+            if np.abs(system @ x - b).max() <= 1e-6 * np.abs(b).max():
+                return np.asarray(x)
     return np.asarray(splu(system).solve(b))
 
 

@@ -403,19 +403,7 @@ def worst_occupancy(mdp: FiniteMDP, value: RobustValue, gamma: float, pi: Any = 
     mix = sp.csr_array((pi.ravel(), np.arange(S * A), np.arange(0, S * A + 1, A)))
     flow = sp.csr_array((mix @ value.kernel()).T)
     source = (1.0 - gamma) * mdp.mu
-    if S <= 500:
-        return np.asarray(np.linalg.solve(np.eye(S) - gamma * flow.toarray(), source))
-    from scipy.sparse.linalg import bicgstab
-
-    system = sp.eye_array(S, format="csr") - gamma * flow
-    d, _ = bicgstab(system, source, rtol=1e-12, maxiter=2000)
-    for _ in range(100_000):  # what the Krylov method leaves shrinks by γ a step
-        after = source + gamma * (flow @ d)
-        left = np.abs(after - d).sum()
-        d = after
-        if left <= 1e-13:
-            break
-    return np.asarray(d)
+    return certified.linear_solve(flow.indptr, flow.indices, flow.data, source, gamma)
 
 
 def bounds_at(mu: Array, value: RobustValue) -> tuple[float, float]:
