@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlentropy import EmpiricalModel, FiniteMDP, planning
+from rlentropy.mdp import model_or_reason
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -395,7 +396,14 @@ class Table(gymnasium.Env):
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
-        return int(self.np_random.choice(self.starts)), {}
+        self.s = int(self.np_random.choice(self.starts))
+        return self.s, {}
+
+    def step(self, action):
+        entries = self.P[self.s][action]
+        k = self.np_random.choice(len(entries), p=[p for p, *_ in entries])
+        _, self.s, reward, terminated = entries[k]
+        return self.s, reward, terminated, False, {}
 
 
 def test_successors_listed_twice_are_merged() -> None:
@@ -410,13 +418,32 @@ def test_successors_listed_twice_are_merged() -> None:
     assert mdp.terminal.tolist() == [False, True]
 
 
-def test_a_state_entered_both_ways_is_refused() -> None:
+def test_a_state_entered_both_ways_ends_in_one_more(rng) -> None:
+    """State 1 is entered by (0, 0) with termination and by (0, 1) without."""
     table = {
-        0: {0: [(1.0, 1, 0.0, True)], 1: [(1.0, 1, 0.0, False)]},
-        1: {0: [(1.0, 0, 0.0, False)], 1: [(1.0, 0, 0.0, False)]},
+        0: {0: [(0.5, 1, 5.0, True), (0.5, 0, 1.0, False)], 1: [(1.0, 1, 2.0, False)]},
+        1: {0: [(1.0, 0, 3.0, False)], 1: [(1.0, 2, 7.0, True)]},
+        2: {0: [(1.0, 2, 0.0, True)], 1: [(1.0, 2, 0.0, True)]},
     }
-    with pytest.raises(ValueError, match="state 1 must be entered either always or never"):
-        FiniteMDP.from_table(table, [1.0, 0.0])
+    mdp = FiniteMDP.from_table(table, [1.0, 0.0, 0.0])
+    assert (mdp.num_states, mdp.terminal.tolist()) == (4, [False, False, True, True])
+    gamma = 0.9  # stay at 0 and leave by 1: V0 = max(.5 * 5 + .5 (1 + γ V0), 2 + γ V1)
+    V = np.zeros(3)
+    for _ in range(1000):
+        V[0] = max(2.5 + 0.5 * (1.0 + gamma * V[0]), 2.0 + gamma * V[1])
+        V[1] = max(3.0 + gamma * V[0], 7.0)
+    np.testing.assert_allclose(planning.optimum(mdp, gamma).V, [*V, 0.0], atol=1e-7)
+    assert FiniteMDP.from_env(Table(table)).num_states == 4
+    model, why = model_or_reason(Table(table))
+    assert model is None
+    assert "entered both with and without termination" in why
+
+
+def test_a_start_that_is_entered_with_termination_is_played() -> None:
+    table = {0: {0: [(1.0, 1, 1.0, False)]}, 1: {0: [(1.0, 0, 5.0, True)]}}  # there and back
+    mdp = FiniteMDP.from_table(table, [1.0, 0.0])
+    assert mdp.terminal.tolist() == [False, False, True]
+    np.testing.assert_allclose(planning.optimum(mdp, 0.5).V, [3.5, 5.0, 0.0], atol=1e-7)
 
 
 def test_a_state_entered_both_ways_only_from_nowhere_is_fine() -> None:
@@ -457,15 +484,6 @@ def test_a_table_without_a_declared_start() -> None:
     assert FiniteMDP.from_env(Table(stay, starts=(2,))).mu.tolist() == [0.0, 0.0, 1.0]
     with pytest.raises(ValueError, match=r"start states vary.*\[0, 2\]"):
         FiniteMDP.from_env(Table(stay, starts=(0, 2)))
-
-
-def test_environments_with_and_without_a_model() -> None:
-    class Known(Table):
-        mdp = FiniteMDP(*two_states())
-
-    assert FiniteMDP.from_env(gymnasium.wrappers.TimeLimit(Known({0: {0: []}}), 5)) is Known.mdp
-    with pytest.raises(ValueError, match="env must have a known model"):
-        FiniteMDP.from_env(gymnasium.make("CartPole-v1"))
 
 
 @pytest.mark.parametrize(
