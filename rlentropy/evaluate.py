@@ -274,10 +274,12 @@ def check(grid: Grid, place: Place, runs: Sequence[Run]) -> None:
     model, unknown = model_or_reason(env)
     choices = [*allowed(env), *(measures() if model else [])]
     if grid.name not in choices:
-        why = f", whose model isn't known ({unknown})" if grid.name in measures() else ""
+        risky = grid.name in measures()
+        why = ", whose model isn't known" if risky else ""
+        reason = f" ({unknown})" if risky else ""
         raise InputError(
             f"perturb must name one of {', '.join(choices)} in {place.env_id}{why}, "
-            f"got {grid.name!r}{near(grid.name, choices)}"
+            f"got {grid.name!r}{near(grid.name, choices)}{reason}"
         )
     for value in (float(grid.values[0]), float(grid.values[-1])):
         if grid.name in measures():

@@ -127,19 +127,14 @@ class FiniteMDP:
         """The kernel as a scipy.sparse CSR array (S*A, S), sharing memory; don't write to it."""
         return self._csr(self._rows)
 
-    @property
-    def supported_P(self) -> sp.csr_array:
-        """P with a stored 0 at every listed successor: what nature may choose, (S*A, S)."""
-        return self._csr(self._rows if self._supported is None else self._supported)
-
-    @property
+    @cached_property
     def support(self) -> sp.csr_array | None:
         """Listed successors of probability 0, of bool, as CSR (S*A, S); None if there are none."""
         if self._supported is None:
             return None
-        P = self.supported_P.tocoo()
         import scipy.sparse as sp
 
+        P = self._csr(self._supported).tocoo()
         listed = P.data == 0.0
         places = (P.row[listed], P.col[listed])
         return sp.coo_array((np.ones(places[0].size, bool), places), shape=P.shape).tocsr()

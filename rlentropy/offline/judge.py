@@ -145,6 +145,14 @@ def with_fail_state(mdp: FiniteMDP, problem: Problem) -> FiniteMDP:
     wide = sp.csr_array((P.data, P.indices, P.indptr), shape=(S * A, S + 1))
     reward = np.append(mdp.r, np.full((1, A), problem.fail * (1.0 - problem.gamma)), axis=0)
     kernel = sp.vstack([wide, last]).tocsr()
+    support = mdp.support
+    if support is not None:
+        support = sp.csr_array((support.data, support.indices, support.indptr), wide.shape)
+        support = sp.vstack([support, sp.csr_array((A, S + 1), dtype=bool)])
     return FiniteMDP(
-        kernel, reward, np.append(mdp.mu, 0.0), terminal=np.append(mdp.terminal, False)
+        kernel,
+        reward,
+        np.append(mdp.mu, 0.0),
+        terminal=np.append(mdp.terminal, False),
+        support=support,
     )

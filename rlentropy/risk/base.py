@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -66,16 +66,16 @@ class Measure:
         Raises:
             ValueError: a row of q or p is no distribution, or their shapes differ.
         """
-        q, p = rows.distributions(q, "q"), rows.distributions(p, "p")
+        q, p = rows.distributions(q, "q"), self._nominal(p)
         if q.shape != p.shape or rows.is_sparse(q) != rows.is_sparse(p):
             raise InputError(f"q must be like p {p.shape}, got {q.shape}")
         D = np.empty(count(p))
-        listed = rows.candidates(self.support, p.shape[-1])
-        for q_rows, p_rows, inside, state, index in rows.pairs(q, p, self._required(p.shape[-1])):
-            ok = p_rows > 0.0
+        listed = self._listed(p)
+        both = rows.pairs(q, p, self._required(p.shape[-1]))
+        for q_rows, p_rows, inside, ok, state, index in both:
             if listed is not None:
                 here = listed[state] if listed.ndim == 1 else listed[index[:, None], state]
-                ok |= here & inside
+                ok = ok | here & inside
             with np.errstate(over="ignore"):  # where p is 1e-300, infinity is what it costs
                 cost = self._cost(q_rows, p_rows, state, index, ok)[:, 0]
             D[index] = np.where(((q_rows > 0.0) & ~ok).any(1), np.inf, cost)
@@ -86,15 +86,39 @@ class Measure:
         if isinstance(self.support, np.ndarray) and self.support.ndim > 1:
             mask = self.support.reshape(-1, self.support.shape[-1])
             return replace(self, support=mask[index])  # type: ignore[type-var]
+        if rows.is_sparse(self.support):
+            return replace(self, support=self.support.tocsr()[index])  # type: ignore[type-var]
         return self
 
+    @property
+    def leaves_support(self) -> bool:
+        """Whether nature may give mass to a state where p = 0, once it is listed."""
+        return is_dataclass(self) and any(f.name == "support" for f in fields(self))
+
+    def listing(self, listed: Any, S: int) -> Measure:
+        """The measure with more successors admissible: scipy.sparse (R, S) of bool, or None."""
+        if listed is None or not self.leaves_support:
+            return self
+        support = rows.joined(self.support, listed, S)
+        return replace(self, support=support)  # type: ignore[type-var]
+
     def _inputs(self, p: Any, V: Any) -> tuple[Any, Array]:
-        p = rows.distributions(p, "p")
+        p = self._nominal(p)
         return p, rows.values(V, p)
 
+    def _nominal(self, p: Any) -> Any:
+        """p, checked, storing a 0 where a sparse support lists a state."""
+        p = rows.distributions(p, "p")
+        both = rows.is_sparse(p) and rows.is_sparse(self.support)
+        return rows.storing(p, self.support) if both else p
+
+    def _listed(self, p: Any) -> Mask | None:
+        """What the support lists and p doesn't store, as `rows.candidates` gives it."""
+        both = rows.is_sparse(p) and rows.is_sparse(self.support)
+        return None if both else rows.candidates(self.support, p.shape[-1])
+
     def _blocks(self, p: Any, V: Array) -> Iterator[Block]:
-        listed = rows.candidates(self.support, p.shape[-1])
-        return rows.blocks(p, V, listed, self.reach, self.quadratic)
+        return rows.blocks(p, V, self._listed(p), self.reach, self.quadratic)
 
     def _required(self, S: int) -> Any:
         """States where a q = 0 that a sparse row doesn't store may still matter to the penalty."""

@@ -14,7 +14,7 @@ merged at their breakpoints, so every answer is exact to rounding.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -103,11 +103,19 @@ class SRectangular:
         entries, row, column = (np.concatenate(part) for part in zip(*parts, strict=True))
         return JointBackup(value, policy, csr(entries, row, column, p.shape))
 
+    def listing(self, listed: Any, S: int) -> SRectangular:
+        """The set with more successors admissible: scipy.sparse (S*A, S) of bool, or None."""
+        if listed is None:
+            return self
+        return replace(self, support=rows.joined(self.support, listed, S))
+
     def _admissible(self, p: Any, V: Array) -> Any:
         """p with a stored entry, 0 or not, exactly where q may have mass."""
         import scipy.sparse as sp
 
         R, S = p.shape
+        if rows.is_sparse(self.support):
+            return rows.storing(p, self.support)
         listed = rows.candidates(self.support, S)
         if listed is None:
             return p

@@ -94,6 +94,10 @@ class CressieReadPenalty(Measure):
         if self.order >= 1.0:
             object.__setattr__(self, "support", "nominal")
 
+    @property
+    def leaves_support(self) -> bool:
+        return self.order < 1.0
+
     def _worst(self, block: Block) -> Array:
         k = block.scaled(self.weight)
         if self.order == 1.0:

@@ -4,7 +4,8 @@ Rewards that depend on the successor enter the risk with it (robust spec §1.3):
 
     Q(s, a) = min_q E_q[r(s, a, s') + γ V(s')] + γ D(q, P(. | s, a)) = γ W(P(. | s, a), V + r / γ)
 
-and successors where P stores nothing pay nothing. Terminal states stay where they are.
+and successors where P stores nothing pay nothing. Terminal states stay where they are. Successors
+that the model lists with probability 0 are stored for the measures that may choose them.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from rlentropy import kernels, risk
 from rlentropy.errors import InputError
 from rlentropy.kernels import Array, Count, Index
 from rlentropy.mdp import FiniteMDP
-from rlentropy.risk.rows import candidates, padded
+from rlentropy.risk.rows import candidates, is_sparse, padded
 
 Expect = Callable[[Array, Index, Array], None]  # V, rows, where to put W
 Worst = Callable[[Array, Index], tuple[Index, Index, Array]]  # V, rows -> CSR of q*
@@ -49,32 +50,36 @@ class Nature:
             raise InputError(f"measure must be a risk.Measure, got {measure!r}")
         if isinstance(measure, risk.Entropic) and measure.risk_aversion == 0.0:
             measure = risk.Nominal()
-        self.mdp, self.measure = mdp, measure
         S, A = mdp.num_states, mdp.num_actions
-        paid = mdp.r_successor is not None and not isinstance(measure, risk.Nominal)
+        self.mdp, self.measure = mdp, measure.listing(mdp.support, S)
+        rows, r_successor = mdp.rows, mdp.r_successor
+        if measure.leaves_support:
+            rows, r_successor = mdp.supported_rows
+        paid = r_successor is not None and not isinstance(measure, risk.Nominal)
         # At γ = 0 a penalty still weighs against rewards in the limit γ → 0.
         self.scale = max(gamma, 1e-12) if paid else gamma
         self.r = np.zeros((S, A)) if paid else mdp.r.copy()
-        rows = mdp.rows
         self.begin, self.end, self.successor, self.p = rows.begin, rows.end, rows.successor, rows.p
         total = np.add.reduceat(rows.p, rows.begin.astype(np.int64))
         if np.abs(total - 1.0).max() > 1e-13:  # constants must move W by themselves
             self.p = rows.p / np.repeat(total, np.diff(rows.begin, append=rows.end[-1]))
         self.bonus = np.zeros(0)
         if paid:
-            assert mdp.r_successor is not None
-            self.bonus = mdp.r_successor / self.scale
+            assert r_successor is not None
+            self.bonus = r_successor / self.scale
         self.alive = np.flatnonzero(np.repeat(~mdp.terminal, A)).astype(np.uint32)
         self.ended = np.repeat(mdp.terminal, A)
         self.multiplier = np.zeros(0)  # warm starts of KL balls
-        self.listed = candidates(measure.support, S)
+        # What the measure lists itself; the rows store what the model does.
+        by_row = is_sparse(measure.support)
+        self.listed = None if by_row else candidates(measure.support, S)
         if self.listed is not None and self.listed.ndim == 2 and len(self.listed) != S * A:
             raise InputError(
                 f"support mask must be (S,) or (S*A, S) = {(S * A, S)}, got {self.listed.shape}"
             )
         self._expect: Expect
         self._worst: Worst
-        self._expect, self._worst = self._plan(paid)
+        self._expect, self._worst = self._plan(paid, by_row)
 
     def expectations(self, V: Array, index: Index | None = None) -> Array:
         """W of rows `index` (K,), default all S * A, from values V (S,)."""
@@ -125,10 +130,10 @@ class Nature:
 
     # ---------------------------------------------------------------- measures
 
-    def _plan(self, paid: bool) -> tuple[Expect, Worst]:
+    def _plan(self, paid: bool, by_row: bool) -> tuple[Expect, Worst]:
         """The fastest loops that fit the measure: (V, index, W) -> None, (V, index) -> CSR."""
         measure, listed = self.measure, self.listed
-        simple = listed is None or listed.ndim == 1
+        simple = not by_row and (listed is None or listed.ndim == 1)
         match measure:
             case risk.Nominal():
                 return self._linear(lambda V: V), self._nominal
@@ -153,7 +158,7 @@ class Nature:
                 return self._fill("tv-ball", min(0.5 * xi, 1.0), 1.0)
             case risk.MeanCVaR(cvar_weight=weight, level=alpha):
                 return self._fill("mean-cvar", weight, alpha)
-            case risk.LinfBall(radius=xi) if listed is None:
+            case risk.LinfBall(radius=xi) if simple and listed is None:
                 return self._fill("linf-ball", min(xi, 1.0), 1.0)
         return self._generic, self._generic_worst
 
@@ -295,7 +300,8 @@ class Nature:
         P = self._rows(index)
         bonus = sp.csr_array((self.bonus, *self._places()), (self.ended.size, self.mdp.num_states))
         bonus = bonus[index]
-        if self.listed is None and isinstance(self.measure, ANONYMOUS):
+        short = isinstance(self.measure.support, str) and self.measure.support == "nominal"
+        if short and isinstance(self.measure, ANONYMOUS):
             for (part, states, inside, p), (_, _, _, paid) in zip(
                 padded(P), padded(bonus), strict=True
             ):

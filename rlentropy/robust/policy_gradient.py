@@ -53,7 +53,9 @@ class Config:
     """Exact robust policy gradient; needs an environment whose model is known."""
 
     risk: str = "entropic:1"  # risk measure, NAME:PARAMETER; a wrong name lists them all
-    risk_support: Support | None = None  # where nature may put mass; default: the measure's own
+    # where nature may put mass: where P > 0, or anywhere; beside what the model lists with
+    # probability 0; default: the measure's own, full for contamination and Wasserstein
+    risk_support: Support | None = None
     gamma: float = 0.95  # discount, in [0, 1)
     parametrisation: Parametrisation = "direct"  # what the gradient moves, and how
     updates: int = 10_000  # budget, in gradient steps
