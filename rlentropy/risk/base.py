@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass, replace
+from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,6 +15,7 @@ from rlentropy.risk import rows, tilts
 from rlentropy.risk.rows import Block
 from rlentropy.risk.tilts import Array, Mask
 
+LARGEST = 1e100  # of a parameter, and its inverse
 SLACK = 1e-8  # relative, by which a penalty forgives a q just outside a ball
 
 
@@ -133,10 +135,11 @@ class Measure:
         raise NotImplementedError
 
     def _value(self, block: Block) -> Array:
-        """W, (R, 1)."""
+        """W, (R, 1); p itself costs nothing, where a large penalty makes much of rounding in q."""
         q = self._worst(block)
         cost = self._cost(q, block.p, block.state, block.index, block.ok)
-        return np.asarray(block.low + block.span * tilts.total(q * block.x) + cost)
+        nominal, worst = (block.span * tilts.total(law * block.x) for law in (block.p, q))
+        return np.asarray(block.low + np.minimum(worst + cost, nominal))
 
 
 class UncertaintySet(Measure):
@@ -202,6 +205,13 @@ def csr(entries: Any, row: Any, column: Any, shape: tuple[int, int]) -> Any:
 
 
 def check(name: str, value: float, low: float, high: float = math.inf, above: bool = False) -> None:
+    """Refuse what is no number, or not in [low, high], or ((low, high] if `above`).
+
+    Numbers must also be 0, or of a size whose products with values are numbers too.
+    """
+    if not isinstance(value, Real) or isinstance(value, bool):
+        got = f"an array {np.shape(value)}" if np.ndim(value) else repr(value)
+        raise InputError(f"{name} must be one number, got {got}")
     inside = low < value if above else low <= value
     if not (inside and value <= high and math.isfinite(value)):
         least = f"{'(' if above else '['}{low:g}"
@@ -210,3 +220,7 @@ def check(name: str, value: float, low: float, high: float = math.inf, above: bo
         else:
             want = f"in {least}, {high:g}]"
         raise InputError(f"{name} must be {want}, got {value}")
+    if value != 0 and not 1.0 / LARGEST <= abs(value) <= LARGEST:
+        raise InputError(
+            f"{name} must be of a size between {1.0 / LARGEST:g} and {LARGEST:g}, got {value}"
+        )

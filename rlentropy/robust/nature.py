@@ -216,7 +216,7 @@ class Nature:
         return expect
 
     def _tilt(self, name: str, parameter: float) -> tuple[Expect, Worst]:
-        kind = kernels.TILTS.index(name)
+        kind, parameter = kernels.TILTS.index(name), float(parameter)
 
         def call(V: Array, index: Index, W: Array, start: Index, state: Index, q: Array) -> None:
             kernels.tilt_rows(
@@ -227,7 +227,7 @@ class Nature:
         return self._pair(call)
 
     def _fill(self, name: str, parameter: float, level: float) -> tuple[Expect, Worst]:
-        kind = kernels.FILLS.index(name)
+        kind, parameter, level = kernels.FILLS.index(name), float(parameter), float(level)
         # The loops rearrange rows: not those of the MDP.
         self.successor, self.p = self.successor.copy(), self.p.copy()
         self.bonus = self.bonus.copy()
