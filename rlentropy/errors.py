@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+ROUNDING = 1e-8  # how far a distribution may sum from 1
+
 
 class InputError(ValueError):
     """Names the argument, what it must be, what came; the command line prints it and exits 2."""
@@ -30,8 +32,8 @@ def as_numbers(given: Any, name: str, what: str) -> Any:
         raise InputError(f"{name} must be numbers {what}, got {kind} {given.shape}")
     try:
         array = np.ma.asanyarray(given) if np.ma.isMaskedArray(given) else np.asarray(given)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{name} must be numbers {what}, got a ragged {kind}: {error}") from None
+    except (TypeError, ValueError):
+        raise InputError(f"{name} must be numbers {what}, got a ragged {kind}") from None
     if np.ma.is_masked(array):
         raise InputError(f"{name} must be numbers {what}, got masked entries")
     if array.dtype.kind == "O" and all(isinstance(x, Real) for x in array.flat):
@@ -39,3 +41,10 @@ def as_numbers(given: Any, name: str, what: str) -> Any:
     if array.dtype.kind not in "biuf":
         raise InputError(f"{name} must be real numbers {what}, got a {kind} of {array.dtype}")
     return np.array(array, np.float64)
+
+
+def rounding_of(dtype: Any) -> float:
+    """How far a distribution of this type may sum from 1."""
+    if dtype is None or np.dtype(dtype).kind != "f":
+        return ROUNDING
+    return max(ROUNDING, 32.0 * float(np.finfo(dtype).eps))

@@ -12,9 +12,8 @@ import numpy as np
 from rlentropy import kernels, known
 from rlentropy import mdp_arrays as arrays
 from rlentropy import mdp_formats as formats
-from rlentropy.errors import InputError
+from rlentropy.errors import ROUNDING, InputError
 from rlentropy.kernels import Array, Count, Rows, World
-from rlentropy.mdp_arrays import ROUNDING
 
 if TYPE_CHECKING:
     import scipy.sparse as sp
@@ -80,11 +79,17 @@ class FiniteMDP:
         if S == 0 or A == 0:
             raise InputError(f"P must have at least one state and one action, got S={S}, A={A}")
 
-        def place(i: int) -> tuple[int, int]:
-            return int(self.state_ids[i // A]), int(self.action_ids[i % A])
+        if state_ids is not None:
+            state_ids = arrays.checked_ids(state_ids, S, "state_ids")
+        if action_ids is not None:
+            action_ids = arrays.checked_ids(action_ids, A, "action_ids")
 
-        self.state_ids = arrays.checked_ids(state_ids, S, "state_ids")
-        self.action_ids = arrays.checked_ids(action_ids, A, "action_ids")
+        def place(i: int) -> tuple[int, int]:
+            s, a = divmod(i, A)
+            called = [(s, state_ids), (a, action_ids)]
+            s, a = (k if ids is None else int(ids[k]) for k, ids in called)
+            return s, a
+
         entries = entries._replace(p=arrays.checked_kernel(entries, normalise, place))
         if support is not None:
             entries = arrays.with_support(entries, support)
@@ -100,6 +105,8 @@ class FiniteMDP:
         self._supported_r = each if differs.any() and not some.all() else None
         arrays.check_absorbing(self.terminal, A, self._rows, self.r, place)
         self.mu = arrays.distribution(mu, S, "mu", normalise)
+        self.state_ids = np.arange(S) if state_ids is None else state_ids
+        self.action_ids = np.arange(A) if action_ids is None else action_ids
         read_only = (self.r, self.r_successor, self.mu, self.terminal)
         for array in (*read_only, self.state_ids, self.action_ids):
             if array is not None:
@@ -311,7 +318,10 @@ class FiniteMDP:
         P, r = formats.as_arguments(lines, terminal, actions.size)
         S = states.size
         mu = np.full(S, 1.0 / S) if mu is None else mu
-        return cls(P, r, mu, terminal=terminal, state_ids=states, action_ids=actions)
+        try:
+            return cls(P, r, mu, terminal=terminal, state_ids=states, action_ids=actions)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
 
     def to_csv(self, path: str | Path) -> None:
         """Write the format of `from_csv`, which has no mu; all else comes back to the last bit.

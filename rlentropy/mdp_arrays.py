@@ -7,10 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rlentropy.errors import InputError, as_numbers
+from rlentropy.errors import ROUNDING, InputError, as_numbers, rounding_of
 from rlentropy.kernels import Array, Count, Rows
 
-ROUNDING = 1e-8  # how far a distribution may sum from 1
 SAME_REWARD = 1e-12  # relative: rewards of one (s, a) that are as close are one reward
 Place = Callable[[int], tuple[int, int]]  # row s * A + a -> (s, a) as the user calls them
 
@@ -33,7 +32,7 @@ def kernel_entries(P: Any) -> Entries:
             raise InputError(f"sparse P must be (S*A, S), got {P.shape}")
         S, A = P.shape[1], P.shape[0] // P.shape[1]
         return Entries(S, A, *sparse_entries(P, "P", A), rounding_of(P.dtype))
-    if isinstance(P, list | tuple) and any(hasattr(part, "tocoo") for part in P):
+    if _has_sparse(P):
         raise InputError(
             f"P must be (S, A, S), or scipy.sparse (S*A, S), got a list of {len(P)} sparse arrays; "
             "FiniteMDP.from_mdptoolbox(P, R) takes one (S, S) for each action"
@@ -49,11 +48,8 @@ def kernel_entries(P: Any) -> Entries:
     return Entries(S, A, row, column, flat[row, column], rounding_of(getattr(P, "dtype", None)))
 
 
-def rounding_of(dtype: Any) -> float:
-    """How far a distribution of this type may sum from 1."""
-    if dtype is None or np.dtype(dtype).kind != "f":
-        return ROUNDING
-    return max(ROUNDING, 32.0 * float(np.finfo(dtype).eps))
+def _has_sparse(given: Any) -> bool:
+    return isinstance(given, list | tuple) and any(hasattr(part, "tocoo") for part in given)
 
 
 def sparse_entries(M: Any, name: str, A: int) -> tuple[Count, Count, Array]:
@@ -170,6 +166,11 @@ def checked_rewards(r: Any, entries: Entries, place: Place) -> tuple[Array, Arra
             raise InputError(f"sparse r must be (S*A, S) = {(S * A, S)}, got {r.shape}")
         each = _looked_up(sparse_entries(r, "r", A), row, column)
     else:
+        if _has_sparse(r):
+            raise InputError(
+                "r must be (S, A), (S, A, S), or scipy.sparse (S*A, S), got a list of sparse "
+                "arrays; FiniteMDP.from_mdptoolbox(P, R) takes one (S, S) for each action"
+            )
         r = as_numbers(r, "r", "(S, A) or (S, A, S)")
         if r.shape == (S, A):
             check_finite(r.ravel(), np.arange(S * A), place)
@@ -267,9 +268,7 @@ def check_absorbing(terminal: Any, A: int, rows: Rows, r: Array, place: Place) -
 
 
 def checked_ids(given: Any, n: int, name: str) -> Count:
-    """What a file calls states or actions, (n,): whole numbers that rise; default 0, 1, …."""
-    if given is None:
-        return np.arange(n)
+    """What a file calls states or actions, (n,): whole numbers that rise."""
     ids = np.array(given)
     if (
         ids.shape != (n,)

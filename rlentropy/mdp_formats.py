@@ -110,7 +110,8 @@ def _read_numbers(path: str | Path) -> Array:
     except (ValueError, OverflowError) as error:
         raise InputError(f"{path}: every line must hold five numbers: {error}") from None
     if table.shape[1:] != (5,) or not table.size:
-        raise InputError(f"{path}: every line must hold five numbers, got {table.shape}")
+        got = f"{table.shape[1]} in each" if table.size else "no lines"
+        raise InputError(f"{path}: every line must hold five numbers, got {got}")
     return np.asarray(table[:, [header.index(name) for name in CSV_HEADER]])
 
 

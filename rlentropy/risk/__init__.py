@@ -127,6 +127,8 @@ def parse(text: str, support: Any = None) -> Measure | SRectangular:
     Raises:
         ValueError: no such name, the wrong number of parameters, or one out of range.
     """
+    if not isinstance(text, str):
+        raise InputError(f"risk must be NAME or NAME:PARAMETER, got {text!r}")
     name, _, tail = text.strip().partition(":")
     if name not in NAMES:
         near = difflib.get_close_matches(name, NAMES, n=3)

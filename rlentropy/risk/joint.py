@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rlentropy.errors import InputError
+from rlentropy.errors import InputError, as_numbers
 from rlentropy.risk import rows
 from rlentropy.risk.base import check, csr
 from rlentropy.risk.tilts import Array, Count
@@ -160,7 +160,7 @@ def _inputs(p: Any, r: Any, V: Any) -> tuple[Any, Array, Array]:
         p = p.reshape(-1, p.shape[2])
     p = sp.csr_array(p)
     p.eliminate_zeros()
-    r = np.asarray(r, np.float64)
+    r = as_numbers(r, "r", "(S, A)")
     R, S = p.shape
     if R % S or r.shape != (S, R // S):
         raise InputError(f"r must be (S, A) to match p {p.shape}, got {r.shape}")

@@ -12,11 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from rlentropy.errors import InputError
+from rlentropy.errors import ROUNDING, InputError, as_numbers, rounding_of
 from rlentropy.risk.tilts import Array, Count, Mask
 
 ENTRIES = 1 << 20  # of a block: 8 MB an array
-ROUNDING = 1e-8  # how far a distribution may sum from 1
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,12 @@ def candidates(support: Any, S: int) -> Mask | None:
         if support not in ("nominal", "full"):
             raise InputError(f"support must be nominal, full or a list of states, got {support!r}")
         return None if support == "nominal" else np.ones(S, bool)
-    listed = support.toarray() != 0 if is_sparse(support) else np.asarray(support)
+    try:
+        listed = support.toarray() != 0 if is_sparse(support) else np.asarray(support)
+    except ValueError:
+        raise InputError(
+            f"support must be states (K,) or a mask (..., S), got {support!r}"
+        ) from None
     if listed.dtype == np.bool_:
         if listed.ndim == 0 or listed.shape[-1] != S:
             raise InputError(f"support mask must be (..., S) with S = {S}, got {listed.shape}")
@@ -112,7 +116,12 @@ def distributions(p: Any, name: str) -> Any:
     Raises:
         ValueError: an entry is negative or NaN, or a row doesn't sum to 1.
     """
+    rounding = rounding_of(getattr(p, "dtype", None))
     if is_sparse(p):
+        if np.dtype(p.dtype).kind not in "biuf":
+            raise InputError(
+                f"{name} must hold real numbers, got a {type(p).__name__} of {p.dtype}"
+            )
         p = p.tocsr().astype(np.float64)
         if not p.has_canonical_format:
             p = p.copy()
@@ -122,17 +131,22 @@ def distributions(p: Any, name: str) -> Any:
             p.eliminate_zeros()
         entries, sums = p.data, np.asarray(p.sum(1)).ravel()
     else:
-        p = np.asarray(p, np.float64)
+        p = as_numbers(p, name, "(..., S)")
         if p.ndim == 0 or p.shape[-1] == 0:
             raise InputError(f"{name} must be (..., S) with S >= 1, got {p.shape}")
         entries, sums = p, p.sum(-1)
     if not (entries >= 0.0).all():
         raise InputError(f"{name} must be >= 0, got {entries[~(entries >= 0.0)][0]}")
     off = np.abs(sums - 1.0)
-    if not (off <= ROUNDING).all():
+    if not (off <= rounding).all():
         worst = np.unravel_index(off.argmax(), off.shape)
         raise InputError(f"{name} must sum to 1, got {sums[worst]} in row {worst}")
-    return p
+    if rounding == ROUNDING:
+        return p
+    if is_sparse(p):
+        p.data /= np.repeat(sums, np.diff(p.indptr))
+        return p
+    return p / sums[..., None]
 
 
 def values(given: Any, p: Any) -> Array:
@@ -141,7 +155,7 @@ def values(given: Any, p: Any) -> Array:
     Raises:
         ValueError: the shape doesn't fit p, or a value is not finite.
     """
-    V: Array = np.asarray(given, np.float64)
+    V: Array = as_numbers(given, "V", "(S,)")
     S = p.shape[-1]
     if V.shape != (S,) and (is_sparse(p) or V.shape != p.shape):
         raise InputError(f"V must be (S,) = {(S,)} to match p, got {V.shape}")
