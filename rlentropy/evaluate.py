@@ -42,7 +42,7 @@ from rlentropy.errors import InputError
 from rlentropy.intervals import Estimate, estimate
 from rlentropy.kernels import Array, Count
 from rlentropy.log import replace_file, writing
-from rlentropy.mdp import known_model, model_or_reason
+from rlentropy.mdp import known_model
 from rlentropy.perturbations import allowed, perturbed
 from rlentropy.policies import Mixture, Policy, Tabular, load, play, read_summary
 from rlentropy.run import stored_settings
@@ -271,15 +271,13 @@ def check(grid: Grid, place: Place, runs: Sequence[Run]) -> None:
     if not grid.name:
         return
     env = place.make()
-    model, unknown = model_or_reason(env)
-    choices = [*allowed(env), *(measures() if model else [])]
+    known = known_model(env) is not None
+    choices = [*allowed(env), *(measures() if known else [])]
     if grid.name not in choices:
-        risky = grid.name in measures()
-        why = ", whose model isn't known" if risky else ""
-        reason = f" ({unknown})" if risky else ""
+        why = ", whose model isn't known" if grid.name in measures() else ""
         raise InputError(
             f"perturb must name one of {', '.join(choices)} in {place.env_id}{why}, "
-            f"got {grid.name!r}{near(grid.name, choices)}{reason}"
+            f"got {grid.name!r}{near(grid.name, choices)}"
         )
     for value in (float(grid.values[0]), float(grid.values[-1])):
         if grid.name in measures():

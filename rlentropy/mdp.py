@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from rlentropy.kernels import Array, Count, Rows, World
 if TYPE_CHECKING:
     import scipy.sparse as sp
 
-__all__ = ["ROUNDING", "FiniteMDP", "known_model", "model_or_reason"]
+__all__ = ["ROUNDING", "FiniteMDP", "known_model", "model_or_reason", "of_observations"]
 
 
 class FiniteMDP:
@@ -372,6 +373,12 @@ def model_or_reason(env: gymnasium.Env[Any, Any]) -> tuple[FiniteMDP | None, str
             "states that are entered both with and without termination"
         )
     return model, ""
+
+
+def of_observations(env: gymnasium.Env[Any, Any], tables: Mapping[str, Array]) -> dict[str, Array]:
+    """The rows of the environment's own states, of tables (S, …) of its model: see `from_table`."""
+    S = int(env.observation_space.n)  # type: ignore[attr-defined]
+    return {name: table[:S] for name, table in tables.items()}
 
 
 def _only_start(env: gymnasium.Env[Any, Any], S: int) -> Array:

@@ -220,7 +220,7 @@ def check(name: str, value: float, low: float, high: float = math.inf, above: bo
         else:
             want = f"in {least}, {high:g}]"
         raise InputError(f"{name} must be {want}, got {value}")
-    if value != 0 and not 1.0 / LARGEST <= abs(value) <= LARGEST:
+    if value != 0 and not 1.0 / LARGEST <= abs(float(value)) <= LARGEST:
         raise InputError(
             f"{name} must be of a size between {1.0 / LARGEST:g} and {LARGEST:g}, got {value}"
         )

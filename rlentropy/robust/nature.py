@@ -29,6 +29,7 @@ ANONYMOUS = (  # measures without arguments by state
     risk.BurgBall, risk.Chi2Ball, risk.L2Ball,
 )  # fmt: skip
 DENSE = 1 << 20  # entries of a block of rows that has to be made dense
+NOTHING = 1e-33  # KL radius up to which √(2δ Var V) is lost in the rounding of E V
 SHIFTED = 600.0  # β span(V) up to which exponentials are taken once a state (robust spec §1.7)
 
 
@@ -151,7 +152,7 @@ class Nature:
                 return self._tilt("contamination", epsilon)
             case risk.KLBall(radius=delta):
                 self.multiplier = np.zeros(self.ended.size)
-                return self._tilt("kl-ball", delta)
+                return self._tilt("kl-ball", delta if delta > NOTHING else 0.0)
             case risk.TVBall(radius=delta) if simple:
                 return self._fill("tv-ball", min(delta, 1.0), 1.0)
             case risk.L1Ball(radius=xi) if simple:

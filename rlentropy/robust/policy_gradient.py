@@ -33,7 +33,7 @@ from rlentropy import risk
 from rlentropy.errors import InputError
 from rlentropy.kernels import Array
 from rlentropy.log import Log
-from rlentropy.mdp import FiniteMDP
+from rlentropy.mdp import FiniteMDP, of_observations
 from rlentropy.risk.tilts import project_simplex
 from rlentropy.robust.dynamics import (
     RobustValue,
@@ -196,4 +196,4 @@ def run(env: gymnasium.Env[Any, Any], config: Config, rng: np.random.Generator, 
         "mismatch": mismatch,
         "iterations": k,
     }
-    return Result(summary, {"pi": pi, "V": V, "Q": value.Q})
+    return Result(summary, of_observations(env, {"pi": pi, "V": V, "Q": value.Q}))
