@@ -310,6 +310,59 @@ def test_an_environment_that_cannot_be_copied_is_made_again() -> None:
         FiniteMDP.from_env(Locked())
 
 
+def test_a_model_that_is_exchanged_is_the_one_that_is_drawn_from() -> None:
+    env = RingEnv(num_states=6, layout="zone")
+    P = np.roll(np.eye(6), 1, axis=1)[:, None].repeat(3, 1)
+    env.mdp = FiniteMDP(P, np.zeros((6, 3)), np.eye(6)[4])
+    assert known_model(env) is env.mdp
+    assert [env.reset(seed=seed)[0] for seed in range(5)] == [4] * 5
+    assert env.step(0)[0] == 5
+
+
+@pytest.mark.parametrize("kind", [int, np.int64, np.array])
+def test_spaces_may_start_anywhere_and_answers_be_of_any_number_type(kind) -> None:
+    class Two(gymnasium.Env):
+        observation_space, action_space = Discrete(2, start=1), Discrete(1, start=3)
+        P = ({0: [(1.0, 1, 0.5, False)]}, {0: [(1.0, 0, 0.0, False)]})
+
+        def reset(self, *, seed=None, options=None):
+            super().reset(seed=seed)
+            self.s = 0
+            return kind(1), {}
+
+        def step(self, action):
+            assert action == 3
+            self.s = 1 - self.s
+            return kind(self.s + 1), np.float32(0.5 * self.s), np.bool_(False), True, {}
+
+    assert known_model(Two()).mu.tolist() == [1.0, 0.0]
+
+
+def test_a_stand_in_that_forwards_attributes_is_judged_by_its_own_steps() -> None:
+    class Proxy(gymnasium.Env):
+        """Not a gymnasium.Wrapper: what it forwards looks like its own."""
+
+        def __init__(self, env, fee):
+            self.env, self.fee = env, fee
+            self.observation_space, self.action_space = env.observation_space, env.action_space
+
+        def __getattr__(self, name):
+            if name == "env":
+                raise AttributeError(name)
+            return getattr(self.env.unwrapped, name)
+
+        def reset(self, **options):
+            return self.env.reset(**options)
+
+        def step(self, action):
+            observation, reward, *rest = self.env.step(action)
+            return observation, reward - self.fee, *rest
+
+    for inner in (lake(), gymnasium.make("rlentropy/Ring-v0")):
+        assert known_model(Proxy(inner, 0.0)) is not None
+        assert known_model(Proxy(inner, 0.04)) is None
+
+
 # ---------------------------------------------------------------- attributes of any kind
 
 
@@ -401,3 +454,49 @@ def test_commands_say_why_a_model_is_unknown(tmp_path, capsys, env_id, kwargs, r
         error = capsys.readouterr().err
         assert reason in error
         assert error.count("\n") == 1
+
+
+class Both(gymnasium.Env):
+    """State 1 is entered with termination by (0, 0) and without by (0, 1)."""
+
+    observation_space, action_space = Discrete(3), Discrete(2)
+    P = (
+        {0: [(0.5, 1, 5.0, True), (0.5, 0, 1.0, False)], 1: [(1.0, 1, 2.0, False)]},
+        {0: [(1.0, 0, 3.0, False)], 1: [(1.0, 2, 7.0, True)]},
+        {0: [(1.0, 2, 0.0, True)], 1: [(1.0, 2, 0.0, True)]},
+    )
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.s = 0
+        return 0, {}
+
+    def step(self, action):
+        entries = self.P[self.s][int(action)]
+        k = self.np_random.choice(len(entries), p=[p for p, *_ in entries])
+        _, self.s, reward, terminated = entries[k]
+        return self.s, reward, terminated, False, {}
+
+
+gymnasium.register("Known/Both-v0", entry_point=Both, max_episode_steps=20)
+
+
+def test_ends_that_depend_on_the_transition_are_planned_exactly(tmp_path, capsys) -> None:
+    where = ["--env-id", "Known/Both-v0", "--quiet", "--out", str(tmp_path / "pg")]
+    options = ["--risk", "nominal", "--gamma", "0.5", "--tolerance", "1e-6"]
+    assert main(["robust-pg", *where, *options, "--updates", "500"]) == 0
+    summary = json.loads((tmp_path / "pg" / "summary.json").read_text())
+    # 1 ends with 7; 0 goes to 1: 2 + 7 / 2, better than 2.5 + (1 + V0 / 2) / 2
+    assert summary["optimum"] == pytest.approx(5.5)
+    assert summary["value"] == pytest.approx(5.5, abs=1e-5)
+    pi = np.load(tmp_path / "pg" / "policy.npz")["pi"]
+    assert pi.shape == (3, 2)  # the environment's own states
+    assert pi[:2].argmax(1).tolist() == [1, 1]
+    where = ["--run", str(tmp_path / "pg"), "--env-id", "Known/Both-v0", "--out"]
+    assert main(["evaluate", *where, str(tmp_path / "e"), "--episodes", "3", "--quiet"]) == 0
+    where = ["--env-id", "Known/Both-v0", "--quiet", "--out", str(tmp_path / "x")]
+    assert main(["random-policy", *where, "--horizon", "4", "--episodes", "3"]) == 0
+    summary = json.loads((tmp_path / "x" / "summary.json").read_text())
+    assert "entered both with and without termination" in summary["model_unknown"]
+    assert main(["optimal-exploration", *where[:-1], str(tmp_path / "y"), "--horizon", "4"]) == 2
+    assert "entered both with and without termination" in capsys.readouterr().err

@@ -3,12 +3,15 @@
 The oracles are linear programs over one row, written here, and dense arrays without the package.
 """
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
 from scipy.optimize import linprog
 
 from rlentropy import FiniteMDP, risk
+from rlentropy.offline.judge import with_fail_state
 from rlentropy.planning import optimum, robust_evaluation, robust_optimum
 from rlentropy.robust.nature import Nature
 
@@ -236,3 +239,29 @@ def test_a_sparse_support_of_a_measure(rng, name) -> None:
     np.testing.assert_allclose(paid, exact, atol=1e-8)
     with pytest.raises(ValueError, match="sparse support must be like p"):
         sparse.expectation(sp.csr_array(p[:3]), V)
+
+
+@pytest.mark.parametrize("norm", ["l1", "l2"])
+def test_s_rectangular_sets_take_what_a_model_lists(rng, norm) -> None:
+    P, r, listed = model(rng, False)
+    mdp, V = FiniteMDP(P, r, np.eye(S)[0], support=listed), rng.normal(size=S)
+    for support in ("nominal", "full", [2, 5]):
+        ball = risk.SRectangular(0.4, norm, support)
+        own = np.zeros(S, bool) if support == "nominal" else np.isin(np.arange(S), [2, 5])
+        mask = listed | (np.ones(S, bool) if support == "full" else own)
+        one = ball.listing(mdp.support, S).solve(mdp.P, r, V, GAMMA)
+        two = risk.SRectangular(0.4, norm, mask).solve(P, r, V, GAMMA)
+        np.testing.assert_allclose(one.value, two.value, rtol=0, atol=1e-12)
+        np.testing.assert_allclose(one.kernel.toarray(), two.kernel.toarray(), atol=1e-9)
+    assert ball.listing(None, S) is ball
+
+
+def test_a_fail_state_leaves_the_list_as_it_is(rng) -> None:
+    P, r, listed = model(rng, False)
+    mdp = FiniteMDP(P, r, np.eye(S)[0], support=listed)
+    wider = with_fail_state(mdp, SimpleNamespace(fail=-3.0, gamma=GAMMA))
+    assert wider.num_states == S + 1
+    np.testing.assert_array_equal(
+        wider.support.toarray().reshape(S + 1, A, S + 1)[:S, :, :S], listed
+    )
+    assert wider.support.nnz == listed.sum()

@@ -132,11 +132,12 @@ def _grid_shape(env: gymnasium.Env[Any, Any], S: int) -> tuple[int, int] | None:
     """(rows, columns) where an environment says that its states are the cells of a grid."""
     base: Any = env.unwrapped
     for shape in (
-        getattr(base, "grid_shape", None),
-        getattr(base, "shape", None),  # CliffWalking
-        getattr(getattr(base, "desc", None), "shape", None),  # FrozenLake
+        known.attribute(base, "grid_shape"),
+        known.attribute(base, "shape"),  # CliffWalking
+        known.attribute(known.attribute(base, "desc"), "shape"),  # FrozenLake
     ):
-        if isinstance(shape, tuple) and len(shape) == 2 and shape[0] * shape[1] == S:
+        whole = isinstance(shape, tuple) and all(isinstance(n, int | np.integer) for n in shape)
+        if whole and len(shape) == 2 and shape[0] * shape[1] == S:
             return int(shape[0]), int(shape[1])
     return None
 
