@@ -248,8 +248,8 @@ class FiniteMDP:
         A state that is only ever entered with ``terminated`` becomes absorbing with reward 0. Where
         some state is entered both with and without (or is a start), one more absorbing state, the
         last, takes the place of the terminated entries into such states: the model has S + 1
-        states. A successor listed twice counts with the sum of its probabilities and their mean
-        reward; so do terminated entries of one (s, a) that lead to the added state.
+        states, or S + k where k such entries of one (s, a) must be told apart. A successor listed
+        twice counts with the sum of its probabilities and their mean reward.
 
         Raises:
             ValueError: the table is not an MDP.
@@ -265,10 +265,9 @@ class FiniteMDP:
         fresh = ended & (mu > 0.0)
         while True:
             both |= fresh
-            extra = int(both.any())
+            s2, extra = formats.with_ends(lines, done & both[lines.s2], S)
             terminal = np.append(ended & ~both, np.ones(extra, bool))
             live = ~terminal[lines.s]
-            s2 = np.where(done & both[lines.s2], S, lines.s2)
             P, r = formats.as_arguments(lines._replace(s2=s2).where(live), terminal, A)
             model = cls(P, r, np.append(mu, np.zeros(extra)), terminal=terminal)
             fresh = np.zeros(S, bool)
@@ -369,8 +368,8 @@ def model_or_reason(env: gymnasium.Env[Any, Any]) -> tuple[FiniteMDP | None, str
         return None, f"env's model can't be read: {type(error).__name__}: {error}"
     if model.num_states != S:
         return None, (
-            "env's model must have the observations for states, got one more: "
-            "states that are entered both with and without termination"
+            "env's model must have the observations for states, got more: states that are entered "
+            "both with and without termination"
         )
     return model, ""
 

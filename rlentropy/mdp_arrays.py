@@ -137,7 +137,8 @@ def checked_kernel(entries: Entries, normalise: bool, place: Place) -> Array:
         InputError: naming the first row that is none.
     """
     S, A, row, _, p, rounding = entries
-    filled, begin, count = np.unique(row, return_index=True, return_counts=True)
+    begin = np.flatnonzero(np.append(True, row[1:] != row[:-1])) if row.size else row
+    filled, count = row[begin], np.diff(begin, append=row.size)
     total = np.add.reduceat(p, begin) if row.size else np.zeros(0)
     wrong = ~(total > 0.0) if normalise else ~(np.abs(total - 1.0) <= rounding)
     bad = np.concatenate([filled[wrong], row[~(np.isfinite(p) & (p >= 0.0))]])
@@ -164,7 +165,7 @@ def checked_rewards(r: Any, entries: Entries, place: Place) -> tuple[Array, Arra
     if hasattr(r, "tocoo"):
         if r.shape != (S * A, S):
             raise InputError(f"sparse r must be (S*A, S) = {(S * A, S)}, got {r.shape}")
-        each = _looked_up(sparse_entries(r, "r", A), row, column)
+        each = _looked_up(sparse_entries(r, "r", A), row, column, S)
     else:
         if _has_sparse(r):
             raise InputError(
@@ -194,6 +195,8 @@ def checked_rewards(r: Any, entries: Entries, place: Place) -> tuple[Array, Arra
 
 def chosen(entries: Entries, some: Any) -> Entries:
     """The entries of a mask."""
+    if some.all():
+        return entries
     row, column, p = entries.row[some], entries.column[some], entries.p[some]
     return entries._replace(row=row, column=column, p=p)
 
@@ -214,18 +217,13 @@ def _action_major(r: Array, S: int, A: int) -> bool:
     return r.shape in ((S,), (A, S, S))
 
 
-def _looked_up(stored: tuple[Count, Count, Array], row: Count, column: Count) -> Array:
+def _looked_up(stored: tuple[Count, Count, Array], row: Count, column: Count, S: int) -> Array:
     """The stored values at (row, column), 0 where nothing is stored."""
-    s_row, s_column, values = stored
-    both_rows, both_columns = np.append(s_row, row), np.append(s_column, column)
-    order = np.lexsort((both_columns, both_rows))  # stable: stored ones come first
-    rows, columns = both_rows[order], both_columns[order]
-    group = np.append(0, np.cumsum((np.diff(rows) != 0) | (np.diff(columns) != 0)))
-    number = np.empty_like(group)
-    number[order] = group
-    found = np.zeros(group[-1] + 1 if group.size else 0)
-    found[number[: s_row.size]] = values
-    return found[number[s_row.size :]]
+    at, values = stored[0] * S + stored[1], np.append(stored[2], 0.0)
+    wanted = row * S + column
+    k = np.searchsorted(at, wanted)
+    there = np.append(at, -1)[k] == wanted  # the last stands for "no such entry"
+    return np.where(there, values[k], 0.0)
 
 
 def check_finite(r: Array, row: Count, place: Place) -> None:

@@ -195,6 +195,23 @@ def read_table(table: Any) -> tuple[Lines, Any, int]:
     return Lines(s, a, s2.astype(np.int64), p, r).where(some), done.astype(bool)[some], A
 
 
+def with_ends(lines: Lines, ends: Any, S: int) -> tuple[Count, int]:
+    """Successors where some lines lead to states of their own, S, S + 1, …; and how many of these.
+
+    The first such successor of an (s, a) becomes S, the second S + 1, and so on.
+    """
+    s2 = lines.s2.copy()
+    at = np.flatnonzero(ends)
+    at = at[np.lexsort((s2[at], lines.a[at], lines.s[at]))]
+    row = np.stack([lines.s[at], lines.a[at]])
+    first = np.append(True, (np.diff(row) != 0).any(0)) if at.size else ends[:0]
+    new = first | np.append(True, np.diff(s2[at]) != 0) if at.size else first
+    count = np.cumsum(new)
+    rank = count - np.maximum.accumulate(np.where(first, count, 0))
+    s2[at] = S + rank
+    return s2, int(rank.max(initial=-1)) + 1
+
+
 # ---------------------------------------------------------------- arguments of FiniteMDP
 
 

@@ -12,7 +12,7 @@ import scipy.sparse as sp
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlentropy import EmpiricalModel, FiniteMDP, planning
+from rlentropy import EmpiricalModel, FiniteMDP, planning, risk
 from rlentropy.mdp import model_or_reason
 
 seeds = st.integers(0, 2**32 - 1)
@@ -352,6 +352,25 @@ def test_a_state_entered_both_ways_ends_in_one_more(rng) -> None:
     model, why = model_or_reason(Table(table))
     assert model is None
     assert "entered both with and without termination" in why
+
+
+def test_ends_of_one_action_that_pay_differently_are_told_apart() -> None:
+    """Merged, they would pay 5 for certain, and a risk measure would see no risk."""
+    table = {
+        0: {0: [(0.5, 1, 10.0, True), (0.5, 2, 0.0, True)], 1: [(1.0, 1, 0.0, False)]},
+        1: {0: [(1.0, 2, 0.0, False)], 1: [(1.0, 2, 0.0, True)]},
+        2: {0: [(1.0, 0, 0.0, False)], 1: [(1.0, 0, 0.0, False)]},
+    }
+    mdp = FiniteMDP.from_table(table, [1.0, 0.0, 0.0])
+    assert mdp.terminal.tolist() == [False, False, False, True, True]
+    row = mdp.P.toarray()[0]
+    assert row.tolist() == [0.0, 0.0, 0.0, 0.5, 0.5]
+    assert mdp.P.toarray()[3].tolist() == [0.0, 0.0, 0.0, 1.0, 0.0]
+    pi = np.eye(2)[[0] * 5]
+    value = planning.robust_evaluation(mdp, pi, risk.Entropic(1.0), 0.9)
+    gamma = 0.9  # r + γ W: the entropic measure of 10 / γ and 0
+    exact = -gamma * np.log(0.5 * np.exp(-10.0 / gamma) + 0.5)
+    assert value.V[0] == pytest.approx(exact, abs=1e-8)
 
 
 def test_a_start_that_is_entered_with_termination_is_played() -> None:
