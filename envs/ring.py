@@ -52,7 +52,8 @@ class RingEnv(TabularEnv):  # type: ignore[misc]
         successor = (target[:, :, None] + [-1, 0, 1]) % S  # (S, A, 3)
         probability = np.broadcast_to([p, 1.0 - 2.0 * p, p], successor.shape)
         row = np.repeat(np.arange(3 * S), 3)
-        P = sp.coo_array((probability.ravel(), (row, successor.ravel())), shape=(3 * S, S))
+        P = sp.coo_array((probability.ravel(), (row, successor.ravel())), shape=(3 * S, S)).tocsr()
+        P.eliminate_zeros()  # at p = 0: a stored zero would list a successor for nature
         super().__init__(
             FiniteMDP(P, np.repeat(reward[:, None], 3, axis=1), np.full(S, 1.0 / S)),
             action_names=("left", "stay", "right"),

@@ -66,8 +66,6 @@ class TabularEnv(gymnasium.Env[np.int64, np.int64]):
         self.observation_space = Discrete(mdp.num_states)
         self.action_space = Discrete(mdp.num_actions)
         possible = np.flatnonzero(mdp.mu)
-        # Cut off behind the last possible state, or rounding could start an episode there.
-        self._start = mdp.world.start[: possible[-1] + 1]
         self._marked = possible if possible.size < mdp.num_states else possible[:0]
         self.state = None
         self._forget()
@@ -85,7 +83,7 @@ class TabularEnv(gymnasium.Env[np.int64, np.int64]):
     ) -> tuple[np.int64, dict[str, Any]]:
         """Draw a state from ``mdp.mu``; there are no options."""
         super().reset(seed=seed)
-        self.state = _draw(self._start, self.np_random.random())
+        self.state = _draw(self.mdp.world.start, self.np_random.random())
         self._forget()
         return np.int64(self.state), {}
 

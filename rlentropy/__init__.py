@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rlentropy import entropy, planning, risk
-    from rlentropy.mdp import EmpiricalModel, FiniteMDP
+    from rlentropy.empirical import EmpiricalModel
+    from rlentropy.mdp import FiniteMDP
 
 __version__ = "0.1.0"
 __all__ = ["EmpiricalModel", "FiniteMDP", "entropy", "planning", "risk"]
@@ -23,8 +24,8 @@ import rlentropy.envs  # noqa: F401  (registers the rlentropy/* ids)
 
 def __getattr__(name: str) -> object:
     """Import on first use: the solvers bring a compiler, which registering ids doesn't need."""
-    if name in ("FiniteMDP", "EmpiricalModel"):
-        return getattr(import_module("rlentropy.mdp"), name)
+    if name in (homes := {"FiniteMDP": "mdp", "EmpiricalModel": "empirical"}):
+        return getattr(import_module(f"rlentropy.{homes[name]}"), name)
     if name in __all__:
         return import_module(f"rlentropy.{name}")
     raise AttributeError(f"module 'rlentropy' has no attribute {name!r}")

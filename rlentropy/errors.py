@@ -1,4 +1,11 @@
-"""The one error that means: the input is wrong, not the program."""
+"""The one error that means: the input is wrong, not the program; and the check of numbers."""
+
+from numbers import Real
+from typing import Any
+
+import numpy as np
+
+ROUNDING = 1e-8  # how far a distribution may sum from 1
 
 
 class InputError(ValueError):
@@ -7,3 +14,37 @@ class InputError(ValueError):
 
 class OutputError(InputError):
     """The run folder can't be written: no space, no permission. What was there is intact."""
+
+
+def as_numbers(given: Any, name: str, what: str) -> Any:
+    """Real numbers as a float64 array; never the caller's own.
+
+    Args:
+        what: the shape that is wanted, for the message.
+
+    Raises:
+        InputError: text, complex or missing numbers, a ragged list, or no array at all.
+    """
+    kind = type(given).__name__
+    if isinstance(given, dict | str | bytes | set) or given is None:
+        raise InputError(f"{name} must be numbers {what}, got {kind}")
+    if hasattr(given, "tocoo"):
+        raise InputError(f"{name} must be numbers {what}, got {kind} {given.shape}")
+    try:
+        array = np.ma.asanyarray(given) if np.ma.isMaskedArray(given) else np.asarray(given)
+    except (TypeError, ValueError):
+        raise InputError(f"{name} must be numbers {what}, got a ragged {kind}") from None
+    if np.ma.is_masked(array):
+        raise InputError(f"{name} must be numbers {what}, got masked entries")
+    if array.dtype.kind == "O" and all(isinstance(x, Real) for x in array.flat):
+        return np.array(array, np.float64)
+    if array.dtype.kind not in "biuf":
+        raise InputError(f"{name} must be real numbers {what}, got a {kind} of {array.dtype}")
+    return np.array(array, np.float64)
+
+
+def rounding_of(dtype: Any) -> float:
+    """How far a distribution of this type may sum from 1."""
+    if dtype is None or np.dtype(dtype).kind != "f":
+        return ROUNDING
+    return max(ROUNDING, 32.0 * float(np.finfo(dtype).eps))

@@ -1,10 +1,8 @@
-"""Finite Markov decision processes with sparse kernels, and models estimated from counts."""
+"""Finite Markov decision processes with sparse kernels."""
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping
-from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 import gymnasium
 import numpy as np
 
-from rlentropy import kernels
-from rlentropy.errors import InputError
-from rlentropy.estimators import check_estimator
-from rlentropy.kernels import Array, Count, Counts, Rows, World
+from rlentropy import kernels, known
+from rlentropy import mdp_arrays as arrays
+from rlentropy import mdp_formats as formats
+from rlentropy.errors import ROUNDING, InputError
+from rlentropy.kernels import Array, Count, Rows, World
 
 if TYPE_CHECKING:
     import scipy.sparse as sp
 
-CSV_HEADER = ["idstatefrom", "idaction", "idstateto", "probability", "reward"]
-ROUNDING = 1e-8  # how far a distribution may sum from 1
+__all__ = ["ROUNDING", "FiniteMDP", "known_model", "model_or_reason", "of_observations"]
 
 
 class FiniteMDP:
@@ -30,41 +28,88 @@ class FiniteMDP:
     Row ``s * A + a`` of the kernel is the distribution of the next state. Only its nonzeros are
     stored, 12 bytes each.
 
+    A successor of probability 0 may still be listed: by ``support``, by a zero that a sparse P
+    stores, or by a line of a CSV file. The nominal model never goes there. Nature may, under any
+    risk measure that has a ``support``, whatever that is; measures that force q << p (entropic,
+    CVaR, KL, χ², …) take no notice. Terminal states stay where they are.
+
     Args:
-        P: kernel, an array (S, A, S) or a scipy.sparse array or matrix (S*A, S).
+        P: kernel, an array (S, A, S) or a scipy.sparse array or matrix (S*A, S), row s*A + a.
+            Arrays with the action first, (A, S, S), are for `from_mdptoolbox`; where A = S the two
+            look alike, and here the first axis is read as the state. So are the rows a*S + s of
+            sparse stacks, which always look alike.
         r: reward, (S, A); or per successor, an array (S, A, S) or scipy.sparse (S*A, S), of which
-            only the entries where P > 0 count.
+            only entries where P > 0, or that are listed, count. Rewards of one (s, a) that agree
+            to 12 digits are one reward.
         mu: initial distribution, (S,).
         terminal: states where an episode ends, (S,) of bool, default none. They must be absorbing
             with reward 0, which is what a terminated episode means to a planner.
+        support: listed successors, of bool (S, A, S) or scipy.sparse (S*A, S); those that P enters
+            anyway need not be among them.
+        normalise: rescale P's rows and mu to sum 1. Float32 ones are, within their own rounding.
+        state_ids, action_ids: what a file calls the states (S,) and actions (A,): whole numbers
+            that ascend. Default: 0, 1, …. Messages use them.
 
     Raises:
-        ValueError: naming the argument and the first offending (s, a): wrong shapes, NaN, negative
-            probabilities, rows that don't sum to 1 within 1e-8, duplicate or out-of-range entries.
+        ValueError: naming the argument and the first offending (s, a): wrong shapes, text, NaN,
+            negative probabilities, rows that don't sum to 1 within 1e-8, duplicate or out-of-range
+            entries.
     """
 
     r: Array  # (S, A) expected reward
     r_successor: Array | None  # (nnz,) reward of each stored transition, if some (s, a) has several
     mu: Array  # (S,)
     terminal: np.ndarray[Any, np.dtype[np.bool_]]  # (S,)
+    state_ids: Count  # (S,)
+    action_ids: Count  # (A,)
 
-    def __init__(self, P: Any, r: Any, mu: Any, *, terminal: Any = None) -> None:
-        S, A, row, column, p = _entries(P)
+    def __init__(
+        self,
+        P: Any,
+        r: Any,
+        mu: Any,
+        *,
+        terminal: Any = None,
+        support: Any = None,
+        normalise: bool = False,
+        state_ids: Any = None,
+        action_ids: Any = None,
+    ) -> None:
+        entries = arrays.kernel_entries(P)
+        S, A = entries.S, entries.A
         if S == 0 or A == 0:
             raise InputError(f"P must have at least one state and one action, got S={S}, A={A}")
-        _check_kernel(S, A, row, column, p)
-        keep = p > 0.0
-        row, column, p = row[keep], column[keep], p[keep]
-        indptr = np.zeros(S * A + 1, np.uint32)
-        np.cumsum(np.bincount(row, minlength=S * A), out=indptr[1:])
-        # The compiled loops take writable arrays (read-only ones are another type to numba, and a
-        # second compilation); users get read-only views.
-        self._rows = Rows(indptr[:-1], indptr[1:], column.astype(np.uint32), p, np.zeros(S * A))
+
+        if state_ids is not None:
+            state_ids = arrays.checked_ids(state_ids, S, "state_ids")
+        if action_ids is not None:
+            action_ids = arrays.checked_ids(action_ids, A, "action_ids")
+
+        def place(i: int) -> tuple[int, int]:
+            s, a = divmod(i, A)
+            called = [(s, state_ids), (a, action_ids)]
+            s, a = (k if ids is None else int(ids[k]) for k, ids in called)
+            return s, a
+
+        entries = entries._replace(p=arrays.checked_kernel(entries, normalise, place))
+        if support is not None:
+            entries = arrays.with_support(entries, support)
+        self.terminal = arrays.terminal_flags(terminal, S)
+        entries = arrays.chosen(entries, (entries.p > 0.0) | ~self.terminal[entries.row // A])
         self.num_states, self.num_actions = S, A
-        self.r, self.r_successor = _rewards(r, S, A, row, column, p)
-        self.mu = _distribution(mu, S, "mu")
-        self.terminal = _terminals(terminal, S, A, self._rows, self.r)
-        for array in (self.r, self.r_successor, self.mu, self.terminal):
+        self.r, each, differs = arrays.checked_rewards(r, entries, place)
+        some = entries.p > 0.0
+        self._rows = arrays.as_rows(arrays.chosen(entries, some))
+        self.r_successor = each[some] if differs[some].any() else None
+        # The listed: with the others where nature reads them, and what it pays where r doesn't say.
+        self._supported = None if some.all() else arrays.as_rows(entries)
+        self._supported_r = each if differs.any() and not some.all() else None
+        arrays.check_absorbing(self.terminal, A, self._rows, self.r, place)
+        self.mu = arrays.distribution(mu, S, "mu", normalise)
+        self.state_ids = np.arange(S) if state_ids is None else state_ids
+        self.action_ids = np.arange(A) if action_ids is None else action_ids
+        read_only = (self.r, self.r_successor, self.mu, self.terminal)
+        for array in (*read_only, self.state_ids, self.action_ids):
             if array is not None:
                 array.flags.writeable = False
         self._frozen = True
@@ -75,24 +120,51 @@ class FiniteMDP:
         super().__setattr__(name, value)
 
     def __repr__(self) -> str:
-        return (
-            f"FiniteMDP(states={self.num_states}, actions={self.num_actions}, "
-            f"transitions={self._rows.p.size})"
-        )
+        text = f"states={self.num_states}, actions={self.num_actions}"
+        text += f", transitions={self._rows.p.size}"
+        if self._supported is not None:
+            text += f", listed={self._supported.p.size - self._rows.p.size}"
+        for name in ("state_ids", "action_ids"):
+            ids = getattr(self, name)
+            if ids[-1] != ids.size - 1:  # not 0, 1, …
+                text += f", {name}={_shortened(ids)}"
+        return f"FiniteMDP({text})"
 
     @property
     def P(self) -> sp.csr_array:
         """The kernel as a scipy.sparse CSR array (S*A, S), sharing memory; don't write to it."""
+        return self._csr(self._rows)
+
+    @cached_property
+    def support(self) -> sp.csr_array | None:
+        """Listed successors of probability 0, of bool, as CSR (S*A, S); None if there are none."""
+        if self._supported is None:
+            return None
         import scipy.sparse as sp
 
-        indptr = np.append(self._rows.begin, self._rows.end[-1]).astype(np.int32)
+        P = self._csr(self._supported).tocoo()
+        listed = P.data == 0.0
+        places = (P.row[listed], P.col[listed])
+        return sp.coo_array((np.ones(places[0].size, bool), places), shape=P.shape).tocsr()
+
+    def _csr(self, rows: Rows) -> sp.csr_array:
+        import scipy.sparse as sp
+
+        indptr = np.append(rows.begin, rows.end[-1]).astype(np.int32)
         shape = (self.num_states * self.num_actions, self.num_states)
-        return sp.csr_array((self._rows.p, self._rows.successor.view(np.int32), indptr), shape)
+        return sp.csr_array((rows.p, rows.successor.view(np.int32), indptr), shape)
 
     @property
     def rows(self) -> Rows:
         """The kernel as the compiled loops read it; not to be written to."""
         return self._rows
+
+    @property
+    def supported_rows(self) -> tuple[Rows, Array | None]:
+        """`rows` with the listed successors, and their rewards where r(s, a) doesn't tell them."""
+        if self._supported is None:
+            return self._rows, self.r_successor
+        return self._supported, self._supported_r
 
     @cached_property
     def sums(self) -> Array:
@@ -151,19 +223,34 @@ class FiniteMDP:
     def from_env(cls, env: gymnasium.Env[Any, Any]) -> FiniteMDP:
         """The known model of an environment: its ``mdp``, or its toy-text table ``P``.
 
+        It counts only behind passive wrappers, and while it agrees with some hundred steps of a
+        copy of the environment (`rlentropy.known`); environments that do nothing but draw from
+        their ``mdp`` are believed. A table's model may have one more state than the environment,
+        see `from_table`.
+
         Raises:
-            ValueError: the environment declares neither, or the table is not an MDP.
+            ValueError: the environment declares neither, a wrapper may change it, the table is not
+                an MDP, or it isn't what `step` does.
         """
-        base = env.unwrapped
-        if isinstance(mdp := getattr(base, "mdp", None), cls):
+        base = known.behind(env)
+        mdp, table = known.attribute(base, "mdp"), known.attribute(base, "P")
+        if isinstance(mdp, cls):
+            known.check_spaces(base, mdp.num_states, mdp.num_actions)
+            if not known.draws_from_mdp(base):
+                known.check_law(base, mdp, mdp._outcomes)
             return mdp
-        if (table := getattr(base, "P", None)) is not None:
-            mu = getattr(base, "initial_state_distrib", None)
-            return cls.from_table(table, _initial_distribution(env, len(table), mu))
-        raise InputError(
-            "env must have a known model (a FiniteMDP as env.unwrapped.mdp or a toy-text table P), "
-            f"got {base}"
-        )
+        if table is None:
+            raise InputError(
+                "env must have a known model (a FiniteMDP as env.unwrapped.mdp or a toy-text table "
+                f"P), got {base}"
+            )
+        lines, done, A = formats.read_table(table)
+        S = len(table)
+        known.check_spaces(base, S, A)
+        mu = known.attribute(base, "initial_state_distrib")
+        model = cls._from_table(lines, done, S, A, _only_start(base, S) if mu is None else mu)
+        known.check_law(base, model, lambda s, a: table[s][a])
+        return model
 
     @classmethod
     def from_table(cls, table: Any, mu: Any) -> FiniteMDP:
@@ -173,427 +260,154 @@ class FiniteMDP:
             table: ``table[s][a]`` lists (probability, next state, reward, terminated).
             mu: initial distribution, (S,).
 
-        A state entered with ``terminated`` becomes absorbing with reward 0. A successor listed
+        A state that is only ever entered with ``terminated`` becomes absorbing with reward 0. Where
+        some state is entered both with and without (or is a start), one more absorbing state, the
+        last, takes the place of the terminated entries into such states: the model has S + 1
+        states, or S + k where k such entries of one (s, a) must be told apart. A successor listed
         twice counts with the sum of its probabilities and their mean reward.
 
         Raises:
-            ValueError: the table is not an MDP, or a reachable state is entered both with and
-                without termination, which no state-based model can express.
+            ValueError: the table is not an MDP.
         """
-        S = len(table)
-        A = len(table[0])
-        entries = []
-        for i in range(S):
-            if len(table[i]) != A:
-                raise InputError(f"P[{i}] must have {A} actions like P[0], got {len(table[i])}")
-            for j in range(A):
-                entries += [(i, j, s2, p, r, done) for p, s2, r, done in table[i][j] if p != 0]
-        s, a, s2, p, r, done = (np.array(x) for x in zip(*entries, strict=True))
-        if outside := [k for k in range(len(s)) if not 0 <= s2[k] < S]:
-            k = outside[0]
-            raise InputError(
-                f"P: successor of (s, a) = ({s[k]}, {a[k]}) must be in 0..{S - 1}, got {s2[k]}"
-            )
-        terminal = np.zeros(S, bool)
-        terminal[s2[done.astype(bool)]] = True
-        live = ~terminal[s]
-        model = cls._from_transitions(s[live], a[live], s2[live], p[live], r[live], mu, terminal, A)
-        both = np.zeros(S, bool)
-        both[s2[live & ~done.astype(bool) & model.reachable()[s]]] = True
-        both &= terminal
-        if both.any():
-            raise InputError(
-                f"P: state {np.flatnonzero(both)[0]} must be entered either always or never with "
-                "termination, got both"
-            )
-        return model
+        lines, done, A = formats.read_table(table)
+        return cls._from_table(lines, done, len(table), A, mu)
 
     @classmethod
-    def _from_transitions(
-        cls, s: Any, a: Any, s2: Any, p: Any, r: Any, mu: Any, terminal: Any, A: int
-    ) -> FiniteMDP:
-        """Merge repeated transitions, and let terminal states stay where they are."""
-        import scipy.sparse as sp
+    def _from_table(cls, lines: formats.Lines, done: Any, S: int, A: int, mu: Any) -> FiniteMDP:
+        mu = arrays.distribution(mu, S, "mu")
+        ended, both = np.zeros(S, bool), np.zeros(S, bool)
+        ended[lines.s2[done]] = True
+        fresh = ended & (mu > 0.0)
+        while True:
+            both |= fresh
+            s2, extra = formats.with_ends(lines, done & both[lines.s2], S)
+            terminal = np.append(ended & ~both, np.ones(extra, bool))
+            live = ~terminal[lines.s]
+            P, r = formats.as_arguments(lines._replace(s2=s2).where(live), terminal, A)
+            model = cls(P, r, np.append(mu, np.zeros(extra)), terminal=terminal)
+            fresh = np.zeros(S, bool)
+            fresh[lines.s2[live & ~done & model.reachable()[lines.s]]] = True
+            fresh &= terminal[:S]
+            if not fresh.any():
+                return model
 
-        S, ends = terminal.size, np.flatnonzero(terminal)
-        rows = np.concatenate([s * A + a, (ends[:, None] * A + np.arange(A)).ravel()])
-        columns = np.concatenate([s2, np.repeat(ends, A)])
-        p = np.concatenate([p, np.ones(ends.size * A)]).astype(np.float64)
-        r = np.concatenate([r, np.zeros(ends.size * A)]).astype(np.float64)
-        if (bad := np.flatnonzero(~(p >= 0.0))).size:  # before sums can hide it
-            k = bad[np.argmin(rows[bad])]
-            raise InputError(
-                f"P[s, a] must be probabilities, got {p[k]} at (s, a) = {divmod(int(rows[k]), A)}"
-            )
-        rows, columns, p, r = (x[p > 0.0] for x in (rows, columns, p, r))
-        P = sp.coo_array((p, (rows, columns)), shape=(S * A, S)).tocsr()
-        gain = sp.coo_array((p * r, (rows, columns)), shape=(S * A, S)).tocsr()
-        reward = sp.csr_array((gain.data / P.data, P.indices, P.indptr), shape=P.shape)
-        return cls(P, reward, mu, terminal=terminal)
+    @classmethod
+    def from_mdptoolbox(cls, P: Any, R: Any, mu: Any = None, **options: Any) -> FiniteMDP:
+        """From arrays with the action first, as pymdptoolbox and others keep them.
+
+        Args:
+            P: kernel, (A, S, S); a list of A arrays or scipy.sparse (S, S); or one scipy.sparse
+                stack (A*S, S) in row order a*S + s. Where A = S an array (S, A, S) looks the same:
+                here the first axis is read as the action.
+            R: reward, (S,), (S, A), (A, S, S) or a list of A scipy.sparse (S, S).
+            mu: initial distribution, (S,); default uniform, as the format has none.
+            options: those of `FiniteMDP`.
+
+        Raises:
+            ValueError: a shape is none of these, or the result is not an MDP.
+        """
+        kernel, r = formats.read_mdptoolbox(P, R)
+        S = kernel.shape[-1]
+        return cls(kernel, r, np.full(S, 1.0 / S) if mu is None else mu, **options)
 
     @classmethod
     def from_csv(cls, path: str | Path, mu: Any = None) -> FiniteMDP:
         """From lines ``idstatefrom,idaction,idstateto,probability,reward`` under that header.
 
-        A state that is only ever a successor is terminal. The format has no initial distribution:
-        ``mu`` defaults to uniform.
+        The ids that occur are the states and actions, in ascending order: ``state_ids[s]`` and
+        ``action_ids[a]`` are what the file calls them. A state that is only ever a successor is
+        terminal, as is one whose only lines are loops of probability 0 and reward 0. Any other
+        line of probability 0 lists a successor that nature may choose. Columns may come in any
+        order, separated by commas, semicolons or tabs, in UTF-8 or UTF-16, plain or as .gz, .bz2
+        or .xz.
+
+        Args:
+            mu: initial distribution, (S,) in the order of state_ids; the format has none. Default:
+                uniform over all states.
 
         Raises:
-            ValueError: the header differs, a line doesn't parse, an (s, a, s') comes twice, or the
-                result is not an MDP.
+            ValueError: naming the file: it is no such text, a column is missing, a line doesn't
+                parse, an (s, a, s') comes twice; or the result is not an MDP.
         """
-        with open(path, newline="") as file:
-            header = next(csv.reader(file), [])
-            if [name.strip() for name in header] != CSV_HEADER:
-                raise InputError(f"{path}: header must be {','.join(CSV_HEADER)}, got {header}")
-            try:
-                table = np.loadtxt(file, delimiter=",", ndmin=2)
-            except ValueError as error:
-                raise InputError(f"{path}: every line must hold five numbers: {error}") from None
-        if table.shape[1:] != (5,) or not table.size:
-            raise InputError(f"{path}: every line must hold five numbers, got {table.shape}")
-        ids = table[:, :3]
-        whole = ((ids >= 0) & (ids < 2**31) & (ids == np.floor(ids))).all(1)
-        if not whole.all():
-            got = ids[np.argmin(whole)].tolist()
-            raise InputError(f"{path}: ids must be whole numbers >= 0, got {got}")
-        index = ids.astype(np.int64)
-        s, a, s2 = index.T
-        S, A = int(max(s.max(), s2.max())) + 1, int(a.max()) + 1
-        order = np.lexsort((s2, s * A + a))
-        same = (np.diff(index[order], axis=0) == 0).all(1)
-        if same.any():
-            k = order[np.flatnonzero(same)[0]]
-            raise InputError(f"{path}: duplicate entry at (s, a) = ({s[k]}, {a[k]}), s' = {s2[k]}")
+        lines, terminal, states, actions = formats.read_csv(path)
+        P, r = formats.as_arguments(lines, terminal, actions.size)
+        S = states.size
         mu = np.full(S, 1.0 / S) if mu is None else mu
-        terminal = np.ones(S, bool)
-        terminal[s] = False
-        return cls._from_transitions(s, a, s2, table[:, 3], table[:, 4], mu, terminal, A)
+        try:
+            return cls(P, r, mu, terminal=terminal, state_ids=states, action_ids=actions)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
 
     def to_csv(self, path: str | Path) -> None:
-        """Write the format of `from_csv`, which has no mu.
+        """Write the format of `from_csv`, which has no mu; all else comes back to the last bit.
 
-        Terminal states get no lines; one that nothing enters gets loops, or it would be lost.
+        Terminal states get no lines, or, where nothing enters them, loops of probability 0.
         """
-        rows = self._rows
+        rows, rewards = self.supported_rows
+        A = self.num_actions
         i = np.repeat(np.arange(rows.begin.size), np.diff(rows.begin, append=rows.end[-1]))
-        s, a = np.divmod(i, self.num_actions)
-        r = self.r[s, a] if self.r_successor is None else self.r_successor
-        with open(path, "w", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(CSV_HEADER)
-            entered = np.zeros(self.num_states, bool)
-            entered[rows.successor[rows.successor != s]] = True
-            live = ~self.terminal[s] | ~entered[s]
-            columns = (s, a, rows.successor, rows.p, r)
-            writer.writerows(zip(*(c[live].tolist() for c in columns), strict=True))
+        s, s2 = i // A, rows.successor.astype(np.int64)
+        r = self.r.ravel()[i] if rewards is None else rewards
+        live = ~self.terminal[s]
+        entered = np.zeros(self.num_states, bool)
+        entered[s2[live]] = True
+        lost = self.terminal[s] & ~entered[s]
+        p = np.where(lost, 0.0, rows.p)
+        columns = (self.state_ids[s], self.action_ids[i % A], self.state_ids[s2], p, r)
+        formats.write_csv(path, [column[live | lost] for column in columns])
+
+    def _outcomes(self, s: int, a: int) -> list[known.Outcome]:
+        """(probability, successor, reward, terminated) of (s, a)."""
+        i = s * self.num_actions + a
+        part = slice(int(self._rows.begin[i]), int(self._rows.end[i]))
+        successor, p = self._rows.successor[part].astype(int), self._rows.p[part]
+        r = self.r_successor
+        gain = np.full(p.size, self.r[s, a]) if r is None else r[part]
+        columns = (p, successor, gain, self.terminal[successor])
+        return list(zip(*(column.tolist() for column in columns), strict=True))
 
 
 def known_model(env: gymnasium.Env[Any, Any]) -> FiniteMDP | None:
-    """The model that an environment declares, or None."""
-    base = env.unwrapped
-    declared = isinstance(getattr(base, "mdp", None), FiniteMDP)
-    if declared or isinstance(getattr(base, "P", None), dict | list):
-        with suppress(InputError):  # a table that is no model of what step does
-            return FiniteMDP.from_env(env)
-    return None  # an attribute of that name may hold anything
+    """The model that an environment declares, or None where it has none that can be trusted."""
+    return model_or_reason(env)[0]
 
 
-def _entries(P: Any) -> tuple[int, int, Count, Count, Array]:
-    """S, A and the entries of P as (row, column, probability), ordered by row, then column."""
-    if hasattr(P, "tocoo"):
-        if P.ndim != 2 or P.shape[1] == 0 or P.shape[0] % P.shape[1]:
-            raise InputError(f"sparse P must be (S*A, S), got {P.shape}")
-        S, A = P.shape[1], P.shape[0] // P.shape[1]
-        return S, A, *_sparse_entries(P, "P", A)
-    P = np.asarray(P, np.float64)
-    if P.ndim != 3 or P.shape[0] != P.shape[2]:
-        raise InputError(f"P must be (S, A, S), or scipy.sparse (S*A, S), got {P.shape}")
-    S, A = P.shape[:2]
-    flat = P.reshape(S * A, S)
-    row, column = np.nonzero(flat)  # NaN counts as nonzero, and is refused later
-    return S, A, row, column, flat[row, column]
-
-
-def _sparse_entries(M: Any, name: str, A: int) -> tuple[Count, Count, Array]:
-    """The entries of a sparse (S*A, S), ordered; refuses what scipy would sum or trip over."""
-    S = M.shape[1]
-    if M.format == "csr":  # as it is stored: scipy's own conversion may crash on bad indices
-        row = np.repeat(np.arange(M.shape[0]), np.diff(M.indptr))
-        column, values = M.indices.astype(np.int64), M.data.astype(np.float64)
-    else:
-        coo = M.tocoo()
-        row, column = coo.row.astype(np.int64), coo.col.astype(np.int64)
-        values = coo.data.astype(np.float64)
-    if (bad := np.flatnonzero((column < 0) | (column >= S))).size:
-        k = bad[np.argmin(row[bad])]
-        raise InputError(
-            f"{name}: successors must be in 0..{S - 1}, got {column[k]} at (s, a) = "
-            f"{divmod(int(row[k]), A)}"
+def model_or_reason(env: gymnasium.Env[Any, Any]) -> tuple[FiniteMDP | None, str]:
+    """The model whose states are the observations, or None and why; nothing raises."""
+    try:
+        model = FiniteMDP.from_env(env)
+        S = int(env.observation_space.n)  # type: ignore[attr-defined]
+    except InputError as error:
+        return None, str(error)
+    except Exception as error:  # attributes of these names may hold anything
+        return None, f"env's model can't be read: {type(error).__name__}: {error}"
+    if model.num_states != S:
+        return None, (
+            "env's model must have the observations for states, got more: states that are entered "
+            "both with and without termination"
         )
-    key = row * S + column
-    if (np.diff(key) <= 0).any():
-        order = np.argsort(key, kind="stable")
-        row, column, values, key = row[order], column[order], values[order], key[order]
-        if (same := np.flatnonzero(np.diff(key) == 0)).size:
-            k = same[0]
-            raise InputError(
-                f"{name}: duplicate entry at (s, a) = {divmod(int(row[k]), A)}, s' = {column[k]}"
-            )
-    return row, column, values
+    return model, ""
 
 
-def _check_kernel(S: int, A: int, row: Count, column: Count, p: Array) -> None:
-    bad = np.zeros(S * A, bool)
-    bad[row[~(np.isfinite(p) & (p >= 0.0))]] = True
-    total = np.bincount(row, weights=p, minlength=S * A)
-    bad |= ~(np.abs(total - 1.0) <= ROUNDING)
-    if bad.any():
-        i = int(np.argmax(bad))
-        entries = p[row == i]
-        what = f"sum {total[i]}" if (entries >= 0.0).all() else f"entry {entries.min()}"
-        raise InputError(
-            f"P[s, a] must be a distribution (entries >= 0, sum 1 within {ROUNDING}), "
-            f"got {what} at (s, a) = {divmod(i, A)}"
-        )
+def of_observations(env: gymnasium.Env[Any, Any], tables: Mapping[str, Array]) -> dict[str, Array]:
+    """The rows of the environment's own states, of tables (S, …) of its model: see `from_table`."""
+    S = int(env.observation_space.n)  # type: ignore[attr-defined]
+    return {name: table[:S] for name, table in tables.items()}
 
 
-def _rewards(
-    r: Any, S: int, A: int, row: Count, column: Count, p: Array
-) -> tuple[Array, Array | None]:
-    """Expected reward (S, A), and the reward of each stored transition where r depends on it."""
-    successor = None
-    if hasattr(r, "tocoo"):
-        if r.shape != (S * A, S):
-            raise InputError(f"sparse r must be (S*A, S) = {(S * A, S)}, got {r.shape}")
-        r_row, r_column, values = _sparse_entries(r, "r", A)
-        key = np.append(r_row * S + r_column, S * A * S)  # the last stands for "no such entry"
-        wanted = row * S + column
-        k = np.searchsorted(key, wanted)
-        successor = np.where(key[k] == wanted, np.append(values, 0.0)[k], 0.0)
-    else:
-        r = np.asarray(r, np.float64)
-        if r.shape == (S, A, S):
-            successor = r.reshape(S * A, S)[row, column]
-        elif r.shape != (S, A):
-            raise InputError(f"r must be (S, A) = {(S, A)} or (S, A, S), got {r.shape}")
-    if successor is not None:
-        begin = np.searchsorted(row, np.arange(S * A))
-        least, most = (f.reduceat(successor, begin) for f in (np.minimum, np.maximum))
-        if (least == most).all():
-            r, successor = least.reshape(S, A), None
-        else:
-            r = np.bincount(row, weights=p * successor, minlength=S * A).reshape(S, A)
-    if not np.isfinite(r).all():
-        s, a = np.argwhere(~np.isfinite(r))[0].tolist()
-        raise InputError(f"r must be finite, got {r[s, a]} at (s, a) = {(s, a)}")
-    return np.array(r), successor
-
-
-def _distribution(given: Any, S: int, name: str) -> Array:
-    mu: Array = np.array(given, np.float64)
-    if mu.shape != (S,):
-        raise InputError(f"{name} must be (S,) = {(S,)}, got {mu.shape}")
-    if not ((mu >= 0.0).all() and abs(mu.sum() - 1.0) <= ROUNDING):
-        raise InputError(
-            f"{name} must be a distribution (entries >= 0, sum 1 within {ROUNDING}), "
-            f"got least entry {mu.min()}, sum {mu.sum()}"
-        )
-    return mu
-
-
-def _terminals(terminal: Any, S: int, A: int, rows: Rows, r: Array) -> Any:
-    flags = np.zeros(S, bool) if terminal is None else np.array(terminal)
-    if flags.shape != (S,) or flags.dtype != bool:
-        raise InputError(f"terminal must be (S,) of bool, got {flags.shape} of {flags.dtype}")
-    i = (np.flatnonzero(flags)[:, None] * A + np.arange(A)).ravel()
-    stays = (rows.end[i] - rows.begin[i] == 1) & (rows.successor[rows.begin[i]] == i // A)
-    if (bad := i[~stays | (r.ravel()[i] != 0.0)]).size:
-        raise InputError(
-            "terminal states must be absorbing with reward 0, got a state that is not at (s, a) = "
-            f"{divmod(int(bad[0]), A)}"
-        )
-    return flags
-
-
-def _initial_distribution(env: gymnasium.Env[Any, Any], S: int, declared: Any) -> Array:
-    """The declared distribution, or the one start state of an environment that declares none."""
-    if declared is not None:
-        distribution: Array = np.asarray(declared, np.float64)
-        return distribution
-    start = int(getattr(env.observation_space, "start", 0))
-    states = {int(env.reset(seed=seed)[0]) - start for seed in range(100)}
+def _only_start(env: gymnasium.Env[Any, Any], S: int) -> Array:
+    """The one start state of an environment that declares no distribution."""
+    states = known.start_states(env)
     if len(states) > 1:
         raise InputError(
             "env has a table P but no initial_state_distrib, and its start states vary: "
-            f"got {sorted(states)[:5]}"
+            f"got {states[:5]}"
         )
-    only: Array = np.eye(S)[states.pop()]
+    only: Array = np.zeros(S)
+    only[states[0]] = 1.0
     return only
 
 
-class EmpiricalModel:
-    """Transition frequencies, updated in place by compiled code.
-
-    With N visits of (s, a) of which n(s') went to s', smoothing c and support B:
-
-        p̂(s' | s, a) = (n(s') + c 1{s' in B}) / (N + c |B|),   uniform on B where N = c = 0.
-
-    Other estimators let c depend on n(s') or on N; `rlentropy.estimators` says which is for what.
-
-    Only observed successors (or the given support) are stored; smoothing over all S states is
-    carried as one number a row.
-
-    Args:
-        num_states, num_actions: S and A.
-        smoothing: c >= 0, in visits; for the estimator add-c alone.
-        estimator: "add-c"; "braess-sauer", c = 1/2, 1, 3/4 where n(s') = 0, 1, more, for KL; or
-            "add-root-n", c = sqrt(N) / |B|, for squared error.
-        support: successors that are possible, as scipy.sparse (S*A, S) or a `FiniteMDP`; default
-            all states.
-        stages: number of separate kernels: 1, or H for a model that depends on the stage.
-
-    Raises:
-        ValueError: an argument is out of range, or a support is empty for some (s, a).
-    """
-
-    def __init__(
-        self,
-        num_states: int,
-        num_actions: int,
-        *,
-        smoothing: float = 0.0,
-        estimator: str = "add-c",
-        support: Any = None,
-        stages: int = 1,
-    ) -> None:
-        check_estimator(estimator, smoothing)
-        if num_states < 1 or num_actions < 1 or stages < 1:
-            raise InputError(
-                "num_states, num_actions and stages must be >= 1, "
-                f"got {num_states}, {num_actions}, {stages}"
-            )
-        self.num_states, self.num_actions, self.stages = num_states, num_actions, stages
-        R = stages * num_states * num_actions
-        if isinstance(support, FiniteMDP):
-            support = support.P
-        if support is None:
-            length, successor = np.zeros(R, np.int64), np.empty(0, np.uint32)
-        else:
-            length, successor = self._support(support)
-        end = np.cumsum(length)
-        self.counts = Counts(
-            begin=(end - length).astype(np.uint32),
-            end=end.astype(np.uint32),
-            capacity=length.astype(np.uint32),
-            successor=successor,
-            hits=np.zeros(successor.size, np.int64),
-            p=np.zeros(successor.size),
-            uniform=np.zeros(R),
-            N=np.zeros(R, np.int64),
-            used=np.array([successor.size]),
-            smoothing=float(smoothing),
-            estimator=kernels.ESTIMATORS.index(estimator),
-            restricted=support is not None,
-        )
-        kernels.renormalise_all(self.counts, num_states)
-
-    def _support(self, support: Any) -> tuple[Count, Any]:
-        S, A = self.num_states, self.num_actions
-        if support.shape != (S * A, S):
-            raise InputError(f"support must be (S*A, S) = {(S * A, S)}, got {support.shape}")
-        support = support.tocsr().copy()
-        support.sum_duplicates()
-        support.eliminate_zeros()
-        length = np.diff(support.indptr)
-        if not length.all():
-            i = int(np.argmin(length))
-            raise InputError(f"support must not be empty, got none at (s, a) = {divmod(i, A)}")
-        return (
-            np.tile(length, self.stages).astype(np.int64),
-            np.tile(support.indices, self.stages).astype(np.uint32),
-        )
-
-    @property
-    def N(self) -> Count:
-        """Visits, (S, A), or (H, S, A) when stage-dependent."""
-        shape: tuple[int, ...] = (self.num_states, self.num_actions)
-        return self.counts.N.reshape(shape if self.stages == 1 else (self.stages, *shape))
-
-    @property
-    def rows(self) -> Rows:
-        c = self.counts
-        return Rows(c.begin, c.end, c.successor, c.p, c.uniform)
-
-    def reserve(self, transitions: int) -> None:
-        """Make room so that this many transitions can be recorded without growing the pool."""
-        c = self.counts
-        longest = int((c.end - c.begin).max())
-        # A row of length l that takes k new successors moves through at most 4 (l + k) + 8 places.
-        room = int(c.used[0]) + transitions * (4 * longest + 12)
-        if c.restricted or room <= c.p.size:
-            return
-        size = max(room, 2 * c.p.size)
-
-        def grown(array: Any) -> Any:
-            larger = np.zeros(size, array.dtype)
-            larger[: array.size] = array
-            return larger
-
-        self.counts = c._replace(successor=grown(c.successor), hits=grown(c.hits), p=grown(c.p))
-
-    def update(self, state: Any, action: Any, next_state: Any, stage: Any = 0) -> None:
-        """Count transitions; arrays that broadcast together.
-
-        Raises:
-            ValueError: an index is out of range or no whole number, or a transition leaves the
-                support; nothing is counted then.
-        """
-        arrays = np.broadcast_arrays(stage, state, action, next_state)
-        limits = (self.stages, self.num_states, self.num_actions, self.num_states)
-        for name, x, limit in zip(
-            ("stage", "state", "action", "next_state"), arrays, limits, strict=True
-        ):
-            if x.size and not np.issubdtype(x.dtype, np.integer):
-                raise InputError(f"{name} must be whole numbers, got {x.dtype}")
-            if x.size and (x.min() < 0 or x.max() >= limit):
-                raise InputError(f"{name} must be in 0..{limit - 1}, got {x.min()}..{x.max()}")
-        h, s, a, s2 = (np.ascontiguousarray(x, np.int64).ravel() for x in arrays)
-        i = (h * self.num_states + s) * self.num_actions + a
-        if self.counts.restricted and (k := kernels.first_unsupported(self.counts, i, s2)) >= 0:
-            where = (int(s[k]), int(a[k]))
-            raise InputError(f"next_state must be in the support, got {s2[k]} at (s, a) = {where}")
-        for k in range(0, i.size, 1024):
-            self.reserve(min(1024, i.size - k))
-            kernels.record_many(self.counts, i[k : k + 1024], s2[k : k + 1024], self.num_states)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Counts as plain arrays, without the slack of the pool."""
-        c = self.counts
-        length = (c.end - c.begin).astype(np.int64)
-        places = np.repeat(c.begin - (np.cumsum(length) - length), length) + np.arange(length.sum())
-        places = places.astype(np.int64)
-        return {"length": length, "successor": c.successor[places], "hits": c.hits[places]}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from a `state_dict` of a model made with the same arguments."""
-        length = np.asarray(state["length"])
-        if length.shape != self.counts.N.shape:
-            raise InputError(
-                f"state must be of a model with {self.counts.N.size} rows, got {length.size}"
-            )
-        end = np.cumsum(length)
-        hits = np.array(state["hits"], np.int64)
-        owner = np.repeat(np.arange(length.size), length)
-        N = np.bincount(owner, weights=hits, minlength=length.size).astype(np.int64)
-        self.counts = self.counts._replace(
-            begin=(end - length).astype(np.uint32),
-            end=end.astype(np.uint32),
-            capacity=length.astype(np.uint32),
-            successor=np.array(state["successor"], np.uint32),
-            hits=hits,
-            p=np.zeros(hits.size),
-            N=N,
-            used=np.array([hits.size]),
-        )
-        kernels.renormalise_all(self.counts, self.num_states)
+def _shortened(ids: Count) -> str:
+    shown = ids.tolist() if ids.size <= 6 else [*ids[:3].tolist(), "…", int(ids[-1])]
+    return "[" + ", ".join(map(str, shown)) + "]"

@@ -12,7 +12,8 @@ import scipy.sparse as sp
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlentropy import EmpiricalModel, FiniteMDP, planning
+from rlentropy import EmpiricalModel, FiniteMDP, planning, risk
+from rlentropy.mdp import model_or_reason
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -297,91 +298,6 @@ def test_terminal_states_must_absorb_without_reward() -> None:
     assert FiniteMDP(P, r, mu, terminal=[False, True]).terminal.tolist() == [False, True]
 
 
-# ---------------------------------------------------------------- csv
-
-
-def write(path, *lines, header="idstatefrom,idaction,idstateto,probability,reward"):
-    path.write_text("\n".join([header, *lines]) + "\n")
-    return path
-
-
-def test_csv(tmp_path) -> None:
-    lines = ["0,0,1,0.25,4", "0,0,2,0.75,0", "0,1,0,1,-1", "1,0,0,1,2", "1,1,2,1,0.5"]
-    mdp = FiniteMDP.from_csv(write(tmp_path / "m.csv", *lines))
-    P = np.zeros((3, 2, 3))
-    P[0, 0], P[0, 1], P[1, 0], P[1, 1], P[2] = np.array(
-        [[0, 0.25, 0.75], [1, 0, 0], [1, 0, 0], [0, 0, 1], [0, 0, 1]]
-    )
-    np.testing.assert_array_equal(dense(mdp), P)
-    np.testing.assert_array_equal(mdp.r, [[1.0, -1.0], [2.0, 0.5], [0.0, 0.0]])
-    assert mdp.terminal.tolist() == [False, False, True]
-    np.testing.assert_allclose(mdp.mu, 1 / 3)
-    start = FiniteMDP.from_csv(tmp_path / "m.csv", mu=[1.0, 0.0, 0.0])
-    assert start.mu.tolist() == [1.0, 0.0, 0.0]
-
-
-def test_csv_round_trip(tmp_path, oracles, rng) -> None:
-    m = oracles.random_mdp(rng, S=6, A=3)
-    P, terminal = m.P.copy(), np.zeros(6, bool)
-    P[2], terminal[2] = np.eye(6)[2], True
-    r = rng.normal(size=(6, 3, 6)) * ~terminal[:, None, None]
-    mdp = FiniteMDP(P, r, m.mu, terminal=terminal)
-    mdp.to_csv(tmp_path / "m.csv")
-    again = FiniteMDP.from_csv(tmp_path / "m.csv", mu=m.mu)
-    np.testing.assert_array_equal(dense(again), P)
-    np.testing.assert_allclose(again.r, mdp.r, atol=1e-12)
-    np.testing.assert_array_equal(again.terminal, terminal)
-
-
-def test_csv_of_expected_rewards(tmp_path) -> None:
-    P, r, mu = two_states()
-    FiniteMDP(P, r, mu).to_csv(tmp_path / "m.csv")
-    np.testing.assert_array_equal(FiniteMDP.from_csv(tmp_path / "m.csv").r, r)
-
-
-def test_csv_accepts_a_line_of_probability_zero(tmp_path) -> None:
-    mdp = FiniteMDP.from_csv(write(tmp_path / "m.csv", "0,0,0,1,0", "0,0,1,0,0", "1,0,0,1,0"))
-    np.testing.assert_array_equal(dense(mdp)[:, 0], [[1, 0], [1, 0]])
-
-
-@pytest.mark.parametrize(
-    ("lines", "message"),
-    [
-        ((), "five numbers"),
-        (("0,0,0,1",), "five numbers"),
-        (("0,0,0,1,x",), "five numbers"),
-        (("0,0,0,1,0", "0,0,0,1"), "five numbers"),
-        (("0,0,0.5,1,0",), r"ids must be whole numbers >= 0.*0\.5"),
-        (("0,-1,0,1,0",), r"ids must be whole numbers >= 0.*-1"),
-        (("0,0,0,0.5,0", "0,0,0,0.5,0"), r"duplicate entry at \(s, a\) = \(0, 0\), s' = 0"),
-        (("0,0,1,1,0", "1,0,1,0.5,0"), r"must be a distribution.*sum 0\.5.*\(1, 0\)"),
-        (("0,0,1,1,0", "1,1,1,1,0", "1,0,1,1,0"), r"must be a distribution.*sum 0.*\(0, 1\)"),
-        (("0,0,0,1.5,0", "0,0,1,-0.5,0"), r"-0\.5.*\(0, 0\)"),
-        (("0,0,0,nan,0",), r"nan.*\(0, 0\)"),
-        (("0,0,0,1,nan",), r"r must be finite.*\(0, 0\)"),
-        (("0,0,0,1,inf",), r"r must be finite.*\(0, 0\)"),
-    ],
-)
-@pytest.mark.filterwarnings("ignore:loadtxt")
-def test_csv_refusals(tmp_path, lines, message) -> None:
-    with pytest.raises(ValueError, match=message):
-        FiniteMDP.from_csv(write(tmp_path / "m.csv", *lines))
-
-
-@pytest.mark.filterwarnings("error::RuntimeWarning")
-def test_csv_refuses_a_missing_id_without_a_warning(tmp_path) -> None:
-    with pytest.raises(ValueError, match="ids must be whole numbers"):
-        FiniteMDP.from_csv(write(tmp_path / "m.csv", "nan,0,0,1,0"))
-
-
-def test_csv_header(tmp_path) -> None:
-    with pytest.raises(ValueError, match=r"header must be idstatefrom.*'from'"):
-        FiniteMDP.from_csv(write(tmp_path / "m.csv", "0,0,0,1,0", header="from,action,to,p,r"))
-    (tmp_path / "empty.csv").write_text("")
-    with pytest.raises(ValueError, match=r"header must be .*got \[\]"):
-        FiniteMDP.from_csv(tmp_path / "empty.csv")
-
-
 # ---------------------------------------------------------------- gymnasium's tables
 
 
@@ -395,7 +311,14 @@ class Table(gymnasium.Env):
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
-        return int(self.np_random.choice(self.starts)), {}
+        self.s = int(self.np_random.choice(self.starts))
+        return self.s, {}
+
+    def step(self, action):
+        entries = self.P[self.s][action]
+        k = self.np_random.choice(len(entries), p=[p for p, *_ in entries])
+        _, self.s, reward, terminated = entries[k]
+        return self.s, reward, terminated, False, {}
 
 
 def test_successors_listed_twice_are_merged() -> None:
@@ -410,13 +333,51 @@ def test_successors_listed_twice_are_merged() -> None:
     assert mdp.terminal.tolist() == [False, True]
 
 
-def test_a_state_entered_both_ways_is_refused() -> None:
+def test_a_state_entered_both_ways_ends_in_one_more(rng) -> None:
+    """State 1 is entered by (0, 0) with termination and by (0, 1) without."""
     table = {
-        0: {0: [(1.0, 1, 0.0, True)], 1: [(1.0, 1, 0.0, False)]},
-        1: {0: [(1.0, 0, 0.0, False)], 1: [(1.0, 0, 0.0, False)]},
+        0: {0: [(0.5, 1, 5.0, True), (0.5, 0, 1.0, False)], 1: [(1.0, 1, 2.0, False)]},
+        1: {0: [(1.0, 0, 3.0, False)], 1: [(1.0, 2, 7.0, True)]},
+        2: {0: [(1.0, 2, 0.0, True)], 1: [(1.0, 2, 0.0, True)]},
     }
-    with pytest.raises(ValueError, match="state 1 must be entered either always or never"):
-        FiniteMDP.from_table(table, [1.0, 0.0])
+    mdp = FiniteMDP.from_table(table, [1.0, 0.0, 0.0])
+    assert (mdp.num_states, mdp.terminal.tolist()) == (4, [False, False, True, True])
+    gamma = 0.9  # stay at 0 and leave by 1: V0 = max(.5 * 5 + .5 (1 + γ V0), 2 + γ V1)
+    V = np.zeros(3)
+    for _ in range(1000):
+        V[0] = max(2.5 + 0.5 * (1.0 + gamma * V[0]), 2.0 + gamma * V[1])
+        V[1] = max(3.0 + gamma * V[0], 7.0)
+    np.testing.assert_allclose(planning.optimum(mdp, gamma).V, [*V, 0.0], atol=1e-7)
+    assert FiniteMDP.from_env(Table(table)).num_states == 4
+    model, why = model_or_reason(Table(table))
+    assert model is None
+    assert "entered both with and without termination" in why
+
+
+def test_ends_of_one_action_that_pay_differently_are_told_apart() -> None:
+    """Merged, they would pay 5 for certain, and a risk measure would see no risk."""
+    table = {
+        0: {0: [(0.5, 1, 10.0, True), (0.5, 2, 0.0, True)], 1: [(1.0, 1, 0.0, False)]},
+        1: {0: [(1.0, 2, 0.0, False)], 1: [(1.0, 2, 0.0, True)]},
+        2: {0: [(1.0, 0, 0.0, False)], 1: [(1.0, 0, 0.0, False)]},
+    }
+    mdp = FiniteMDP.from_table(table, [1.0, 0.0, 0.0])
+    assert mdp.terminal.tolist() == [False, False, False, True, True]
+    row = mdp.P.toarray()[0]
+    assert row.tolist() == [0.0, 0.0, 0.0, 0.5, 0.5]
+    assert mdp.P.toarray()[3].tolist() == [0.0, 0.0, 0.0, 1.0, 0.0]
+    pi = np.eye(2)[[0] * 5]
+    value = planning.robust_evaluation(mdp, pi, risk.Entropic(1.0), 0.9)
+    gamma = 0.9  # r + γ W: the entropic measure of 10 / γ and 0
+    exact = -gamma * np.log(0.5 * np.exp(-10.0 / gamma) + 0.5)
+    assert value.V[0] == pytest.approx(exact, abs=1e-8)
+
+
+def test_a_start_that_is_entered_with_termination_is_played() -> None:
+    table = {0: {0: [(1.0, 1, 1.0, False)]}, 1: {0: [(1.0, 0, 5.0, True)]}}  # there and back
+    mdp = FiniteMDP.from_table(table, [1.0, 0.0])
+    assert mdp.terminal.tolist() == [False, False, True]
+    np.testing.assert_allclose(planning.optimum(mdp, 0.5).V, [3.5, 5.0, 0.0], atol=1e-7)
 
 
 def test_a_state_entered_both_ways_only_from_nowhere_is_fine() -> None:
@@ -457,15 +418,6 @@ def test_a_table_without_a_declared_start() -> None:
     assert FiniteMDP.from_env(Table(stay, starts=(2,))).mu.tolist() == [0.0, 0.0, 1.0]
     with pytest.raises(ValueError, match=r"start states vary.*\[0, 2\]"):
         FiniteMDP.from_env(Table(stay, starts=(0, 2)))
-
-
-def test_environments_with_and_without_a_model() -> None:
-    class Known(Table):
-        mdp = FiniteMDP(*two_states())
-
-    assert FiniteMDP.from_env(gymnasium.wrappers.TimeLimit(Known({0: {0: []}}), 5)) is Known.mdp
-    with pytest.raises(ValueError, match="env must have a known model"):
-        FiniteMDP.from_env(gymnasium.make("CartPole-v1"))
 
 
 @pytest.mark.parametrize(

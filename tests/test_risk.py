@@ -7,6 +7,8 @@ from scipy.optimize import linprog
 
 from rlentropy import FiniteMDP, risk
 from rlentropy.envs.ring import RingEnv
+from rlentropy.planning import robust_optimum
+from rlentropy.robust.nature import Nature
 
 W5 = np.array([0.5, 1.0, 2.0, 1.5, 0.7])
 METRIC = np.array([[abs(i - j) ** 0.5 * (1 + (i > j) / 2) for j in range(5)] for i in range(5)])
@@ -709,3 +711,125 @@ def test_parse_refuses(text, match):
 def test_bad_input_is_named(call, match):
     with pytest.raises(ValueError, match=match):
         call()
+
+
+# ---------------------------------------------------------------- parameters of any kind and size
+
+ONE_NUMBER = {
+    "radius": (risk.KLBall, risk.BurgBall, risk.Chi2Ball, risk.TVBall, risk.L1Ball, risk.L2Ball,
+               risk.LinfBall, risk.WassersteinBall, risk.SRectangular),
+    "weight": (risk.Chi2Penalty, risk.L1Penalty, risk.BurgPenalty, risk.WassersteinPenalty),
+    "risk_aversion": (risk.Entropic,),
+    "level": (risk.CVaR,),
+    "fraction": (risk.Contamination,),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("value", "got"),
+    [
+        (np.array([0.1, 0.2]), r"an array \(2,\)"),
+        ([0.1], r"an array \(1,\)"),
+        ("0.1", "'0.1'"),
+        (None, "None"),
+        (1j, "1j"),
+        (True, "True"),
+        (np.array(0.1), r"array\(0\.1\)"),
+    ],
+)
+@pytest.mark.parametrize("name", list(ONE_NUMBER))
+def test_parameters_are_one_number(name, value, got):
+    for measure in ONE_NUMBER[name]:
+        with pytest.raises(ValueError, match=rf"^{name} must be one number, got {got}$"):
+            measure(value)
+
+
+def test_numbers_of_numpy_are_numbers(rng):
+    mdp = FiniteMDP(rng.dirichlet(np.ones(4), (4, 2)), rng.normal(size=(4, 2)), np.full(4, 0.25))
+    V = rng.normal(size=4)
+    for make in (risk.TVBall, risk.KLBall, risk.Entropic, risk.CVaR, risk.L1Penalty):
+        narrow, wide = make(np.float32(0.25)), make(0.25)
+        np.testing.assert_array_equal(
+            Nature(mdp, narrow, 0.9).backup(V), Nature(mdp, wide, 0.9).backup(V)
+        )
+
+
+@pytest.mark.parametrize("size", ["1e308", "1e101", "1e-101", "5e-324"])
+def test_sizes_that_cannot_be_computed_with_are_refused(size):
+    for name, (_, count) in risk.NAMES.items():
+        if count == 1 and not (float(size) > 1.0 and name in ("cvar", "contamination")):
+            with pytest.raises(ValueError, match="must be of a size between 1e-100 and 1e"):
+                risk.parse(f"{name}:{size}")
+
+
+LARGE, SMALL = (1e100, 1e60, 1e20), (1e-20, 1e-60, 1e-100)
+NEUTRAL_AT = {name: SMALL for name in risk.NAMES if name.endswith("-ball")}
+NEUTRAL_AT |= {name: LARGE for name in risk.NAMES if name.endswith("-penalty")}
+NEUTRAL_AT |= {"entropic": SMALL, "contamination": SMALL}
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("paid", [False, True])
+@pytest.mark.parametrize("name", list(NEUTRAL_AT))
+def test_extreme_parameters_are_the_nominal_model_or_the_worst(rng, name, paid):
+    """Where a set shrinks to p, or a penalty grows, W = E V; at the other end, min V."""
+    shape = (4, 2, 4) if paid else (4, 2)
+    mdp = FiniteMDP(rng.dirichlet(np.ones(4), (4, 2)), rng.normal(size=shape), np.full(4, 0.25))
+    if paid and name.startswith("s-"):
+        pytest.skip("s-rectangular sets take rewards of state and action")
+    nominal = robust_optimum(mdp, risk.Nominal(), 0.9).V
+    worst = robust_optimum(mdp, risk.WorstCase(), 0.9).V
+    for size in LARGE + SMALL:
+        if name == "contamination" and size > 1.0:
+            continue
+        support = "nominal" if name in risk._SUPPORTED else None
+        extra = ",0.5" if name.startswith("cressie") else ""
+        measure = risk.parse(f"{name}:{size!r}{extra}", support)
+        expected = nominal if size in NEUTRAL_AT[name] else worst
+        np.testing.assert_allclose(robust_optimum(mdp, measure, 0.9).V, expected, atol=5e-8)
+
+
+@pytest.mark.filterwarnings("error")
+def test_entropic_of_huge_values(rng):
+    p = rng.dirichlet(np.ones(4))
+    V = np.array([1.0, 2.0, 1e250, 3.0])
+    measure = risk.Entropic(1e100)
+    assert measure.expectation(p, V) == pytest.approx(1.0)
+    np.testing.assert_array_equal(measure.worst_case(p, V), [1.0, 0.0, 0.0, 0.0])
+
+
+def test_tiny_chi2_balls_lose_a_standard_deviation_times_the_root(rng):
+    """W = E V - sqrt(δ Var V), exactly while no mass vanishes (§1.4)."""
+    p, V = rng.dirichlet(np.ones(5)), rng.normal(size=5)
+    mean = p @ V
+    deviation = np.sqrt(p @ (V - mean) ** 2)
+    for radius in (1e-6, 1e-10, 1e-14, 1e-18, 1e-22, 1e-30):
+        lost = mean - risk.Chi2Ball(radius).expectation(p, V)
+        assert lost == pytest.approx(np.sqrt(radius) * deviation, rel=1e-6, abs=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("call", "match"),
+    [
+        (lambda: risk.TVBall(0.1).expectation(np.array([0.5, 0.5j]), [0, 1]), "p must be real"),
+        (lambda: risk.TVBall(0.1).expectation(["0.5", "0.5"], [0, 1]), "p must be real numbers"),
+        (lambda: risk.TVBall(0.1).expectation([0.5, 0.5], ["0", "1"]), "V must be real numbers"),
+        (lambda: risk.TVBall(0.1).expectation([[0.5, 0.5], [1]], [0, 1]), "p must be .* ragged"),
+        (lambda: risk.TVBall(0.1, [[1], [2, 3]]).expectation([1.0], [0]), "support must be states"),
+        (lambda: risk.WeightedL1Ball(1, [[1], [2, 3]]), "weights must be numbers .* ragged"),
+        (lambda: risk.WassersteinBall(1, "ab"), r"metric must be numbers \(S, S\), got str"),
+        (lambda: risk.IntervalBall(None, [1.0]), "lower must be numbers"),
+        (lambda: risk.parse(3), "risk must be NAME or NAME:PARAMETER, got 3"),
+    ],
+)
+def test_nonsense_is_named(call, match):
+    with pytest.raises(ValueError, match=match):
+        call()
+
+
+def test_float32_distributions_are_taken_at_their_rounding():
+    p, V = np.full(3, 1 / 3, np.float32), np.array([0.0, 1.0, 2.0])
+    for law in (p, sp.csr_array(p[None])):
+        assert risk.Nominal().expectation(law, V) == pytest.approx(1.0, abs=1e-15)
+    with pytest.raises(ValueError, match="p must sum to 1"):
+        risk.Nominal().expectation(p * np.float32(1.1), V)

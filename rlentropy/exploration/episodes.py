@@ -16,13 +16,13 @@ import gymnasium
 import numpy as np
 from gymnasium.spaces import Discrete
 
-from rlentropy import figures, planning
+from rlentropy import figures, known, planning
 from rlentropy.diversity import vendi_score_of_policy
 from rlentropy.entropy import trajectory_entropy, visitation, visitation_entropy
 from rlentropy.errors import InputError
 from rlentropy.kernels import Array, Count, Rows, World
 from rlentropy.log import Log, State
-from rlentropy.mdp import FiniteMDP, known_model
+from rlentropy.mdp import FiniteMDP, model_or_reason
 from rlentropy.objectives import Objective
 from rlentropy.run import Result
 
@@ -87,6 +87,7 @@ class Setting:
     mdp: FiniteMDP | None
     compiled: bool  # play in the compiled simulator
     grid_shape: tuple[int, int] | None = None
+    unknown: str = ""  # why there is no model
     truth: Rows = field(init=False)  # the model's kernel and start, empty where it is unknown
     mu: Array = field(init=False)
 
@@ -115,28 +116,28 @@ class Setting:
             horizon = env.spec.max_episode_steps
         if horizon is None or horizon < 1:
             raise InputError(f"horizon must be >= 1 (the environment has no limit), got {horizon}")
-        mdp = known_model(env)
-        if mdp is not None and (mdp.num_states, mdp.num_actions) != (S, A):
-            raise InputError(f"env's model must have {S} states and {A} actions, got {mdp}")
+        mdp, unknown = model_or_reason(env)
         if simulator == "compiled" and mdp is None:
             raise InputError(
-                f"simulator must be gymnasium or auto without a known model, got {simulator}"
+                f"simulator must be gymnasium or auto without a known model, got {simulator}: "
+                f"{unknown}"
             )
-        compiled = simulator == "compiled" or (simulator == "auto" and steps_by_its_model(env))
-        return cls(
-            int(horizon), S, A, first_state, first_action, mdp, compiled, _grid_shape(env, S)
-        )
+        by_model = mdp is not None and steps_by_its_model(env)
+        compiled = simulator == "compiled" or (simulator == "auto" and by_model)
+        shape = _grid_shape(env, S)
+        return cls(int(horizon), S, A, first_state, first_action, mdp, compiled, shape, unknown)
 
 
 def _grid_shape(env: gymnasium.Env[Any, Any], S: int) -> tuple[int, int] | None:
     """(rows, columns) where an environment says that its states are the cells of a grid."""
     base: Any = env.unwrapped
     for shape in (
-        getattr(base, "grid_shape", None),
-        getattr(base, "shape", None),  # CliffWalking
-        getattr(getattr(base, "desc", None), "shape", None),  # FrozenLake
+        known.attribute(base, "grid_shape"),
+        known.attribute(base, "shape"),  # CliffWalking
+        known.attribute(known.attribute(base, "desc"), "shape"),  # FrozenLake
     ):
-        if isinstance(shape, tuple) and len(shape) == 2 and shape[0] * shape[1] == S:
+        whole = isinstance(shape, tuple) and all(isinstance(n, int | np.integer) for n in shape)
+        if whole and len(shape) == 2 and shape[0] * shape[1] == S:
             return int(shape[0]), int(shape[1])
     return None
 
@@ -150,20 +151,12 @@ def _discrete(space: gymnasium.Space[Any], name: str) -> tuple[int, int]:
 def steps_by_its_model(env: gymnasium.Env[Any, Any]) -> bool:
     """Whether `step` declares itself to be nothing but a draw from the environment's ``mdp``.
 
-    The mark sits on `step` and on `reset`, so a subclass that overrides one loses it; and only
-    wrappers that change nothing may stand before it.
+    Only wrappers that change nothing, and write nothing, may stand before it.
     """
-    passive = (
-        gymnasium.wrappers.OrderEnforcing,
-        gymnasium.wrappers.PassiveEnvChecker,
-        gymnasium.wrappers.TimeLimit,
-    )
-    while isinstance(env, gymnasium.Wrapper):
-        if type(env) not in passive:
-            return False
-        env = env.env
-    kind = type(env)
-    return all(getattr(method, "samples_mdp", False) for method in (kind.reset, kind.step))
+    try:
+        return known.draws_from_mdp(known.behind(env, known.SILENT))
+    except InputError:
+        return False
 
 
 @dataclass(frozen=True)
@@ -320,6 +313,8 @@ def explore(
         "temperature": goal.temperature,
         "stopped_by_certificate": learner.stopped,
     }
+    if setting.unknown:
+        summary["model_unknown"] = setting.unknown
     if setting.num_states <= 10_000:  # what `compare` draws
         summary["state_visits"] = learner.visits.sum((0, 2)).tolist()
         summary["grid_shape"] = setting.grid_shape

@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlentropy import kernels
+from rlentropy.empirical import EmpiricalModel
 from rlentropy.entropy import markov_policy
 from rlentropy.errors import InputError
 from rlentropy.exploration.episodes import Setting
 from rlentropy.kernels import Array, Count, Game, Task
 from rlentropy.log import State
-from rlentropy.mdp import EmpiricalModel
 from rlentropy.objectives import Objective
 
 

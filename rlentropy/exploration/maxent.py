@@ -25,12 +25,12 @@ import gymnasium
 import numpy as np
 
 from rlentropy import kernels
+from rlentropy.empirical import EmpiricalModel
 from rlentropy.entropy import markov_policy, visitation, visitation_entropy
 from rlentropy.errors import InputError
 from rlentropy.exploration.episodes import Explored, Setting, Simulator, explore
 from rlentropy.kernels import Array, Count
 from rlentropy.log import Log, State
-from rlentropy.mdp import EmpiricalModel
 from rlentropy.objectives import VisitationObjective
 from rlentropy.planning import planning_task
 

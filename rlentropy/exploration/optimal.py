@@ -9,9 +9,9 @@ from typing import Any
 import gymnasium
 import numpy as np
 
+from rlentropy.errors import InputError
 from rlentropy.exploration.episodes import Explored, Goal, Setting
 from rlentropy.log import Log
-from rlentropy.mdp import FiniteMDP
 from rlentropy.objectives import Objective
 
 
@@ -33,7 +33,8 @@ def run(
         InputError: the environment's model is not known.
     """
     setting = Setting.of(env, config.horizon, "gymnasium")
-    mdp = setting.mdp or FiniteMDP.from_env(env)  # which says what is missing
+    if (mdp := setting.mdp) is None:
+        raise InputError(setting.unknown)
     log.restore()
     goal = Goal(config.objective, config.temperature)
     best = goal.optimum(mdp, setting.horizon)

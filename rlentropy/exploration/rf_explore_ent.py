@@ -24,13 +24,13 @@ import gymnasium
 import numpy as np
 
 from rlentropy import kernels
+from rlentropy.empirical import EmpiricalModel
 from rlentropy.errors import InputError
 from rlentropy.exploration.episodes import Explored, Learner, Setting, Simulator, explore
 from rlentropy.exploration.game import GameLearner, check_bonus
 from rlentropy.exploration.random_policy import RandomPolicy
 from rlentropy.kernels import Array, Count
 from rlentropy.log import Log, State
-from rlentropy.mdp import EmpiricalModel
 from rlentropy.objectives import TrajectoryObjective
 
 Sampler = Literal["targets", "rf-express", "rf-ucrl", "entgame", "random"]

@@ -11,7 +11,7 @@ from rlentropy import planning
 from rlentropy.errors import InputError
 from rlentropy.intervals import estimate
 from rlentropy.kernels import Array
-from rlentropy.mdp import FiniteMDP, known_model
+from rlentropy.mdp import FiniteMDP, model_or_reason
 from rlentropy.offline.problem import Config, Learner, Problem, greedy, model_of
 from rlentropy.offline.tabular import Model, bellman
 
@@ -23,7 +23,9 @@ class Judge:
 
     def __init__(self, problem: Problem, config: Config, env: Env | None, seed: int) -> None:
         self.problem, self.env, self.episodes, self.seed = problem, env, config.episodes, seed
-        self.mdp = None if env is None or problem.model is None else known_model(env)
+        self.mdp, self.unknown = None, ""
+        if env is not None and problem.model is not None:
+            self.mdp, self.unknown = model_or_reason(env)
         self.optimum: float | None = None
         if self.mdp is not None:
             truth = self.mdp if problem.fail is None else with_fail_state(self.mdp, problem)
@@ -127,6 +129,8 @@ class Judge:
             facts = {"mean_return": float(returns.mean())}
             facts |= {"return_ci95": [float(band.low), float(band.high)]}
             facts |= {"returns": returns.mean(1).tolist(), "evaluation_episodes": self.episodes}
+            if self.unknown:
+                facts["model_unknown"] = self.unknown
         return facts
 
 
@@ -141,6 +145,14 @@ def with_fail_state(mdp: FiniteMDP, problem: Problem) -> FiniteMDP:
     wide = sp.csr_array((P.data, P.indices, P.indptr), shape=(S * A, S + 1))
     reward = np.append(mdp.r, np.full((1, A), problem.fail * (1.0 - problem.gamma)), axis=0)
     kernel = sp.vstack([wide, last]).tocsr()
+    support = mdp.support
+    if support is not None:
+        support = sp.csr_array((support.data, support.indices, support.indptr), wide.shape)
+        support = sp.vstack([support, sp.csr_array((A, S + 1), dtype=bool)])
     return FiniteMDP(
-        kernel, reward, np.append(mdp.mu, 0.0), terminal=np.append(mdp.terminal, False)
+        kernel,
+        reward,
+        np.append(mdp.mu, 0.0),
+        terminal=np.append(mdp.terminal, False),
+        support=support,
     )

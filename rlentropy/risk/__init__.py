@@ -9,8 +9,9 @@ is 0 inside and infinite outside. p is an array (..., S) or a scipy.sparse kerne
 are maximised, so the worst case is the low one.
 
 Where q may put mass is the ``support``: "nominal" (where p > 0), "full" (every state), or listed
-candidates beside those with p > 0: states (K,), or a mask (S,) or like p. Measures without this
-field force q << p, their penalty being infinite elsewhere (§1.4, Notes).
+candidates beside those with p > 0: states (K,), or a mask (S,) or like p. Solvers add what the
+model itself lists with probability 0 (`FiniteMDP.support`), whatever the support is. Measures
+without this field force q << p, their penalty being infinite elsewhere (§1.4, Notes).
 
 `SRectangular` is no measure of single rows: its budget is for all actions of a state (§1.6).
 
@@ -126,6 +127,8 @@ def parse(text: str, support: Any = None) -> Measure | SRectangular:
     Raises:
         ValueError: no such name, the wrong number of parameters, or one out of range.
     """
+    if not isinstance(text, str):
+        raise InputError(f"risk must be NAME or NAME:PARAMETER, got {text!r}")
     name, _, tail = text.strip().partition(":")
     if name not in NAMES:
         near = difflib.get_close_matches(name, NAMES, n=3)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
+from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,6 +15,7 @@ from rlentropy.risk import rows, tilts
 from rlentropy.risk.rows import Block
 from rlentropy.risk.tilts import Array, Mask
 
+LARGEST = 1e100  # of a parameter, and its inverse
 SLACK = 1e-8  # relative, by which a penalty forgives a q just outside a ball
 
 
@@ -66,16 +68,16 @@ class Measure:
         Raises:
             ValueError: a row of q or p is no distribution, or their shapes differ.
         """
-        q, p = rows.distributions(q, "q"), rows.distributions(p, "p")
+        q, p = rows.distributions(q, "q"), self._nominal(p)
         if q.shape != p.shape or rows.is_sparse(q) != rows.is_sparse(p):
             raise InputError(f"q must be like p {p.shape}, got {q.shape}")
         D = np.empty(count(p))
-        listed = rows.candidates(self.support, p.shape[-1])
-        for q_rows, p_rows, inside, state, index in rows.pairs(q, p, self._required(p.shape[-1])):
-            ok = p_rows > 0.0
+        listed = self._listed(p)
+        both = rows.pairs(q, p, self._required(p.shape[-1]))
+        for q_rows, p_rows, inside, ok, state, index in both:
             if listed is not None:
                 here = listed[state] if listed.ndim == 1 else listed[index[:, None], state]
-                ok |= here & inside
+                ok = ok | here & inside
             with np.errstate(over="ignore"):  # where p is 1e-300, infinity is what it costs
                 cost = self._cost(q_rows, p_rows, state, index, ok)[:, 0]
             D[index] = np.where(((q_rows > 0.0) & ~ok).any(1), np.inf, cost)
@@ -86,15 +88,39 @@ class Measure:
         if isinstance(self.support, np.ndarray) and self.support.ndim > 1:
             mask = self.support.reshape(-1, self.support.shape[-1])
             return replace(self, support=mask[index])  # type: ignore[type-var]
+        if rows.is_sparse(self.support):
+            return replace(self, support=self.support.tocsr()[index])  # type: ignore[type-var]
         return self
 
+    @property
+    def leaves_support(self) -> bool:
+        """Whether nature may give mass to a state where p = 0, once it is listed."""
+        return is_dataclass(self) and any(f.name == "support" for f in fields(self))
+
+    def listing(self, listed: Any, S: int) -> Measure:
+        """The measure with more successors admissible: scipy.sparse (R, S) of bool, or None."""
+        if listed is None or not self.leaves_support:
+            return self
+        support = rows.joined(self.support, listed, S)
+        return replace(self, support=support)  # type: ignore[type-var]
+
     def _inputs(self, p: Any, V: Any) -> tuple[Any, Array]:
-        p = rows.distributions(p, "p")
+        p = self._nominal(p)
         return p, rows.values(V, p)
 
+    def _nominal(self, p: Any) -> Any:
+        """p, checked, storing a 0 where a sparse support lists a state."""
+        p = rows.distributions(p, "p")
+        both = rows.is_sparse(p) and rows.is_sparse(self.support)
+        return rows.storing(p, self.support) if both else p
+
+    def _listed(self, p: Any) -> Mask | None:
+        """What the support lists and p doesn't store, as `rows.candidates` gives it."""
+        both = rows.is_sparse(p) and rows.is_sparse(self.support)
+        return None if both else rows.candidates(self.support, p.shape[-1])
+
     def _blocks(self, p: Any, V: Array) -> Iterator[Block]:
-        listed = rows.candidates(self.support, p.shape[-1])
-        return rows.blocks(p, V, listed, self.reach, self.quadratic)
+        return rows.blocks(p, V, self._listed(p), self.reach, self.quadratic)
 
     def _required(self, S: int) -> Any:
         """States where a q = 0 that a sparse row doesn't store may still matter to the penalty."""
@@ -109,10 +135,11 @@ class Measure:
         raise NotImplementedError
 
     def _value(self, block: Block) -> Array:
-        """W, (R, 1)."""
+        """W, (R, 1); p itself costs nothing, where a large penalty makes much of rounding in q."""
         q = self._worst(block)
         cost = self._cost(q, block.p, block.state, block.index, block.ok)
-        return np.asarray(block.low + block.span * tilts.total(q * block.x) + cost)
+        nominal, worst = (block.span * tilts.total(law * block.x) for law in (block.p, q))
+        return np.asarray(block.low + np.minimum(worst + cost, nominal))
 
 
 class UncertaintySet(Measure):
@@ -178,6 +205,13 @@ def csr(entries: Any, row: Any, column: Any, shape: tuple[int, int]) -> Any:
 
 
 def check(name: str, value: float, low: float, high: float = math.inf, above: bool = False) -> None:
+    """Refuse what is no number, or not in [low, high], or ((low, high] if `above`).
+
+    Numbers must also be 0, or of a size whose products with values are numbers too.
+    """
+    if not isinstance(value, Real) or isinstance(value, bool):
+        got = f"an array {np.shape(value)}" if np.ndim(value) else repr(value)
+        raise InputError(f"{name} must be one number, got {got}")
     inside = low < value if above else low <= value
     if not (inside and value <= high and math.isfinite(value)):
         least = f"{'(' if above else '['}{low:g}"
@@ -186,3 +220,7 @@ def check(name: str, value: float, low: float, high: float = math.inf, above: bo
         else:
             want = f"in {least}, {high:g}]"
         raise InputError(f"{name} must be {want}, got {value}")
+    if value != 0 and not 1.0 / LARGEST <= abs(float(value)) <= LARGEST:
+        raise InputError(
+            f"{name} must be of a size between {1.0 / LARGEST:g} and {LARGEST:g}, got {value}"
+        )

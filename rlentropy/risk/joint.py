@@ -14,12 +14,12 @@ merged at their breakpoints, so every answer is exact to rounding.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rlentropy.errors import InputError
+from rlentropy.errors import InputError, as_numbers
 from rlentropy.risk import rows
 from rlentropy.risk.base import check, csr
 from rlentropy.risk.tilts import Array, Count
@@ -103,11 +103,19 @@ class SRectangular:
         entries, row, column = (np.concatenate(part) for part in zip(*parts, strict=True))
         return JointBackup(value, policy, csr(entries, row, column, p.shape))
 
+    def listing(self, listed: Any, S: int) -> SRectangular:
+        """The set with more successors admissible: scipy.sparse (S*A, S) of bool, or None."""
+        if listed is None:
+            return self
+        return replace(self, support=rows.joined(self.support, listed, S))
+
     def _admissible(self, p: Any, V: Array) -> Any:
         """p with a stored entry, 0 or not, exactly where q may have mass."""
         import scipy.sparse as sp
 
         R, S = p.shape
+        if rows.is_sparse(self.support):
+            return rows.storing(p, self.support)
         listed = rows.candidates(self.support, S)
         if listed is None:
             return p
@@ -152,7 +160,7 @@ def _inputs(p: Any, r: Any, V: Any) -> tuple[Any, Array, Array]:
         p = p.reshape(-1, p.shape[2])
     p = sp.csr_array(p)
     p.eliminate_zeros()
-    r = np.asarray(r, np.float64)
+    r = as_numbers(r, "r", "(S, A)")
     R, S = p.shape
     if R % S or r.shape != (S, R // S):
         raise InputError(f"r must be (S, A) to match p {p.shape}, got {r.shape}")

@@ -11,7 +11,7 @@ import numpy as np
 
 from rlentropy.errors import InputError
 from rlentropy.risk import tilts
-from rlentropy.risk.base import SLACK, Measure, check
+from rlentropy.risk.base import LARGEST, SLACK, Measure, check
 from rlentropy.risk.rows import Block
 from rlentropy.risk.tilts import Array, Mask
 
@@ -26,10 +26,14 @@ class Entropic(Measure):
         check("risk_aversion", self.risk_aversion, 0.0)
 
     def _worst(self, block: Block) -> Array:
-        return tilts.exponential(block.p, block.x, self.risk_aversion * block.span)
+        return tilts.exponential(block.p, block.x, self._exponent(block))
+
+    def _exponent(self, block: Block) -> Array:
+        """β per unit of x; beyond 1e300 all weight is on the least anyway."""
+        return np.asarray(self.risk_aversion * np.minimum(block.span, 1e300 / LARGEST))
 
     def _value(self, block: Block) -> Array:
-        exponent = self.risk_aversion * block.span
+        exponent = self._exponent(block)
         return np.asarray(block.low + block.span * tilts.log_mean_exp(block.p, block.x, exponent))
 
     def _cost(self, q: Array, p: Array, state: Any, index: Any, ok: Mask) -> Array:
@@ -93,6 +97,10 @@ class CressieReadPenalty(Measure):
         check("order", self.order, -math.inf)
         if self.order >= 1.0:
             object.__setattr__(self, "support", "nominal")
+
+    @property
+    def leaves_support(self) -> bool:
+        return self.order < 1.0
 
     def _worst(self, block: Block) -> Array:
         k = block.scaled(self.weight)

@@ -12,11 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from rlentropy.errors import InputError
+from rlentropy.errors import ROUNDING, InputError, as_numbers, rounding_of
 from rlentropy.risk.tilts import Array, Count, Mask
 
 ENTRIES = 1 << 20  # of a block: 8 MB an array
-ROUNDING = 1e-8  # how far a distribution may sum from 1
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ def is_sparse(p: Any) -> bool:
 
 
 def candidates(support: Any, S: int) -> Mask | None:
-    """States that a support lists, (S,) or (R, S); None for "nominal".
+    """States that a support lists, (S,) or (R, S), written out; None for "nominal".
 
     Raises:
         ValueError: the support is no choice, or its mask or states don't fit S.
@@ -51,7 +50,12 @@ def candidates(support: Any, S: int) -> Mask | None:
         if support not in ("nominal", "full"):
             raise InputError(f"support must be nominal, full or a list of states, got {support!r}")
         return None if support == "nominal" else np.ones(S, bool)
-    listed = np.asarray(support)
+    try:
+        listed = support.toarray() != 0 if is_sparse(support) else np.asarray(support)
+    except ValueError:
+        raise InputError(
+            f"support must be states (K,) or a mask (..., S), got {support!r}"
+        ) from None
     if listed.dtype == np.bool_:
         if listed.ndim == 0 or listed.shape[-1] != S:
             raise InputError(f"support mask must be (..., S) with S = {S}, got {listed.shape}")
@@ -67,30 +71,82 @@ def candidates(support: Any, S: int) -> Mask | None:
     return mask
 
 
+def storing(p: Any, support: Any) -> Any:
+    """Canonical CSR p (R, S) with a 0 stored wherever a sparse support lists what p lacks.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    import scipy.sparse as sp
+
+    if support.shape != p.shape:
+        raise InputError(f"sparse support must be like p {p.shape}, got {support.shape}")
+    R, S = p.shape
+    listed = support.tocoo()
+    some = listed.data != 0
+    own = np.repeat(np.arange(R), np.diff(p.indptr)) * S + p.indices
+    key = np.union1d(own, listed.row[some].astype(np.int64) * S + listed.col[some])
+    entries = np.zeros(key.size)
+    entries[np.searchsorted(key, own)] = p.data
+    return sp.csr_array((entries, key % S, np.searchsorted(key, np.arange(R + 1) * S)), p.shape)
+
+
+def joined(support: Any, listed: Any, S: int) -> Any:
+    """A support with more successors listed, both as scipy.sparse (R, S) of bool; or "full"."""
+    import scipy.sparse as sp
+
+    if isinstance(support, str):
+        candidates(support, S)
+        return listed if support == "nominal" else support
+    if is_sparse(support):
+        return sp.csr_array(support != 0) + sp.csr_array(listed)
+    mask = candidates(support, S)
+    assert mask is not None
+    if mask.ndim == 1:
+        states = np.flatnonzero(mask)
+        places = np.tile(states, listed.shape[0]), np.arange(listed.shape[0] + 1) * states.size
+        here = sp.csr_array((np.ones(places[0].size, bool), *places), listed.shape)
+        return here + sp.csr_array(listed)
+    return sp.csr_array(mask) + sp.csr_array(listed)
+
+
 def distributions(p: Any, name: str) -> Any:
     """p as float64, an array (..., S) or canonical CSR (R, S), once it is known to be valid.
 
     Raises:
         ValueError: an entry is negative or NaN, or a row doesn't sum to 1.
     """
+    rounding = rounding_of(getattr(p, "dtype", None))
     if is_sparse(p):
+        if np.dtype(p.dtype).kind not in "biuf":
+            raise InputError(
+                f"{name} must hold real numbers, got a {type(p).__name__} of {p.dtype}"
+            )
         p = p.tocsr().astype(np.float64)
         if not p.has_canonical_format:
             p = p.copy()
             p.sum_duplicates()
+        if not p.data.all():
+            p = p.copy()
+            p.eliminate_zeros()
         entries, sums = p.data, np.asarray(p.sum(1)).ravel()
     else:
-        p = np.asarray(p, np.float64)
+        p = as_numbers(p, name, "(..., S)")
         if p.ndim == 0 or p.shape[-1] == 0:
             raise InputError(f"{name} must be (..., S) with S >= 1, got {p.shape}")
         entries, sums = p, p.sum(-1)
     if not (entries >= 0.0).all():
         raise InputError(f"{name} must be >= 0, got {entries[~(entries >= 0.0)][0]}")
     off = np.abs(sums - 1.0)
-    if not (off <= ROUNDING).all():
+    if not (off <= rounding).all():
         worst = np.unravel_index(off.argmax(), off.shape)
         raise InputError(f"{name} must sum to 1, got {sums[worst]} in row {worst}")
-    return p
+    if rounding == ROUNDING:
+        return p
+    if is_sparse(p):
+        p.data /= np.repeat(sums, np.diff(p.indptr))
+        return p
+    return p / sums[..., None]
 
 
 def values(given: Any, p: Any) -> Array:
@@ -99,7 +155,7 @@ def values(given: Any, p: Any) -> Array:
     Raises:
         ValueError: the shape doesn't fit p, or a value is not finite.
     """
-    V: Array = np.asarray(given, np.float64)
+    V: Array = as_numbers(given, "V", "(S,)")
     S = p.shape[-1]
     if V.shape != (S,) and (is_sparse(p) or V.shape != p.shape):
         raise InputError(f"V must be (S,) = {(S,)} to match p, got {V.shape}")
@@ -114,7 +170,7 @@ def blocks(
     """The rows of p, in some order.
 
     Args:
-        p: from `distributions`.
+        p: from `distributions`, or `storing`: what a sparse one stores is admissible.
         V: from `values`.
         listed: from `candidates`; where p > 0 is always admissible.
         reach: how many of the lowest listed states a worst case may need, None for all.
@@ -128,7 +184,8 @@ def blocks(
             index = np.arange(begin, min(begin + step, len(rows)))
             here = rows[index]
             v = np.broadcast_to(V, p.shape).reshape(-1, S)[index] if V.ndim > 1 else V
-            yield _block(here, v, np.ones(here.shape, bool), np.arange(S)[None], index, listed)
+            inside = np.ones(here.shape, bool)
+            yield _block(here, v, inside, here > 0.0, np.arange(S)[None], index, listed)
         return
     extra = np.zeros(0, np.int64)
     if listed is not None:
@@ -136,12 +193,14 @@ def blocks(
         if reach is not None and listed.ndim == 1 and reach < extra.size:
             extra = extra[np.argsort(V[extra], kind="stable")[:reach]]
     for index, columns, inside, data in padded(p, extra.size, per_entry):
+        stored = inside
         if extra.size:
             fresh = _fresh(columns, inside, extra, p.shape[1])
             columns = np.hstack([columns, np.broadcast_to(extra, fresh.shape)])
             inside = np.hstack([inside, fresh])
             data = np.hstack([data, np.zeros(fresh.shape)])
-        yield _block(data, V[columns], inside, columns, index, listed)
+            stored = np.hstack([stored, np.zeros(fresh.shape, bool)])
+        yield _block(data, V[columns], inside, stored, columns, index, listed)
 
 
 def padded(
@@ -172,9 +231,8 @@ def _fresh(columns: Count, inside: Mask, extra: Count, S: int) -> Mask:
 
 
 def _block(
-    p: Array, V: Array, inside: Mask, state: Count, index: Count, listed: Mask | None
+    p: Array, V: Array, inside: Mask, ok: Mask, state: Count, index: Count, listed: Mask | None
 ) -> Block:
-    ok = p > 0.0
     if listed is not None:
         ok = ok | (listed[state] if listed.ndim == 1 else listed[index[:, None], state]) & inside
     v = np.broadcast_to(V, p.shape)
@@ -184,15 +242,18 @@ def _block(
     return Block(p / p.sum(1, keepdims=True), x, ok, inside, state, index, low, span)
 
 
-def pairs(q: Any, p: Any, required: Count) -> Iterator[tuple[Array, Array, Mask, Count, Count]]:
-    """Rows of q and p side by side: q, p, inside (R, n), state (R or 1, n), row numbers (R,).
+def pairs(
+    q: Any, p: Any, required: Count
+) -> Iterator[tuple[Array, Array, Mask, Mask, Count, Count]]:
+    """Rows of q and p side by side: q, p, inside (R, n), where p has or stores something (R, n),
+    state (R or 1, n), row numbers (R,).
 
     Sparse rows hold the states that q or p stores, and the required ones.
     """
     if not is_sparse(p):
         S = p.shape[-1]
-        inside = np.ones((p.size // S, S), bool)
-        yield q.reshape(-1, S), p.reshape(-1, S), inside, np.arange(S)[None], np.arange(p.size // S)
+        q, p = q.reshape(-1, S), p.reshape(-1, S)
+        yield q, p, np.ones(p.shape, bool), p > 0.0, np.arange(S)[None], np.arange(len(p))
         return
     import scipy.sparse as sp
 
@@ -200,11 +261,10 @@ def pairs(q: Any, p: Any, required: Count) -> Iterator[tuple[Array, Array, Mask,
     keys = [np.repeat(np.arange(R), np.diff(m.indptr)) * S + m.indices for m in (q, p)]
     key = np.unique(np.concatenate([*keys, (np.arange(R)[:, None] * S + required).ravel()]))
     aligned = []
-    for m, own in zip((q, p), keys, strict=True):
+    start = np.searchsorted(key, np.arange(R + 1) * S)
+    for data, own in ((q.data, keys[0]), (p.data, keys[1]), (np.ones(p.nnz), keys[1])):
         entries = np.zeros(key.size)
-        entries[np.searchsorted(key, own)] = m.data
-        start = np.searchsorted(key, np.arange(R + 1) * S)
-        aligned.append(sp.csr_array((entries, key % S, start), shape=p.shape))
-    both = zip(padded(aligned[0]), padded(aligned[1]), strict=True)
-    for (index, columns, inside, q_here), (_, _, _, p_here) in both:
-        yield q_here, p_here, inside, columns, index
+        entries[np.searchsorted(key, own)] = data
+        aligned.append(padded(sp.csr_array((entries, key % S, start), shape=p.shape)))
+    for (index, columns, inside, q_here), (*_, p_here), (*_, stored) in zip(*aligned, strict=True):
+        yield q_here, p_here, inside, stored > 0.0, columns, index

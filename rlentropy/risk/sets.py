@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from rlentropy.errors import InputError
+from rlentropy.errors import InputError, as_numbers
 from rlentropy.risk import rows, tilts
 from rlentropy.risk.base import SLACK, Ball, Interval, Measure, UncertaintySet, check, count
 from rlentropy.risk.rows import Block
@@ -161,7 +161,7 @@ class WeightedL1Ball(Ball):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        w = np.array(self.weights, np.float64)
+        w = as_numbers(self.weights, "weights", "(S,)")
         if w.ndim != 1 or not (np.isfinite(w) & (w > 0.0)).all():
             raise InputError(f"weights must be (S,), > 0 and finite, got {self.weights}")
         object.__setattr__(self, "weights", w)
@@ -218,7 +218,7 @@ class IntervalBall(Interval):
 
     def __post_init__(self) -> None:
         for name in ("lower", "upper"):
-            bound = np.array(getattr(self, name), np.float64)
+            bound = as_numbers(getattr(self, name), name, "(S,) or (R, S)")
             bound = bound if bound.ndim <= 1 else bound.reshape(-1, bound.shape[-1])
             if bound.ndim == 0 or not ((bound >= 0.0) & (bound <= 1.0)).all():
                 raise InputError(f"{name} must be (S,) or (R, S), in [0, 1], got {bound}")

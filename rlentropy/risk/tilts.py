@@ -136,7 +136,8 @@ def quadratic_ball(p: Array, x: Array, radius: Array) -> Array:
     ys, y = xs - heavy, x - heavy
     mean = total(np.where(inside, ps * ys, 0.0)) / mass
     v = total(np.where(inside, ps * (ys - mean) ** 2, 0.0))
-    slack = mass * ((1.0 + radius) * mass - 1.0)
+    outside = total(np.where(inside, 0.0, ps))  # 1 - mass, to all digits where radii are tiny
+    slack = mass * (radius * mass - outside)
     eta = np.sqrt(v / np.where(slack > 0.0, slack, 1.0)) + mean
     q = np.where(slack > 0.0, p * np.maximum(eta - y, 0.0), 0.0)
     least = np.where(p > 0.0, p * (x == _least(p, x)), 0.0)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from rlentropy.errors import InputError
+from rlentropy.errors import InputError, as_numbers
 from rlentropy.risk import rows, tilts
 from rlentropy.risk.base import Ball, Measure, check, csr
 from rlentropy.risk.rows import Block
@@ -25,7 +25,7 @@ class _Wasserstein(Measure):
     def _check_metric(self) -> None:
         if self.metric is None:
             return
-        d = np.array(self.metric, np.float64)
+        d = as_numbers(self.metric, "metric", "(S, S)")
         square = d.ndim == 2 and d.shape[0] == d.shape[1]
         if not (square and np.isfinite(d).all() and (d >= 0.0).all() and (np.diag(d) == 0.0).all()):
             raise InputError("metric must be (S, S), >= 0, finite and 0 on the diagonal")

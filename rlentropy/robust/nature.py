@@ -4,7 +4,8 @@ Rewards that depend on the successor enter the risk with it (robust spec §1.3):
 
     Q(s, a) = min_q E_q[r(s, a, s') + γ V(s')] + γ D(q, P(. | s, a)) = γ W(P(. | s, a), V + r / γ)
 
-and successors where P stores nothing pay nothing. Terminal states stay where they are.
+and successors where P stores nothing pay nothing. Terminal states stay where they are. Successors
+that the model lists with probability 0 are stored for the measures that may choose them.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from rlentropy import kernels, risk
 from rlentropy.errors import InputError
 from rlentropy.kernels import Array, Count, Index
 from rlentropy.mdp import FiniteMDP
-from rlentropy.risk.rows import candidates, padded
+from rlentropy.risk.rows import candidates, is_sparse, padded
 
 Expect = Callable[[Array, Index, Array], None]  # V, rows, where to put W
 Worst = Callable[[Array, Index], tuple[Index, Index, Array]]  # V, rows -> CSR of q*
@@ -42,6 +43,7 @@ ERRORS: tuple[tuple[Any, float], ...] = (
     ((risk.CressieReadPenalty, risk.BurgBall), 128.0),
 )
 DENSE = 1 << 20  # entries of a block of rows that has to be made dense
+NOTHING = 1e-33  # KL radius up to which √(2δ Var V) is lost in the rounding of E V
 SHIFTED = 600.0  # β span(V) up to which exponentials are taken once a state (robust spec §1.7)
 
 
@@ -71,33 +73,39 @@ class Nature:
             raise InputError(f"measure must be a risk.Measure, got {measure!r}")
         if isinstance(measure, risk.Entropic) and measure.risk_aversion == 0.0:
             measure = risk.Nominal()
-        self.mdp, self.measure, self.gamma = mdp, measure, gamma
-        self.factor = next((f for kinds, f in ERRORS if isinstance(measure, kinds)), 1024.0)
         S, A = mdp.num_states, mdp.num_actions
-        paid = mdp.r_successor is not None and not isinstance(measure, risk.Nominal)
+        self.mdp, self.measure, self.gamma = mdp, measure.listing(mdp.support, S), gamma
+        self.factor = next((f for kinds, f in ERRORS if isinstance(measure, kinds)), 1024.0)
+        rows, r_successor = mdp.rows, mdp.r_successor
+        if measure.leaves_support:
+            rows, r_successor = mdp.supported_rows
+        paid = r_successor is not None and not isinstance(measure, risk.Nominal)
         # At γ = 0 nature weighs rewards alone: nearly, by the limit γ → 0.
         self.scale = max(gamma, 1e-12) if paid else gamma
         self.r = np.zeros((S, A)) if paid else mdp.r.copy()
-        rows = mdp.rows
         self.begin, self.end, self.successor, self.p = rows.begin, rows.end, rows.successor, rows.p
         self.defect = mdp.defect
         if self.defect > 1e-13:  # constants must move W by themselves
             self.p = rows.p / np.repeat(mdp.sums, np.diff(rows.begin, append=rows.end[-1]))
             self.defect = UNIT
-        self.listed = candidates(measure.support, S)
-        # Successors beyond those stored that a sum may run over.
-        self.others = 0 if self.listed is None else 1 if isinstance(measure, OUTSIDER) else S
-        self.longest = mdp.longest + self.others
+        # What the measure lists itself; the rows store what the model does.
+        stored = is_sparse(measure.support)
+        self.listed = None if stored else candidates(measure.support, S)
+        # Successors beyond those of a row that a sum may run over.
+        self.others = 0
+        if stored or self.listed is not None:
+            self.others = 1 if isinstance(measure, OUTSIDER) else S
+        self.longest = int((rows.end - rows.begin).max()) + self.others
         self.bonus = np.zeros(0)
         if paid:
-            assert mdp.r_successor is not None
-            middle = 0.5 * float(mdp.r_successor.max() + mdp.r_successor.min())
+            assert r_successor is not None
+            middle = 0.5 * float(r_successor.max() + r_successor.min())
             # A large offset would drown values; but successors that aren't stored pay nothing.
             if self.listed is None and not mdp.terminal.any():
                 self.r = np.full((S, A), middle)
-                self.bonus = (mdp.r_successor - middle) / self.scale
+                self.bonus = (r_successor - middle) / self.scale
             else:
-                self.bonus = mdp.r_successor / self.scale
+                self.bonus = r_successor / self.scale
         self.reward = self.r
         self.shift(0.0)
         self.by_row = False
@@ -111,7 +119,7 @@ class Nature:
             )
         self._expect: Expect
         self._worst: Worst
-        self._expect, self._worst = self._plan(paid)
+        self._expect, self._worst = self._plan(paid, stored)
 
     def expectations(self, V: Array, index: Index | None = None) -> Array:
         """W of rows `index` (K,), default all S * A, from values V (S,)."""
@@ -164,7 +172,7 @@ class Nature:
         begin = self.begin.astype(np.int64)
         values = V[self.successor] + self.bonus if self.bonus.size else V[self.successor]
         low, high = np.minimum.reduceat(values, begin), np.maximum.reduceat(values, begin)
-        if self.listed is not None:
+        if self.others:
             low, high = np.minimum(low, V.min()), np.maximum(high, V.max())
         count = (self.end - self.begin).astype(np.float64) + self.others
         own = 3.0 * UNIT * (np.abs(self.r) + np.abs(V)[:, None])
@@ -227,10 +235,10 @@ class Nature:
 
     # ---------------------------------------------------------------- measures
 
-    def _plan(self, paid: bool) -> tuple[Expect, Worst]:
+    def _plan(self, paid: bool, stored: bool) -> tuple[Expect, Worst]:
         """The fastest loops that fit the measure: (V, index, W) -> None, (V, index) -> CSR."""
         measure, listed = self.measure, self.listed
-        simple = listed is None or listed.ndim == 1
+        simple = not stored and (listed is None or listed.ndim == 1)
         match measure:
             case risk.Nominal():
                 return self._linear(lambda V: V), self._nominal
@@ -248,14 +256,14 @@ class Nature:
                 return self._tilt("contamination", epsilon)
             case risk.KLBall(radius=delta):
                 self.multiplier = np.zeros(self.ended.size)
-                return self._tilt("kl-ball", delta)
+                return self._tilt("kl-ball", delta if delta > NOTHING else 0.0)
             case risk.TVBall(radius=delta) if simple:
                 return self._fill("tv-ball", min(delta, 1.0), 1.0)
             case risk.L1Ball(radius=xi) if simple:
                 return self._fill("tv-ball", min(0.5 * xi, 1.0), 1.0)
             case risk.MeanCVaR(cvar_weight=weight, level=alpha):
                 return self._fill("mean-cvar", weight, alpha)
-            case risk.LinfBall(radius=xi) if listed is None:
+            case risk.LinfBall(radius=xi) if simple and listed is None:
                 return self._fill("linf-ball", min(xi, 1.0), 1.0)
         return self._generic, self._generic_worst
 
@@ -316,7 +324,7 @@ class Nature:
         return expect
 
     def _tilt(self, name: str, parameter: float) -> tuple[Expect, Worst]:
-        kind = kernels.TILTS.index(name)
+        kind, parameter = kernels.TILTS.index(name), float(parameter)
 
         def call(V: Array, index: Index, W: Array, start: Index, state: Index, q: Array) -> None:
             kernels.tilt_rows(
@@ -327,7 +335,7 @@ class Nature:
         return self._pair(call)
 
     def _fill(self, name: str, parameter: float, level: float) -> tuple[Expect, Worst]:
-        kind = kernels.FILLS.index(name)
+        kind, parameter, level = kernels.FILLS.index(name), float(parameter), float(level)
         # The loops rearrange rows: not those of the MDP.
         self.successor, self.p = self.successor.copy(), self.p.copy()
         self.bonus = self.bonus.copy()
@@ -400,7 +408,8 @@ class Nature:
         P = self._rows(index)
         bonus = sp.csr_array((self.bonus, *self._places()), (self.ended.size, self.mdp.num_states))
         bonus = bonus[index]
-        if self.listed is None and isinstance(self.measure, ANONYMOUS):
+        short = isinstance(self.measure.support, str) and self.measure.support == "nominal"
+        if short and isinstance(self.measure, ANONYMOUS):
             for (part, states, inside, p), (_, _, _, paid) in zip(
                 padded(P), padded(bonus), strict=True
             ):

@@ -33,7 +33,7 @@ from rlentropy import risk
 from rlentropy.errors import InputError
 from rlentropy.kernels import Array
 from rlentropy.log import Log
-from rlentropy.mdp import FiniteMDP
+from rlentropy.mdp import FiniteMDP, of_observations
 from rlentropy.risk.tilts import project_simplex
 from rlentropy.robust.dynamics import (
     RobustValue,
@@ -54,7 +54,9 @@ class Config:
     """Exact robust policy gradient; needs an environment whose model is known."""
 
     risk: str = "entropic:1"  # risk measure, NAME:PARAMETER; a wrong name lists them all
-    risk_support: Support | None = None  # where nature may put mass; default: the measure's own
+    # where nature may put mass: where P > 0, or anywhere; beside what the model lists with
+    # probability 0; default: the measure's own, full for contamination and Wasserstein
+    risk_support: Support | None = None
     gamma: float = 0.95  # discount, in [0, 1)
     parametrisation: Parametrisation = "direct"  # what the gradient moves, and how
     updates: int = 10_000  # budget, in gradient steps
@@ -196,4 +198,4 @@ def run(env: gymnasium.Env[Any, Any], config: Config, rng: np.random.Generator, 
         "mismatch": mismatch,
         "iterations": k,
     }
-    return Result(summary, {"pi": pi, "V": V, "Q": value.Q})
+    return Result(summary, of_observations(env, {"pi": pi, "V": V, "Q": value.Q}))
