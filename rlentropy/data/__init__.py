@@ -35,7 +35,8 @@ from typing import Any, Literal
 import gymnasium
 
 from rlentropy.data.columns import Batch
-from rlentropy.data.files import optional, read_hdf5, read_npz, write_hdf5, write_npz
+from rlentropy.data.files import optional, read_npz, write_npz
+from rlentropy.data.hdf5 import read_hdf5, write_hdf5
 from rlentropy.data.minari import folder_of, read_minari, write_minari
 from rlentropy.data.spaces import Space, space_from_json, space_to_json
 from rlentropy.data.transitions import Counts, Episode, Transitions
@@ -57,12 +58,14 @@ def load(source: str | Path) -> Transitions:
         InputError: it doesn't exist, is cut short, lacks a key, or is refused by
             `Transitions.from_arrays`; or the package that reads it is missing.
     """
+    if not str(source):
+        raise InputError("data must be a Minari id, or a path ending in .npz or .hdf5, got none")
     kind, path = kind_of(source), Path(source)
-    if kind == "minari":
-        return read_minari(source)
-    if not path.is_file():
+    if kind != "minari" and not _is_file(path):
         raise InputError(f"data must be an existing file, got {source}")
     try:
+        if kind == "minari":
+            return read_minari(source)
         columns, metadata = (read_npz if kind == "npz" else read_hdf5)(path)
         spaces = {name: space_from_json(metadata[name]) for name in SPACES if name in metadata}
         rest = {name: value for name, value in metadata.items() if name not in SPACES}
@@ -90,6 +93,7 @@ def save(target: str | Path, data: Transitions, env: gymnasium.Env[Any, Any] | N
     folder = path.with_name(TEMPORARY + path.name)
     spaces = (data.observation_space, data.action_space)
     with writing(path):
+        shutil.rmtree(folder, ignore_errors=True)  # of a save that was killed
         try:
             folder.mkdir(parents=True)
             written = write(folder, target, [data.columns], *spaces, data.metadata, env)
@@ -97,6 +101,13 @@ def save(target: str | Path, data: Transitions, env: gymnasium.Env[Any, Any] | N
             os.replace(written, path)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # such as of a name that is too long
+        return False
 
 
 # ---------------------------------------------------------------- by the kind of target
