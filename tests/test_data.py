@@ -339,7 +339,7 @@ BAD = {
         turned("tabular", "next_observations", float)
     ),
     r"rewards must be \(N, \*shape\) with the shape \(\)": (
-        tabular_arrays() | {"rewards": np.zeros((200, 1))}
+        tabular_arrays() | {"rewards": np.zeros((200, 2))}
     ),
     r"next_observations must be \(N, \*shape\) with the shape \(3,\)": (
         continuous_arrays() | {"next_observations": np.zeros((150, 4))}
@@ -347,7 +347,7 @@ BAD = {
     "terminations must be 0 or 1, got 2 at transition 3": (
         tabular_arrays() | {"terminations": np.where(np.arange(200) == 3, 2, 0)}
     ),
-    r"truncations must be flags \(N,\)": tabular_arrays() | {"truncations": np.zeros((200, 1))},
+    r"truncations must be flags \(N,\)": tabular_arrays() | {"truncations": np.zeros((200, 2))},
     "episodes must end terminated or truncated, got neither at the last transition, 199": (
         changed("tabular", "truncations", 199, False)
     ),

@@ -10,12 +10,23 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 from numpy.typing import NDArray
 
-from rlentropy.data.columns import CHUNK, Batch, Spool, row_bytes, slices
+from rlentropy.data.columns import (
+    CHUNK,
+    Batch,
+    Spool,
+    available_memory,
+    converted,
+    row_bytes,
+    size_text,
+    slices,
+)
 from rlentropy.data.spaces import Space, inside, outline, short
 from rlentropy.errors import InputError
 
 if TYPE_CHECKING:
     import scipy.sparse as sp
+
+CELL = 64  # bytes that a pair (s, a) takes while a table is counted and solved, as measured
 
 
 class Episode(Protocol):
@@ -31,10 +42,12 @@ class Episode(Protocol):
 class Counts(NamedTuple):
     """What tabular data say of a finite MDP; row s * A + a of a matrix is the pair (s, a)."""
 
-    transitions: sp.csr_array  # (S*A, S) how often s' followed (s, a), terminated or not
+    transitions: sp.csr_array  # (S*A, S) how often s' followed (s, a), where it isn't in `ends`
     rewards: sp.csr_array  # (S*A, S) the sum of the rewards of those transitions
-    terminal: NDArray[np.bool_]  # (S,) entered with termination: absorbing with reward 0
+    terminal: NDArray[np.bool_]  # (S,) entered always with termination: absorbing with reward 0
     starts: NDArray[np.int64]  # (S,) how many episodes began there
+    ends: sp.csr_array | None = None  # (S*A, S) how often that was an end though s' isn't terminal
+    end_rewards: sp.csr_array | None = None  # (S*A, S) the sum of the rewards of those transitions
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +63,7 @@ class Transitions:
     observation_space: Space
     action_space: Space
     metadata: dict[str, Any] = field(default_factory=dict)  # what JSON can hold
-    guessed: bool = False  # whether the spaces are
+    guessed: str = ""  # what was guessed of the spaces; empty: they are declared
 
     @classmethod
     def from_arrays(
@@ -73,15 +86,18 @@ class Transitions:
                 outside their space, spaces that no array holds, episodes without ends.
         """
         given = (observations, actions, rewards, next_observations, terminations, truncations)
-        columns = _with_flags(Batch(*(np.asanyarray(x) for x in given)))
-        declared = (observation_space, action_space)
-        spaces = (
-            observation_space or _guessed_states(columns),
-            action_space or _guessed_actions(columns.actions),
-        )
-        _check_form(columns, *spaces)
-        _check_content(columns, *spaces)
-        return cls(*columns, *spaces, dict(metadata or {}), guessed=None in declared)
+        plain = (_plain(key, x) for key, x in zip(Batch._fields, given, strict=True))
+        columns, guesses = _with_flags(Batch(*plain)), []
+        if (states := observation_space) is None:
+            states = _guessed_states(columns)
+            guesses.append(_said("observations", states, columns.observations))
+        if (acts := action_space) is None:
+            acts = _guessed_actions(columns.actions)
+            guesses.append(_said("actions", acts, columns.actions))
+        columns = _fitted(columns, states, acts, guessed=action_space is None)
+        _check_form(columns, states, acts)
+        _check_content(columns, states, acts)
+        return cls(*columns, states, acts, dict(metadata or {}), "; ".join(guesses))
 
     @classmethod
     def from_episodes(cls, episodes: Iterable[Episode], **rest: Any) -> Self:
@@ -134,38 +150,56 @@ class Transitions:
     def counts(self, num_states: int | None = None, num_actions: int | None = None) -> Counts:
         """Count tabular transitions in one pass.
 
-        A terminated transition counts as any other, and marks its successor as terminal: a state
-        that is absorbing with reward 0, as in `FiniteMDP.from_table`. A truncated one is nothing
-        special.
+        A state is terminal, that is, absorbing with reward 0 as in `FiniteMDP.from_table`, if it
+        is always entered with termination, and nothing but loops with reward 0 leave it. Where
+        others end an episode, that is said of (s, a, s'). A truncation is nothing special.
 
         Args:
             num_states, num_actions: S and A; default: those of the spaces.
 
         Raises:
-            InputError: spaces that are not Discrete or larger than S and A, or a state that is
-                entered both with and without termination, which no state-based model expresses.
+            InputError: spaces that are not Discrete or larger than S and A, or tables that don't
+                fit in memory.
         """
         import scipy.sparse as sp
 
         S, first_state = _size(self.observation_space, num_states, "observations")
         A, first_action = _size(self.action_space, num_actions, "actions")
-        transitions, rewards = sp.csr_array((S * A, S)), sp.csr_array((S * A, S))
+        _check_table(S, A)
+        # Column S + s' is s' with termination.
+        count, total = sp.csr_array((S * A, 2 * S)), sp.csr_array((S * A, 2 * S))
         entered = np.zeros((2, S), bool)  # without and with termination
+        left = np.zeros(S, bool)
         for batch in self.chunks(2**18):
             columns = (batch.observations, batch.actions, batch.next_observations)
             s, a, s2 = (column.astype(np.int64) for column in columns)
             s, a, s2 = s - first_state, a - first_action, s2 - first_state
-            place = (s * A + a, s2)
-            transitions = transitions + sp.coo_array((np.ones(s.size), place), (S * A, S)).tocsr()
-            rewards = rewards + sp.coo_array((batch.rewards, place), (S * A, S)).tocsr()
-            entered[batch.terminations.astype(int), s2] = True
-        if (both := np.flatnonzero(entered.all(0))).size:
-            raise InputError(
-                f"terminations: state {both[0] + first_state} must be entered either always or "
-                "never with termination, got both"
-            )
+            r, ended = batch.rewards.astype(np.float64), batch.terminations
+            place = (s * A + a, s2 + S * ended)
+            count = count + sp.coo_array((np.ones(s.size), place), count.shape).tocsr()
+            total = total + sp.coo_array((r, place), total.shape).tocsr()
+            moved = (s2 != s) | (r != 0.0)
+            entered[0, s2[moved & ~ended]] = True
+            entered[1, s2[ended]] = True
+            left[s[moved]] = True
+        terminal = entered[1] & ~entered[0] & ~left
+        (transitions, ends), (rewards, end_rewards) = (_parted(x, terminal) for x in (count, total))
         starts = self.observations[self.episode_starts].astype(np.int64) - first_state
-        return Counts(transitions, rewards, entered[1], np.bincount(starts, minlength=S))
+        starts = np.bincount(starts, minlength=S)
+        return Counts(transitions, rewards, terminal, starts, ends, end_rewards)
+
+    def suspected_limit(self) -> int | None:
+        """At which length terminations look like a time limit, if they do.
+
+        That is where nothing is truncated, and five episodes or more have the largest length, of
+        ten steps or more. A truncated episode bootstraps from its last state, so that a limit that
+        is stored as termination biases all values.
+        """
+        ends = np.flatnonzero(self.terminations | self.truncations)
+        lengths = np.diff(ends, prepend=-1)
+        longest = int(lengths.max())
+        often = int((lengths == longest).sum()) >= 5
+        return longest if often and longest >= 10 and self.terminations[ends].all() else None
 
     def check_spaces(self, observation_space: Space, action_space: Space) -> Self:
         """Check that the data are of an environment with these spaces.
@@ -185,10 +219,16 @@ class Transitions:
         ):
             if not self.guessed and outline(declared) != outline(space):
                 raise InputError(f"{name} must be of {short(space)}, got data of {declared}")
-        _check_form(self.columns, observation_space, action_space)
-        _check_content(self.columns, observation_space, action_space)
+        spaces = (observation_space, action_space)
+        columns = _fitted(self.columns, *spaces, guessed=bool(self.guessed))
+        _check_form(columns, *spaces)
+        _check_content(columns, *spaces)
         return replace(
-            self, observation_space=observation_space, action_space=action_space, guessed=False
+            self,
+            **columns._asdict(),
+            observation_space=observation_space,
+            action_space=action_space,
+            guessed="",
         )
 
 
@@ -199,11 +239,60 @@ def _size(space: Space, least: int | None, name: str) -> tuple[int, int]:
     return least or int(space.n), int(space.start)
 
 
+def _parted(x: sp.csr_array, terminal: NDArray[np.bool_]) -> tuple[sp.csr_array, sp.csr_array]:
+    """Columns (s', s' with termination), (S*A, 2 S), as (s' or its end where it is terminal, ends).
+
+    Where all ends are in terminal states, the second has no entries.
+    """
+    import scipy.sparse as sp
+
+    S, entries = terminal.size, x.tocoo()
+    row, s2, ended = entries.row, entries.col % S, entries.col >= S
+    ended &= ~terminal[s2]
+    first, second = (
+        sp.coo_array((entries.data[where], (row[where], s2[where])), (x.shape[0], S)).tocsr()
+        for where in (~ended, ended)
+    )
+    return first, second
+
+
+def _check_table(S: int, A: int) -> None:
+    """Refuse tables that don't fit in memory, before it is taken."""
+    size, room = S * A * CELL, available_memory()
+    if size > room:
+        raise InputError(
+            f"data must have ids small enough for a table, got {S} states (ids up to the largest) "
+            f"x {A} actions, {size_text(size)} for {size_text(room)} of memory: number the ids "
+            "that occur (numpy.unique, return_inverse=True)"
+        )
+
+
 # ---------------------------------------------------------------- validation
 
 
+def _plain(key: str, given: Any) -> NDArray[Any]:
+    """A column as an array of the machine's own numbers: bool as 0 and 1, no wider than 64 bits."""
+    try:
+        x: NDArray[Any] = np.asanyarray(given)
+    except ValueError:
+        raise InputError(f"{key} must be an array, got rows of different shapes") from None
+    if isinstance(x, np.ma.MaskedArray):
+        if np.ma.getmaskarray(x).any():
+            raise InputError(f"{key} must be without gaps, got masked entries")
+        x = x.data
+    if not isinstance(x, np.memmap):
+        x = np.asarray(x)  # a matrix, say, has shapes of its own
+    if x.dtype.kind == "b":
+        return x.view(np.uint8)
+    if x.dtype.kind == "f" and x.dtype.itemsize > 8:
+        return converted(x, np.float64) if x.ndim else x.astype(np.float64)
+    if x.dtype.kind in "iuf" and not x.dtype.isnative and x.ndim:
+        return converted(x, x.dtype.newbyteorder("="))
+    return x
+
+
 def _with_flags(columns: Batch) -> Batch:
-    """The columns, of one length, with flags as bool.
+    """The columns, of one length, with rewards (N,) and flags (N,) of bool.
 
     Raises:
         InputError: no rows, lengths that differ, flags that are not 0 or 1.
@@ -216,10 +305,13 @@ def _with_flags(columns: Batch) -> Batch:
             raise InputError(f"{key} must have the length of observations, {N}, got {got}")
     if N == 0:
         raise InputError("data must hold at least one transition, got none")
+    for key in ("rewards", "terminations", "truncations"):
+        if (x := getattr(columns, key)).shape == (N, 1):
+            columns = columns._replace(**{key: x[:, 0]})
     flags = {}
     for key in ("terminations", "truncations"):
         column = np.asarray(getattr(columns, key))
-        if column.shape != (N,) or column.dtype.kind not in "biuf":
+        if column.shape != (N,) or column.dtype.kind not in "iuf":
             raise InputError(f"{key} must be flags (N,), got {column.shape} of {column.dtype}")
         if (bad := np.flatnonzero((column != 0) & (column != 1))).size:
             k = bad[0]
@@ -232,8 +324,7 @@ def _guessed_states(columns: Batch) -> Space:
     """The space of observations that none is declared for."""
     x, x2 = columns.observations, columns.next_observations
     if x.ndim == 1 and x.dtype.kind in "iu":
-        largest = max(int(y.max()) for y in (x, x2) if y.dtype.kind in "iu")
-        return Discrete(max(largest + 1, 1))
+        return _ids("observations", *(y for y in (x, x2) if y.dtype.kind in "iu"))
     if x.dtype.kind in "iu":
         limits = np.iinfo(x.dtype)
         return Box(limits.min, limits.max, x.shape[1:], x.dtype.type)
@@ -242,11 +333,52 @@ def _guessed_states(columns: Batch) -> Space:
 
 def _guessed_actions(x: NDArray[Any]) -> Space:
     """The space of actions that none is declared for."""
-    if x.ndim == 1 and x.dtype.kind in "iu":
-        return Discrete(max(int(x.max()) + 1, 1))
     if x.dtype.kind not in "iuf" or not all(np.isfinite(c).all() for c in slices(x)):
         return Box(-np.inf, np.inf, x.shape[1:], np.float64)  # refused for its content
+    if x.shape[1:] in ((), (1,)):
+        if x.dtype.kind in "iu" and (x.ndim == 1 or x.min() >= 0):
+            return _ids("actions", x)
+        if x.dtype.kind == "f" and x.min() >= 0 and _whole(x):
+            return _ids("actions", x)
     return Box(x.min(0), x.max(0), x.shape[1:], x.dtype.type)
+
+
+def _ids(key: str, *columns: NDArray[Any]) -> Discrete:
+    """The smallest space of ids from 0 that holds what occurs."""
+    largest = max(int(x.max()) for x in columns)
+    if largest >= 2**63 - 1:
+        raise InputError(f"{key} must be ids below 2^63 - 1, got {largest}")
+    return Discrete(max(largest + 1, 1))
+
+
+def _said(key: str, space: Space, x: NDArray[Any]) -> str:
+    """What was made of a column without a space, in words."""
+    shape = ", ".join(["N", *map(str, x.shape[1:])]) + ("," if x.ndim == 1 else "")
+    return f"{key} as {short(space)} from {x.dtype} ({shape})"
+
+
+def _fitted(columns: Batch, observation_space: Space, action_space: Space, guessed: bool) -> Batch:
+    """Columns (N,) and (N, 1) as their spaces have them, and guessed actions 0., 1. as 0, 1."""
+    spaces = {
+        "observations": observation_space,
+        "actions": action_space,
+        "next_observations": observation_space,
+    }
+    fitted = {}
+    for key, space in spaces.items():
+        x = getattr(columns, key)
+        if {x.shape[1:], space.shape} == {(), (1,)}:
+            x = x[:, 0] if space.shape == () else x[:, None]
+        fitted[key] = x
+    x = fitted["actions"]
+    if guessed and isinstance(action_space, Discrete) and x.dtype.kind == "f" and _whole(x):
+        fitted["actions"] = x.astype(np.int64)
+    return columns._replace(**fitted)
+
+
+def _whole(x: NDArray[Any]) -> bool:
+    """Whether these floats are whole numbers that floats hold exactly."""
+    return all(((np.abs(c) < 2**53) & (c == np.floor(c))).all() for c in slices(x))
 
 
 def _check_form(columns: Batch, observation_space: Space, action_space: Space) -> None:
@@ -278,6 +410,9 @@ def _check_form(columns: Batch, observation_space: Space, action_space: Space) -
 def _check_content(columns: Batch, observation_space: Space, action_space: Space) -> None:
     """Refuse what is not finite, outside its space, or without end; in one pass."""
     size, N = max(1, CHUNK // max(map(row_bytes, columns))), len(columns.rewards)
+    types = [x.dtype for x in (columns.observations, columns.next_observations)]
+    floats = all(dtype.kind == "f" for dtype in types)
+    narrow = min(types, key=lambda dtype: dtype.itemsize) if floats else None
     for begin in range(0, N, size):
         # One row more than the chunk, in which its last row must continue.
         part = Batch(*(x[begin : begin + size + 1] for x in columns))
@@ -290,7 +425,10 @@ def _check_content(columns: Batch, observation_space: Space, action_space: Space
                 states = getattr(part, key)
                 _refuse(~inside(observation_space, states), key, observation_space, states, begin)
         ended = part.terminations | part.truncations
-        jumps = part.next_observations[:-1] != part.observations[1:]
+        before, after = part.next_observations[:-1], part.observations[1:]
+        if narrow is not None:  # one may have been rounded to it
+            before, after = before.astype(narrow), after.astype(narrow)
+        jumps = before != after
         jumps = jumps.any(tuple(range(1, jumps.ndim))) & ~ended[:-1]
         if jumps.any():
             k = int(jumps.argmax()) + begin

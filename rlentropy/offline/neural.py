@@ -144,7 +144,7 @@ class Networks:
             cell=self._tensor(np.repeat(model.cell, np.diff(model.p.indptr))),
             excess=self._tensor(model.excess / self.problem.gamma, torch.float32),
             successor=self._tensor(model.successor),
-            alive=self._tensor(~model.terminal[model.successor]),
+            alive=self._tensor(model.alive),
             c=self._tensor(c, torch.float32),
             fixed=self._tensor(fixed, torch.float32),
         )

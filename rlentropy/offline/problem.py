@@ -150,4 +150,6 @@ def member_rngs(rng: np.random.Generator, members: int) -> list[np.random.Genera
 
 def greedy(Q: Array) -> Array:
     """The policy that takes the first of the best actions, like Q."""
-    return np.asarray(np.eye(Q.shape[-1])[Q.argmax(-1)])
+    pi = np.zeros(Q.shape)
+    np.put_along_axis(pi, Q.argmax(-1)[..., None], 1.0, axis=-1)
+    return pi
