@@ -16,7 +16,7 @@ This module imports no torch; `neural` does.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import gymnasium
@@ -154,4 +154,25 @@ def fit(
         "gamma": config.gamma,
         "seeds": config.seeds,
     }
+    if data.guessed:
+        summary["guessed_spaces"] = data.guessed
+    if doubts := "; ".join(doubtful_ends(problem)):
+        summary["warning"] = f"{doubts}: if that is a time limit, store it as truncations"
     return Result(summary | judge.summary(learner), **learner.result())
+
+
+def doubtful_ends(problem: Problem) -> Iterator[str]:
+    """Where terminations look like time limits, which are no ends to a planner."""
+    data, model = problem.train, problem.model
+    if (limit := data.suspected_limit()) is not None:
+        yield f"nothing is truncated, and the longest episodes all end terminated at step {limit}"
+    if model is not None:
+        passed = ~model.alive & ~model.terminal[model.successor]
+        states = np.unique(model.successor[passed])
+        if states.size:
+            assert isinstance(data.observation_space, Discrete)
+            first = int(states[0] + data.observation_space.start)
+            yield (
+                f"episodes end terminated in {states.size} states that others pass through (the "
+                f"first is {first}), which are taken as ends that depend on (s, a, s')"
+            )

@@ -48,18 +48,17 @@ class Config(problem.Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        problem.check_number("tail", self.tail)
         if not self.tail > 0.0:
             raise InputError(f"tail must be > 0, got {self.tail}")
-        if self.anneal < 0:
-            raise InputError(f"anneal must be >= 0, got {self.anneal}")
+        problem.check_whole("anneal", self.anneal, 0)
         _ = self.measure
 
     @property
     def measure(self) -> Entropic:
         """The entropic risk in the paper's convention."""
         if self.erm_level is not None:
-            if not (self.erm_level > 0.0 and np.isfinite(self.erm_level)):
-                raise InputError(f"erm_level must be > 0 and finite, got {self.erm_level}")
+            problem.check_positive("erm_level", self.erm_level)
             return Entropic(self.gamma * self.erm_level)
         measure = parse(self.risk)
         if not (isinstance(measure, Entropic) and measure.risk_aversion > 0.0):
