@@ -7,6 +7,8 @@ A dataset is six columns of one length N, under the keys of `Batch`:
 (``terminals`` and ``timeouts``, as in D4RL, are read too). Columns are memory-mapped where they lie
 as plain bytes: in an uncompressed NPZ or a contiguous HDF5. What is compressed or chunked, and
 Minari, which stores episodes, is unpacked once, into temporary files that vanish with the process.
+Sizes are looked at first: what has no room in memory or on that disk is refused. No file leads to
+another one, unpickles, or runs code; and what was written here is compared with its checksums.
 
 Conventions:
     - The rows of an episode follow each other, and its last row, alone, is terminated or truncated.
@@ -15,9 +17,13 @@ Conventions:
     - A terminated transition has no future: its target is the reward alone. A truncated one has,
       and bootstraps. A row may be both, and then counts as terminated.
     - Spaces are those the data declares (Minari's own; in HDF5 and NPZ the JSON under ``metadata``,
-      which `save` writes). Where none is declared they are guessed: whole numbers (N,) are
-      Discrete(largest + 1); other columns are a Box, unbounded for observations (for whole numbers,
-      as wide as their type), and for actions as wide as the data.
+      which `save` writes). Where none is declared they are guessed, and `Transitions.guessed` says
+      so: whole numbers (N,) are ids, Discrete(largest + 1), and so are actions (N, 1), or actions
+      that are stored as floats 0., 1., …; other columns are a Box, unbounded for observations (for
+      whole numbers, as wide as their type), and for actions as wide as the data. An environment's
+      spaces take the place of guessed ones.
+    - Columns may be of any whole or real type, also bool, half precision, or of the other byte
+      order; flags and rewards may be (N, 1). Sums are taken in float64.
     - Actions must be in their space, and states in a Discrete one. Observations may leave the
       bounds of a Box, which many environments do.
 """

@@ -165,7 +165,7 @@ class Transitions:
 
         S, first_state = _size(self.observation_space, num_states, "observations")
         A, first_action = _size(self.action_space, num_actions, "actions")
-        _check_table(S, A)
+        _check_table(S, A, first_state + S - 1, first_action + A - 1)
         # Column S + s' is s' with termination.
         count, total = sp.csr_array((S * A, 2 * S)), sp.csr_array((S * A, 2 * S))
         entered = np.zeros((2, S), bool)  # without and with termination
@@ -256,14 +256,14 @@ def _parted(x: sp.csr_array, terminal: NDArray[np.bool_]) -> tuple[sp.csr_array,
     return first, second
 
 
-def _check_table(S: int, A: int) -> None:
+def _check_table(S: int, A: int, last_state: int, last_action: int) -> None:
     """Refuse tables that don't fit in memory, before it is taken."""
     size, room = S * A * CELL, available_memory()
     if size > room:
         raise InputError(
-            f"data must have ids small enough for a table, got {S} states (ids up to the largest) "
-            f"x {A} actions, {size_text(size)} for {size_text(room)} of memory: number the ids "
-            "that occur (numpy.unique, return_inverse=True)"
+            f"data must have ids for which a table fits in memory, got states up to {last_state} "
+            f"and actions up to {last_action}, which take {size_text(size)} of {size_text(room)}: "
+            "number the ids that occur (numpy.unique, return_inverse=True)"
         )
 
 
@@ -378,7 +378,8 @@ def _fitted(columns: Batch, observation_space: Space, action_space: Space, guess
 
 def _whole(x: NDArray[Any]) -> bool:
     """Whether these floats are whole numbers that floats hold exactly."""
-    return all(((np.abs(c) < 2**53) & (c == np.floor(c))).all() for c in slices(x))
+    pieces = (piece.astype(np.float64) for piece in slices(x))
+    return all(((np.abs(c) < 2**53) & (c == np.floor(c))).all() for c in pieces)
 
 
 def _check_form(columns: Batch, observation_space: Space, action_space: Space) -> None:

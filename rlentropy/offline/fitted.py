@@ -29,7 +29,7 @@ from rlentropy.kernels import Array
 from rlentropy.log import Log, State
 from rlentropy.offline.judge import Judge
 from rlentropy.offline.problem import Config, Learner, Problem, greedy, member_rngs, split
-from rlentropy.offline.tabular import ValueIteration
+from rlentropy.offline.tabular import Model, ValueIteration
 from rlentropy.risk import Measure
 from rlentropy.run import Result
 
@@ -156,14 +156,13 @@ def fit(
     }
     if data.guessed:
         summary["guessed_spaces"] = data.guessed
-    if doubts := "; ".join(doubtful_ends(problem)):
+    if doubts := "; ".join(doubtful_ends(data, problem.model)):
         summary["warning"] = f"{doubts}: if that is a time limit, store it as truncations"
     return Result(summary | judge.summary(learner), **learner.result())
 
 
-def doubtful_ends(problem: Problem) -> Iterator[str]:
+def doubtful_ends(data: Transitions, model: Model | None) -> Iterator[str]:
     """Where terminations look like time limits, which are no ends to a planner."""
-    data, model = problem.train, problem.model
     if (limit := data.suspected_limit()) is not None:
         yield f"nothing is truncated, and the longest episodes all end terminated at step {limit}"
     if model is not None:
@@ -173,6 +172,6 @@ def doubtful_ends(problem: Problem) -> Iterator[str]:
             assert isinstance(data.observation_space, Discrete)
             first = int(states[0] + data.observation_space.start)
             yield (
-                f"episodes end terminated in {states.size} states that others pass through (the "
-                f"first is {first}), which are taken as ends that depend on (s, a, s')"
+                f"episodes end terminated in states that others pass through ({states.size} of "
+                f"them, such as {first}), taken as ends that depend on (s, a, s')"
             )

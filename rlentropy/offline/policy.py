@@ -111,10 +111,11 @@ class Actions:
                 f"action_grid must make at most {MOST_OUTPUTS} points in {dimensions} "
                 f"dimensions, got {points}"
             )
-        if max(np.abs(space.low).max(), np.abs(space.high).max()) > LARGEST:
+        low, high = space.low.astype(np.float64), space.high.astype(np.float64)
+        if max(np.abs(low).max(initial=0.0), np.abs(high).max(initial=0.0)) > LARGEST:
             raise InputError(f"actions must be within ±{LARGEST:.3g} for networks, got {space}")
-        bounds = zip(space.low.ravel().tolist(), space.high.ravel().tolist(), strict=True)
-        self.axes = [np.linspace(low, high, points) for low, high in bounds]
+        bounds = zip(low.ravel().tolist(), high.ravel().tolist(), strict=True)
+        self.axes = [np.linspace(*ends, points) for ends in bounds]
         grid = np.stack(np.meshgrid(*self.axes, indexing="ij"), axis=-1)
         self.each = grid.reshape(-1, *space.shape).astype(space.dtype)  # (K, *shape)
 

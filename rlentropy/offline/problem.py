@@ -16,8 +16,6 @@ from rlentropy.log import State
 from rlentropy.offline.tabular import Model
 from rlentropy.risk import Measure
 
-MOST_EPISODES = 10**6
-
 
 @dataclass(frozen=True)
 class Config:
@@ -53,8 +51,9 @@ class Config:
         for name in ("updates", "seeds", "batch_size", "target_every", "episodes"):
             check_whole(name, getattr(self, name), 1)
         check_whole("action_grid", self.action_grid, 2)
-        if self.episodes > MOST_EPISODES:
-            raise InputError(f"episodes must be <= {MOST_EPISODES}, got {self.episodes}")
+        for name, most in (("episodes", 10**6), ("seeds", 10**4)):
+            if getattr(self, name) > most:
+                raise InputError(f"{name} must be <= {most}, got {getattr(self, name)}")
         for name in ("tolerance", "learning_rate"):
             check_positive(name, getattr(self, name))
         for name in ("gamma", "holdout", "tau", "support"):
