@@ -441,7 +441,7 @@ def test_guesses_are_in_words():
 @pytest.mark.parametrize(
     ("key", "value", "why"),
     [
-        ("rewards", [[1.0], [2.0, 3.0]], "rewards must be an array, got rows of different shapes"),
+        ("rewards", [[1.0], [2.0, 3.0]], "rewards must be an array of numbers, got list"),
         ("rewards", np.ma.masked_equal(np.arange(200), 3), "rewards must be without gaps"),
         ("observations", np.full(200, 2**64 - 1, np.uint64), r"ids below 2\^63 - 1, got 1844674"),
         (
@@ -697,6 +697,16 @@ def test_what_cannot_be_written(tmp_path):
     with pytest.raises(InputError, match="data must be a new path or Minari id"):
         save(tmp_path / "data.npz", made("continuous"))
     assert (tmp_path / "data.npz").read_bytes() == before
+
+
+def test_metadata_that_json_cannot_hold(tmp_path):
+    loop: list = []
+    loop.append(loop)
+    for value in (np.zeros(2), {1, 2}, loop):
+        data = Transitions.from_arrays(**tabular_arrays(), metadata={"a": value})
+        with pytest.raises(InputError, match="metadata must be what JSON can hold"):
+            save(tmp_path / "data.npz", data)
+        assert not list(tmp_path.iterdir())
 
 
 def test_an_unpacking_disk_that_is_full(tmp_path, monkeypatch):

@@ -30,6 +30,7 @@ Conventions:
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -169,8 +170,15 @@ def write(
 
     Returns:
         What was written, to be renamed.
+
+    Raises:
+        InputError: metadata or spaces that JSON can't hold.
     """
     kind, spaces = kind_of(target), (observation_space, action_space)
+    try:
+        json.dumps(metadata)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InputError(f"metadata must be what JSON can hold, got other: {error}") from None
     if kind == "minari":
         write_minari(folder, str(target), parts, *spaces, metadata, env)
         return folder / str(target)

@@ -274,8 +274,9 @@ def _plain(key: str, given: Any) -> NDArray[Any]:
     """A column as an array of the machine's own numbers: bool as 0 and 1, no wider than 64 bits."""
     try:
         x: NDArray[Any] = np.asanyarray(given)
-    except ValueError:
-        raise InputError(f"{key} must be an array, got rows of different shapes") from None
+    except Exception as error:  # of ragged lists, or whatever another library makes of it
+        what = short(f"{type(given).__name__}: {error}")
+        raise InputError(f"{key} must be an array of numbers, got {what}") from None
     if isinstance(x, np.ma.MaskedArray):
         if np.ma.getmaskarray(x).any():
             raise InputError(f"{key} must be without gaps, got masked entries")
@@ -367,8 +368,9 @@ def _fitted(columns: Batch, observation_space: Space, action_space: Space, guess
     fitted = {}
     for key, space in spaces.items():
         x = getattr(columns, key)
-        if {x.shape[1:], space.shape} == {(), (1,)}:
-            x = x[:, 0] if space.shape == () else x[:, None]
+        wanted = getattr(space, "shape", None)
+        if {x.shape[1:], wanted} == {(), (1,)}:
+            x = x[:, 0] if wanted == () else x[:, None]
         fitted[key] = x
     x = fitted["actions"]
     if guessed and isinstance(action_space, Discrete) and x.dtype.kind == "f" and _whole(x):

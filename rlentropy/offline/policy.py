@@ -105,7 +105,8 @@ class Actions:
             return
         if not (isinstance(space, Box) and space.is_bounded()):
             raise InputError(f"actions must be of a Discrete space or a bounded Box, got {space}")
-        dimensions = math.prod(space.shape)
+        if not (dimensions := math.prod(space.shape)):
+            raise InputError(f"actions must have at least one number, got {space}")
         if dimensions > MOST_DIMENSIONS or points**dimensions > MOST_OUTPUTS:
             raise InputError(
                 f"action_grid must make at most {MOST_OUTPUTS} points in {dimensions} "

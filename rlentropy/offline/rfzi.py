@@ -33,6 +33,8 @@ from rlentropy.offline.fitted import fit
 from rlentropy.risk import Entropic, parse
 from rlentropy.run import Result
 
+BETAS = (1e-15, 1e15)  # whose squares float32 holds
+
 
 @dataclass(frozen=True)
 class Config(problem.Config):
@@ -75,6 +77,9 @@ def run(
     def objective(low: float, high: float) -> Any:
         from rlentropy.offline import objectives
 
+        if not BETAS[0] <= measure.risk_aversion <= BETAS[1]:
+            got = measure.risk_aversion
+            raise InputError(f"risk must have BETA in {BETAS} for networks, got {got}")
         if config.recipe == "published":
             return objectives.SquaredZ(measure.risk_aversion)
         return objectives.Linex(low, high, measure.risk_aversion, config.tail, config.anneal)
