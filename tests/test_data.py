@@ -180,7 +180,8 @@ def test_streams_say_what_memory_says(tmp_path, way, monkeypatch):
     write(tmp_path / f"data{suffix}", arrays)
     monkeypatch.setattr(on_disk, "CHUNK", 100)  # bytes: a few rows
     monkeypatch.setattr(offline.files, "CHUNK", 100)
-    monkeypatch.setattr(offline.transitions, "CHUNK", 100)
+    monkeypatch.setattr(offline.hdf5, "CHUNK", 100)
+    monkeypatch.setattr(offline.checks, "CHUNK", 100)
     data = load(tmp_path / f"data{suffix}")
     indices = np.array([3, 149, 3, 0])
     for key, x in data.sample(indices)._asdict().items():
@@ -542,7 +543,7 @@ def test_what_is_no_dataset_is_refused(tmp_path, why, monkeypatch):
     with pytest.raises(InputError, match=why) as refused:
         Transitions.from_arrays(**BAD[why])
     assert "\n" not in str(refused.value)
-    monkeypatch.setattr(offline.transitions, "CHUNK", 64)  # found in whatever chunk it is
+    monkeypatch.setattr(offline.checks, "CHUNK", 64)  # found in whatever chunk it is
     np.savez(tmp_path / "bad.npz", **BAD[why])
     with pytest.raises(InputError, match=f"bad.npz: {why}".replace("got no array", "")):
         load(tmp_path / "bad.npz")
