@@ -180,7 +180,8 @@ def test_streams_say_what_memory_says(tmp_path, way, monkeypatch):
     write(tmp_path / f"data{suffix}", arrays)
     monkeypatch.setattr(on_disk, "CHUNK", 100)  # bytes: a few rows
     monkeypatch.setattr(offline.files, "CHUNK", 100)
-    monkeypatch.setattr(offline.transitions, "CHUNK", 100)
+    monkeypatch.setattr(offline.hdf5, "CHUNK", 100)
+    monkeypatch.setattr(offline.checks, "CHUNK", 100)
     data = load(tmp_path / f"data{suffix}")
     indices = np.array([3, 149, 3, 0])
     for key, x in data.sample(indices)._asdict().items():
@@ -269,16 +270,195 @@ def test_counts_of_small_integers_do_not_overflow():
     assert (found.transitions != wanted.transitions).nnz == 0
 
 
-def test_counts_refuse_what_no_state_based_model_expresses():
-    arrays = tabular_arrays(30)
-    arrays["terminations"][-1] = True
-    arrays["next_observations"][-1] = arrays["observations"][3]
-    with pytest.raises(InputError, match=r"terminations: state \d must be entered either always"):
-        Transitions.from_arrays(**arrays).counts()
+def loop_ends(x, S, A):
+    """Counts and rewards (S*A, S, 2), the last axis for transitions that went on and that ended."""
+    n, r = np.zeros((2, S * A, S, 2))
+    for s, a, reward, s2, terminated, _ in zip(*(x[k] for k in KEYS), strict=True):
+        n[s * A + a, s2, int(terminated)] += 1
+        r[s * A + a, s2, int(terminated)] += reward
+    return n, r
+
+
+@given(seed=st.integers(0, 1000))
+def test_ends_that_are_no_function_of_the_successor_are_counted_apart(seed):
+    S, A, rng = 5, 2, np.random.default_rng(seed)
+    arrays = tabular_arrays(80, S, A, seed)
+    ends = arrays["truncations"]
+    arrays["terminations"] = ends & (rng.random(80) < 0.5)
+    found = Transitions.from_arrays(**arrays).counts(S, A)
+    n, r = loop_ends(arrays, S, A)
+    at_terminal = n * found.terminal[:, None]
+    np.testing.assert_array_equal(found.transitions.toarray(), n[..., 0] + at_terminal[..., 1])
+    np.testing.assert_array_equal(found.ends.toarray(), (n - at_terminal)[..., 1])
+    total = found.rewards.toarray() + found.end_rewards.toarray()
+    np.testing.assert_allclose(total, r.sum(-1), atol=1e-12)
+    passed = n[..., 0].any(0) | n.any((1, 2)).reshape(S, A).any(1)
+    assert not (found.terminal & passed).any()
+
+
+def test_a_state_that_data_leave_is_not_terminal():
+    # An episode ends where it began; and one that begins in the end of the other stays there.
+    for r, terminal in ((1.0, [False, False]), (0.0, [False, True])):
+        o, a, o2 = np.array([[0, 0, 1], [1, 0, 0], [1, 0, 1]]).T
+        rewards, terminations = np.array([1.0, 1.0, r]), np.array([True, True, True])
+        data = Transitions.from_arrays(
+            o[::2], a[::2], rewards[::2], o2[::2], *[terminations[:2]] * 2
+        )
+        np.testing.assert_array_equal(data.counts(2, 1).terminal, terminal)
+    data = Transitions.from_arrays(o, a, rewards, o2, terminations, terminations)
+    assert not data.counts(2, 1).terminal.any()  # 1 -> 0 pays
+
+
+@pytest.mark.parametrize(
+    ("spaces", "why"),
+    [
+        ({"observation_space": Discrete(4 * 10**9 + 1)}, "states up to 4000000000 and actions up"),
+        ({"action_space": Discrete(10**12)}, "and actions up to 999999999999, which take"),
+        ({"observation_space": Discrete(10**12, start=-5)}, "states up to 999999999994 and"),
+    ],
+)
+def test_tables_that_do_not_fit_in_memory_are_refused_before_it_is_taken(spaces, why):
+    data = Transitions.from_arrays(**tabular_arrays(), **spaces)
+    with pytest.raises(InputError, match=f"{why}.*number the ids that occur"):
+        data.counts()
+
+
+def test_counts_refuse_other_spaces():
     with pytest.raises(InputError, match="actions must be of a space that is Discrete with at mos"):
         made("tabular").counts(6, 2)
     with pytest.raises(InputError, match="observations must be of a space that is Discrete, got"):
         made("continuous").counts()
+
+
+def test_terminations_at_one_length_are_suspected():
+    def limit(lengths, terminated, truncated=0):
+        ends = np.zeros(sum(lengths), bool)
+        ends[np.cumsum(lengths) - 1] = True
+        cut = ends & (np.cumsum(ends) <= truncated)
+        x, a = np.zeros(ends.size), np.zeros(ends.size, int)
+        return Transitions.from_arrays(x, a, x, x, ends & ~cut, cut).suspected_limit()
+
+    assert limit([20] * 5, True) == 20
+    assert limit([3, 20, 20, 7, 20, 20, 20], True) == 20
+    assert limit([20] * 4, True) is None
+    assert limit([6] * 20, True) is None  # a short way to the goal
+    assert limit([20] * 6, True, truncated=1) is None
+    assert limit([20, 20, 20, 20, 20, 21], True) is None
+
+
+# ---------------------------------------------------------------- types and shapes of columns
+
+
+WIDE = 1000  # transitions of one (s, a, s'): sums that small types don't hold
+
+
+@pytest.mark.parametrize("dtype", ["f2", "f4", ">f8", "g", "i1", "u1", ">i2", "u8", "?"])
+def test_rewards_of_all_types_are_summed_in_double_precision(tmp_path, dtype):
+    ends = np.ones(WIDE, bool)
+    rewards = np.ones(WIDE, dtype) if dtype == "?" else np.full(WIDE, 100, dtype)
+    zeros = np.zeros(WIDE, int)
+    np.savez(
+        tmp_path / "data.npz",
+        **dict(zip(KEYS, (zeros, zeros, rewards, zeros, ~ends, ends), strict=True)),
+    )
+    data = load(tmp_path / "data.npz")
+    assert data.counts().rewards.toarray() == (WIDE if dtype == "?" else 100 * WIDE)
+    np.testing.assert_array_equal(data.returns(), rewards.astype(float))
+
+
+@pytest.mark.parametrize("dtype", ["f2", "f4", "g", ">f4", ">i4", "u1", "?", "u8"])
+def test_observations_of_all_types_are_read(tmp_path, dtype):
+    arrays = continuous_arrays()
+    for key in ("observations", "next_observations"):
+        arrays[key] = np.abs(arrays[key] * 50).astype(dtype)
+    np.savez(tmp_path / "data.npz", **arrays)
+    data = load(tmp_path / "data.npz")
+    assert data.observations.dtype.isnative
+    assert data.observations.dtype.itemsize <= 8
+    np.testing.assert_array_equal(data.observations, arrays["observations"].astype(float))
+
+
+def test_what_follows_may_be_stored_in_another_precision():
+    arrays = continuous_arrays()
+    arrays["observations"] = arrays["observations"].astype(np.float16)
+    assert len(Transitions.from_arrays(**arrays)) == 150
+    arrays["next_observations"][3] += 0.5
+    with pytest.raises(InputError, match="got neither at transition 3"):
+        Transitions.from_arrays(**arrays)
+
+
+def test_columns_of_one_number_a_row_are_columns():
+    arrays = tabular_arrays()
+    wanted = Transitions.from_arrays(**arrays)
+    tall = {k: arrays[k][:, None] for k in ("rewards", "terminations", "truncations")}
+    found = Transitions.from_arrays(**arrays | tall)
+    same(found, wanted)
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [lambda a: a[:, None], lambda a: a * 1.0, lambda a: a[:, None] * 1.0, lambda a: a.astype("u1")],
+)
+def test_ids_of_actions_are_known_in_every_guise(stored):
+    arrays = tabular_arrays()
+    found = Transitions.from_arrays(**arrays | {"actions": stored(arrays["actions"])})
+    assert found.action_space == Discrete(3)
+    np.testing.assert_array_equal(found.actions, arrays["actions"])
+    assert "actions as Discrete(3) from" in found.guessed
+    box = Box(0.0, 2.0, (1,))  # an environment knows better
+    again = found.check_spaces(Discrete(6), box)
+    assert (again.actions.shape, again.action_space, again.guessed) == ((200, 1), box, "")
+
+
+@pytest.mark.parametrize(
+    ("actions", "space"),
+    [
+        (np.linspace(0.0, 1.0, 200), Box(0.0, 1.0, (), np.float64)),
+        (np.linspace(-1.0, 1.0, 200)[:, None], Box(-1.0, 1.0, (1,), np.float64)),
+        (np.where(np.arange(200) % 2, -1.0, 1.0)[:, None], Box(-1.0, 1.0, (1,), np.float64)),
+        (np.full((200, 1), 1e300), Box(1e300, 1e300, (1,), np.float64)),
+        (np.zeros((200, 2), int), Box(0, 0, (2,), np.int64)),
+    ],
+)
+def test_actions_that_are_no_ids(actions, space):
+    found = Transitions.from_arrays(**tabular_arrays() | {"actions": actions})
+    assert found.action_space == space
+    assert f"actions as {space} from" in found.guessed
+
+
+def test_guesses_are_in_words():
+    words = "observations as Discrete(6) from int64 (N,); actions as Discrete(3) from int64 (N,)"
+    assert made("tabular").guessed == words
+    observation_space, action_space = SPACES["tabular"]
+    arrays = tabular_arrays()
+    half = Transitions.from_arrays(**arrays, observation_space=observation_space)
+    assert half.guessed == "actions as Discrete(3) from int64 (N,)"
+    whole = Transitions.from_arrays(
+        **arrays, observation_space=observation_space, action_space=action_space
+    )
+    assert whole.guessed == ""
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "why"),
+    [
+        ("rewards", [[1.0], [2.0, 3.0]], "rewards must be an array of numbers, got list"),
+        ("rewards", np.ma.masked_equal(np.arange(200), 3), "rewards must be without gaps"),
+        ("observations", np.full(200, 2**64 - 1, np.uint64), r"ids below 2\^63 - 1, got 1844674"),
+        (
+            "terminations",
+            np.full(200, 2, np.uint8).view(bool),
+            "terminations must be 0 or 1, got 2",
+        ),
+        ("terminations", np.full(200, np.nan), "terminations must be 0 or 1, got nan"),
+        ("rewards", np.zeros(200, "M8[s]"), "rewards must be real numbers, got datetime64"),
+        ("rewards", np.zeros(200, [("a", "f8")]), "rewards must be real numbers"),
+        ("actions", np.zeros(200, "S3"), r"actions must be real numbers, got \|S3"),
+    ],
+)
+def test_columns_that_are_no_numbers(key, value, why):
+    with pytest.raises(InputError, match=why):
+        Transitions.from_arrays(**tabular_arrays() | {key: value})
 
 
 def test_returns_are_sums_over_episodes():
@@ -339,7 +519,7 @@ BAD = {
         turned("tabular", "next_observations", float)
     ),
     r"rewards must be \(N, \*shape\) with the shape \(\)": (
-        tabular_arrays() | {"rewards": np.zeros((200, 1))}
+        tabular_arrays() | {"rewards": np.zeros((200, 2))}
     ),
     r"next_observations must be \(N, \*shape\) with the shape \(3,\)": (
         continuous_arrays() | {"next_observations": np.zeros((150, 4))}
@@ -347,7 +527,7 @@ BAD = {
     "terminations must be 0 or 1, got 2 at transition 3": (
         tabular_arrays() | {"terminations": np.where(np.arange(200) == 3, 2, 0)}
     ),
-    r"truncations must be flags \(N,\)": tabular_arrays() | {"truncations": np.zeros((200, 1))},
+    r"truncations must be flags \(N,\)": tabular_arrays() | {"truncations": np.zeros((200, 2))},
     "episodes must end terminated or truncated, got neither at the last transition, 199": (
         changed("tabular", "truncations", 199, False)
     ),
@@ -363,7 +543,7 @@ def test_what_is_no_dataset_is_refused(tmp_path, why, monkeypatch):
     with pytest.raises(InputError, match=why) as refused:
         Transitions.from_arrays(**BAD[why])
     assert "\n" not in str(refused.value)
-    monkeypatch.setattr(offline.transitions, "CHUNK", 64)  # found in whatever chunk it is
+    monkeypatch.setattr(offline.checks, "CHUNK", 64)  # found in whatever chunk it is
     np.savez(tmp_path / "bad.npz", **BAD[why])
     with pytest.raises(InputError, match=f"bad.npz: {why}".replace("got no array", "")):
         load(tmp_path / "bad.npz")
@@ -518,6 +698,16 @@ def test_what_cannot_be_written(tmp_path):
     with pytest.raises(InputError, match="data must be a new path or Minari id"):
         save(tmp_path / "data.npz", made("continuous"))
     assert (tmp_path / "data.npz").read_bytes() == before
+
+
+def test_metadata_that_json_cannot_hold(tmp_path):
+    loop: list = []
+    loop.append(loop)
+    for value in (np.zeros(2), {1, 2}, loop):
+        data = Transitions.from_arrays(**tabular_arrays(), metadata={"a": value})
+        with pytest.raises(InputError, match="metadata must be what JSON can hold"):
+            save(tmp_path / "data.npz", data)
+        assert not list(tmp_path.iterdir())
 
 
 def test_an_unpacking_disk_that_is_full(tmp_path, monkeypatch):

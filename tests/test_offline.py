@@ -176,6 +176,93 @@ def test_terminations_end_the_sum_and_truncations_do_not():
         np.testing.assert_allclose(result.policy["Q"][0], [1.0, 0.2 + 0.9 * 2.0], atol=1e-8)
 
 
+# State 2 ends an episode after (2, 1), and after (0, 1), which pays; (1, 0) passes through it.
+PASSED = [
+    *[(1, 0, 2.0, 2, False), (1, 0, 0.0, 1, False), (1, 0, 1.0, 2, True), (1, 0, 1.0, 2, True)],
+    *[(0, 0, 1.0, 1, False), (0, 1, 3.0, 2, True), (2, 1, 7.0, 2, True), (1, 1, -1.0, 0, False)],
+    *[(2, 0, -2.0, 1, False)],
+]
+
+
+def test_an_end_may_depend_on_the_whole_transition():
+    """Against dense value iteration on the model with a state more, to which all ends lead."""
+    P, r = np.zeros((4, 2, 4)), np.zeros((4, 2, 4))
+    P[3, :, 3] = 1.0
+    P[0, 0, 1], r[0, 0, 1] = 1.0, 1.0
+    P[0, 1, 3], r[0, 1, 3] = 1.0, 3.0
+    P[1, 0, [1, 2, 3]], r[1, 0, [1, 2, 3]] = (0.25, 0.25, 0.5), (0.0, 2.0, 1.0)
+    P[1, 1, 0], r[1, 1, 0] = 1.0, -1.0
+    P[2, 0, 1], r[2, 0, 1] = 1.0, -2.0
+    P[2, 1, 3], r[2, 1, 3] = 1.0, 7.0
+    data = table(*PASSED)
+    for module, risk_text, expectation in (
+        (rfzi, "entropic:1.5", entropic(1.5, 0.9)),
+        (fqi, "nominal", lambda p, z: (p * z).sum(-1)),
+    ):
+        result = learnt(module, data, gamma=0.9, risk=risk_text)
+        expected = dense_values(P, r, 0.9, expectation)
+        np.testing.assert_allclose(result.policy["Q"], expected[:3], rtol=0.0, atol=1e-8)
+        assert result.policy["pi"].shape == (3, 2)
+        warning = result.summary["warning"]
+        assert "states that others pass through (1 of them, such as 2)" in warning
+        assert "if that is a time limit, store it as truncations" in warning
+
+
+def test_ends_of_different_rewards_are_different_outcomes():
+    # Both end in states that others pass through; worse is 0, better is 4, and risk minds.
+    rows = [
+        (0, 0, 0.0, 1, True),
+        (0, 0, 4.0, 2, True),
+        (1, 0, 0.5, 2, False),
+        (2, 0, 0.5, 1, False),
+    ]
+    Q = learnt(rfzi, table(*rows, A=1), gamma=0.9, risk="entropic:2").policy["Q"]
+    b = 2.0 / 0.9
+    assert Q[0, 0] == pytest.approx(-np.log(0.5 + 0.5 * np.exp(-4.0 * b)) / b, abs=1e-9)
+
+
+def test_a_start_that_ends_the_episode_when_it_is_entered_keeps_its_values():
+    rows = [
+        (0, 0, 0.0, 1, False),
+        (0, 1, 5.0, 1, False),
+        (1, 0, 1.0, 0, True),
+        (1, 1, 2.0, 0, True),
+    ]
+    Q = learnt(fqi, table(*rows, S=2), gamma=0.9).policy["Q"]
+    np.testing.assert_allclose(Q, [[0.9 * 2.0, 5.0 + 0.9 * 2.0], [1.0, 2.0]], atol=1e-8)
+
+
+def test_networks_on_states_end_where_tables_do():
+    options = {"approximator": "neural", "hidden": (32,), "batch_size": 200, "target_every": 10}
+    options |= {"learning_rate": 0.01, "updates": 600, "gamma": 0.7}
+    rough = learnt(fqi, table(*PASSED), **options).policy["Q"]
+    exact = learnt(fqi, table(*PASSED), gamma=0.7).policy["Q"]
+    assert np.abs(rough - exact).max() < 0.05 * np.ptp(exact)
+
+
+def test_time_limits_stored_as_terminations_are_doubted():
+    ends = np.arange(200) % 20 == 19
+    x = np.arange(200.0)[:, None]
+    data = Transitions.from_arrays(x, np.arange(200) % 2, x[:, 0], x + 1, ends, ends & False)
+    summary = learnt(fqi, data, updates=1, **SMALL).summary
+    assert "the longest episodes all end terminated at step 20: if that is" in summary["warning"]
+    assert summary["guessed_spaces"].startswith("observations as Box")
+    truncated = dataclasses.replace(data, terminations=ends & False, truncations=ends, guessed="")
+    summary = learnt(fqi, truncated, updates=1, **SMALL).summary
+    assert not {"warning", "guessed_spaces"} & set(summary)
+
+
+def test_rewards_of_states_and_actions_stay_that(rng):
+    """Means of equal rewards differ by rounding alone, which is no dependence on s'."""
+    P, r = random_model(rng, S=8, A=2)
+    mdp = FiniteMDP(P, r * 0.1, np.full(8, 1 / 8))
+    data = dataset(mdp, 20_000, seed=3)
+    model = tabular.Model.counted(data.counts())
+    assert not model.excess.any()
+    varied = dataclasses.replace(data, rewards=data.rewards + 1e-9 * data.next_observations)
+    assert tabular.Model.counted(varied.counts()).excess.any()
+
+
 @pytest.mark.parametrize(
     ("unvisited", "value"), [("pessimistic", -10.0), ("optimistic", 30.0), ("zero", 0.0)]
 )
@@ -623,6 +710,22 @@ def test_diagnostics_are_logged(tmp_path):
         (fqi, {"support": 1.0}, r"support must be in \[0, 1\), got 1.0"),
         (fqi, {"action_grid": 1}, "action_grid must be >= 2, got 1"),
         (fqi, {"learning_rate": float("inf")}, "learning_rate must be > 0 and finite, got inf"),
+        (fqi, {"updates": 2.5}, "updates must be a whole number >= 1, got 2.5"),
+        (fqi, {"seeds": True}, "seeds must be a whole number >= 1, got True"),
+        (fqi, {"seeds": 10**9}, "seeds must be <= 10000, got 1000000000"),
+        (fqi, {"episodes": 10**12}, "episodes must be <= 1000000, got"),
+        (fqi, {"gamma": "0.9"}, "gamma must be a number, got '0.9'"),
+        (fqi, {"gamma": float("nan")}, r"gamma must be in \(0, 1\), got nan"),
+        (fqi, {"hidden": (64, 0.5)}, "hidden must be widths >= 1, got 0.5"),
+        (fqi, {"hidden": 64}, "hidden must be widths >= 1, got 64"),
+        (fqi, {"risk": 3}, "risk must be NAME or NAME:PARAMETER, got 3"),
+        (fqi, {"unvisited": "hopeful"}, "unvisited must be one of pessimistic, optimistic, zero"),
+        (fqi, {"approximator": "deep"}, "approximator must be one of auto, tabular, neural"),
+        (rfzi, {"recipe": "secret"}, "recipe must be one of linex, published, got 'secret'"),
+        (rfzi, {"tail": "long"}, "tail must be a number, got 'long'"),
+        (rfzi, {"anneal": 0.5}, "anneal must be a whole number >= 0, got 0.5"),
+        (rfqi, {"dual_steps": None}, "dual_steps must be a whole number >= 1, got None"),
+        (rfqi, {"fail_value": "low"}, "fail_value must be a number, got 'low'"),
     ],
 )
 def test_wrong_options_are_refused(module, options, message):
@@ -645,6 +748,78 @@ def test_wrong_data_are_refused():
     wide = Box(-1.0, 1.0, (5,))
     with pytest.raises(ValueError, match="action_grid must make at most 5000 points"):
         learnt(fqi, dataclasses.replace(unbounded, action_space=wide), **SMALL)
+
+
+def extreme(observations=1.0, rewards=1.0, actions=None):
+    rng = np.random.default_rng(0)
+    x, a = rng.normal(size=(50, 2)), rng.integers(2, size=50)
+    ends = np.ones(50, bool)
+    a = a if actions is None else a[:, None] * actions
+    return Transitions.from_arrays(
+        x * observations, a, x[:, 0] * rewards, x * observations, ends, ~ends
+    )
+
+
+@pytest.mark.parametrize(
+    ("data", "options", "message"),
+    [
+        ({"observations": 1e300}, {}, r"observations must be within ±3.4e\+38 for networks"),
+        ({"rewards": 1e38}, {}, r"rewards must keep values within ±3.4e\+38 for networks"),
+        ({"rewards": 2e307}, {}, "rewards must be small enough for finite values"),
+        ({"actions": -1e300}, {}, r"actions must be within ±3.4e\+38 for networks"),
+        ({}, {"batch_size": 10**12}, "batch_size must make networks that fit in memory, got"),
+        ({}, {"hidden": (10**9,)}, "hidden, seeds and batch_size must make networks that fit"),
+        ({"actions": 0.5}, {"action_grid": 10**9}, "action_grid must make at most 5000 points"),
+        ({}, {"learning_rate": 1e30}, "learning_rate must be small enough for finite weights"),
+    ],
+)
+def test_what_networks_cannot_hold_is_refused(data, options, message):
+    with pytest.raises(ValueError, match=message):
+        learnt(fqi, extreme(**data), **({"updates": 3} | SMALL | options))
+
+
+@pytest.mark.parametrize("beta", ["1e308", "1e-308"])
+def test_networks_refuse_a_risk_whose_square_overflows(beta):
+    with pytest.raises(ValueError, match=r"risk must have BETA in \(1e-15, .* for networks, got"):
+        learnt(rfzi, boxed(), updates=3, risk=f"entropic:{beta}", **SMALL)
+
+
+def test_networks_read_columns_of_any_type():
+    data = extreme()
+    wanted = learnt(fqi, data, updates=3, **SMALL).network["network"]
+    for dtype in ("f8", "f4", "f2"):
+        odd = dataclasses.replace(data, rewards=data.rewards.astype(dtype))
+        odd = dataclasses.replace(odd, observations=odd.observations.astype(dtype))
+        found = learnt(fqi, odd, updates=3, **SMALL).network["network"]
+        tolerance = 0.1 if dtype == "f2" else 1e-4
+        for one, two in zip(found, wanted, strict=True):
+            np.testing.assert_allclose(one.numpy(), two.numpy(), atol=tolerance)
+    images = (np.abs(data.observations) * 80).clip(0, 255).astype(np.uint8)
+    ends = np.ones(50, bool)
+    for actions in (data.actions.astype(np.uint64), data.actions.astype(np.int8)):
+        seen = Transitions.from_arrays(images, actions, data.rewards, images, ends, ~ends)
+        assert np.isfinite(
+            learnt(fqi, seen, updates=3, **SMALL).network["network"][0].numpy()
+        ).all()
+        assert seen.observations.dtype == np.uint8
+
+
+def test_many_actions_take_no_square_of_memory():
+    Q = np.zeros((2, 3, 10**5))
+    Q[1, 2, 7] = 1.0
+    pi = problem.greedy(Q)
+    assert pi[1, 2, 7] == 1.0
+    assert pi[0, 0, 0] == 1.0
+    assert pi.sum() == 6.0
+
+
+def test_one_action_alone_is_no_grid_of_nothing():
+    data = extreme(actions=0.5)
+    alone = dataclasses.replace(
+        data, actions=np.full((50, 1), 0.5), action_space=Box(0.5, 0.5, (1,), np.float64)
+    )
+    weights = learnt(fqi, alone, updates=3, **SMALL).network["network"]
+    assert all(np.isfinite(w.numpy()).all() for w in weights)
 
 
 def test_a_policy_refuses_other_spaces():

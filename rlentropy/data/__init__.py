@@ -7,6 +7,8 @@ A dataset is six columns of one length N, under the keys of `Batch`:
 (``terminals`` and ``timeouts``, as in D4RL, are read too). Columns are memory-mapped where they lie
 as plain bytes: in an uncompressed NPZ or a contiguous HDF5. What is compressed or chunked, and
 Minari, which stores episodes, is unpacked once, into temporary files that vanish with the process.
+Sizes are looked at first: what has no room in memory or on that disk is refused. No file leads to
+another one, unpickles, or runs code; and what was written here is compared with its checksums.
 
 Conventions:
     - The rows of an episode follow each other, and its last row, alone, is terminated or truncated.
@@ -15,15 +17,20 @@ Conventions:
     - A terminated transition has no future: its target is the reward alone. A truncated one has,
       and bootstraps. A row may be both, and then counts as terminated.
     - Spaces are those the data declares (Minari's own; in HDF5 and NPZ the JSON under ``metadata``,
-      which `save` writes). Where none is declared they are guessed: whole numbers (N,) are
-      Discrete(largest + 1); other columns are a Box, unbounded for observations (for whole numbers,
-      as wide as their type), and for actions as wide as the data.
+      which `save` writes). Where none is declared they are guessed, and `Transitions.guessed` says
+      so: whole numbers (N,) are ids, Discrete(largest + 1), and so are actions (N, 1), or actions
+      that are stored as floats 0., 1., …; other columns are a Box, unbounded for observations (for
+      whole numbers, as wide as their type), and for actions as wide as the data. An environment's
+      spaces take the place of guessed ones.
+    - Columns may be of any whole or real type, also bool, half precision, or of the other byte
+      order; flags and rewards may be (N, 1). Sums are taken in float64.
     - Actions must be in their space, and states in a Discrete one. Observations may leave the
       bounds of a Box, which many environments do.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -35,7 +42,8 @@ from typing import Any, Literal
 import gymnasium
 
 from rlentropy.data.columns import Batch
-from rlentropy.data.files import optional, read_hdf5, read_npz, write_hdf5, write_npz
+from rlentropy.data.files import optional, read_npz, write_npz
+from rlentropy.data.hdf5 import read_hdf5, write_hdf5
 from rlentropy.data.minari import folder_of, read_minari, write_minari
 from rlentropy.data.spaces import Space, space_from_json, space_to_json
 from rlentropy.data.transitions import Counts, Episode, Transitions
@@ -57,12 +65,14 @@ def load(source: str | Path) -> Transitions:
         InputError: it doesn't exist, is cut short, lacks a key, or is refused by
             `Transitions.from_arrays`; or the package that reads it is missing.
     """
+    if not str(source):
+        raise InputError("data must be a Minari id, or a path ending in .npz or .hdf5, got none")
     kind, path = kind_of(source), Path(source)
-    if kind == "minari":
-        return read_minari(source)
-    if not path.is_file():
+    if kind != "minari" and not _is_file(path):
         raise InputError(f"data must be an existing file, got {source}")
     try:
+        if kind == "minari":
+            return read_minari(source)
         columns, metadata = (read_npz if kind == "npz" else read_hdf5)(path)
         spaces = {name: space_from_json(metadata[name]) for name in SPACES if name in metadata}
         rest = {name: value for name, value in metadata.items() if name not in SPACES}
@@ -90,6 +100,7 @@ def save(target: str | Path, data: Transitions, env: gymnasium.Env[Any, Any] | N
     folder = path.with_name(TEMPORARY + path.name)
     spaces = (data.observation_space, data.action_space)
     with writing(path):
+        shutil.rmtree(folder, ignore_errors=True)  # of a save that was killed
         try:
             folder.mkdir(parents=True)
             written = write(folder, target, [data.columns], *spaces, data.metadata, env)
@@ -97,6 +108,13 @@ def save(target: str | Path, data: Transitions, env: gymnasium.Env[Any, Any] | N
             os.replace(written, path)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # such as of a name that is too long
+        return False
 
 
 # ---------------------------------------------------------------- by the kind of target
@@ -152,8 +170,15 @@ def write(
 
     Returns:
         What was written, to be renamed.
+
+    Raises:
+        InputError: metadata or spaces that JSON can't hold.
     """
     kind, spaces = kind_of(target), (observation_space, action_space)
+    try:
+        json.dumps(metadata)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InputError(f"metadata must be what JSON can hold, got other: {error}") from None
     if kind == "minari":
         write_minari(folder, str(target), parts, *spaces, metadata, env)
         return folder / str(target)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
+import shutil
 import tempfile
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import IO, Any, Literal, NamedTuple
 
 import numpy as np
@@ -28,13 +32,25 @@ class Batch(NamedTuple):
 
 
 def row_bytes(x: NDArray[Any]) -> int:
-    return max(1, x.dtype.itemsize * int(np.prod(x.shape[1:])))
+    return max(1, x.dtype.itemsize * math.prod(x.shape[1:]))
 
 
 def slices(x: NDArray[Any]) -> Iterator[NDArray[Any]]:
     """An array in slices of about CHUNK bytes."""
     rows = max(1, CHUNK // row_bytes(x))
     return (x[k : k + rows] for k in range(0, len(x), rows))
+
+
+def checksum(x: NDArray[Any], before: int | None = None) -> int:
+    """CRC-32 of an array's type, shape of a row, and bytes.
+
+    Args:
+        before: that of the rows that come before these.
+    """
+    crc = zlib.crc32(f"{x.dtype.str} {x.shape[1:]}".encode()) if before is None else before
+    for piece in slices(x):
+        crc = zlib.crc32(piece.tobytes(), crc)
+    return crc
 
 
 def mapped(
@@ -61,6 +77,48 @@ def unpacked(
     finally:
         with suppress(OSError):  # of what is still in its buffer
             file.close()
+
+
+def converted(x: NDArray[Any], dtype: Any) -> NDArray[Any]:
+    """An array of another type, in a temporary file."""
+    return unpacked((piece.astype(dtype).tobytes() for piece in slices(x)), dtype, x.shape, "C")
+
+
+def available_memory() -> int:
+    """Bytes of memory that are free, by the system's estimate and the container's limit."""
+    with suppress(OSError, ValueError, IndexError):
+        text = Path("/proc/meminfo").read_text()
+        free = int(text.split("MemAvailable:")[1].split()[0]) * 1024
+        with suppress(OSError, ValueError):  # "max" is no limit
+            group = Path("/sys/fs/cgroup")
+            limit = int((group / "memory.max").read_text())
+            free = min(free, limit - int((group / "memory.current").read_text()))
+        return free
+    return 2**40  # nobody says: leave it to the allocation
+
+
+def size_text(size: int) -> str:
+    """Bytes for people."""
+    return f"{size / 2**30:.3g} GiB" if size >= 2**30 else f"{size / 2**20:.3g} MiB"
+
+
+def check_unpacked(size: int) -> None:
+    """Refuse to unpack more bytes than memory and the folder for temporary files have room for.
+
+    A small file may claim any size, and compressed zeros are a thousandth of themselves.
+
+    Raises:
+        InputError: says how many bytes there are, and room for how many.
+    """
+    room = available_memory()
+    with suppress(OSError):
+        room = min(room, shutil.disk_usage(tempfile.gettempdir()).free)
+    if size > room:
+        raise InputError(
+            f"data that are compressed or chunked must fit in memory and {tempfile.gettempdir()} "
+            f"when they are unpacked, got {size_text(size)} for {size_text(room)}; uncompressed, "
+            "contiguous data are mapped where they lie"
+        )
 
 
 def _temporary() -> IO[bytes]:

@@ -1,13 +1,20 @@
 """Minari datasets: the only file that knows Minari.
 
-Its `DataCollector` and `EpisodeBuffer.add_step_data` need jax; whole episodes in an `EpisodeBuffer`
-don't. Its HDF5 storage needs Pillow, which it doesn't declare.
+Checksums of what we write are beside our metadata: ``rlentropy_crc32`` in metadata.json holds, for
+each column of the first ``rows`` transitions and for the spaces, a CRC-32.
+
+Minari's `DataCollector` and `EpisodeBuffer.add_step_data` need jax; whole episodes in an
+`EpisodeBuffer` don't. Its HDF5 storage needs Pillow, which it doesn't declare.
 """
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
+import tempfile
 import warnings
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,9 +23,10 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from rlentropy.data.columns import Batch
-from rlentropy.data.files import CURE, optional, reserve
-from rlentropy.data.spaces import Space, short
+from rlentropy.data.columns import Batch, available_memory, checksum, size_text
+from rlentropy.data.files import CURE, MOST_METADATA, optional, reserve, whole
+from rlentropy.data.hdf5 import bytes_of, check_sums, members
+from rlentropy.data.spaces import Space, check_shape, space_to_json
 from rlentropy.data.transitions import Transitions
 from rlentropy.errors import InputError
 
@@ -42,20 +50,79 @@ def read_minari(source: str | Path) -> Transitions:
             f"data must be on this machine ('minari download {source}' fetches it), got no {data}"
         )
     try:
-        dataset = minari.MinariDataset(data)
-        return Transitions.from_episodes(
-            dataset.iterate_episodes(),
-            observation_space=dataset.observation_space,
-            action_space=dataset.action_space,
-            metadata=dataset.storage.metadata.get("rlentropy"),
-        )
-    except InputError:
-        raise
+        with whole("Minari dataset"):
+            stored = _checked(data)
+            dataset = minari.MinariDataset(data)
+            spaces = (dataset.observation_space, dataset.action_space)
+            found = Transitions.from_episodes(
+                dataset.iterate_episodes(),
+                observation_space=spaces[0],
+                action_space=spaces[1],
+                metadata=dataset.storage.metadata.get("rlentropy"),
+            )
+            if stored is not None:
+                head = Batch(*(column[: stored["rows"]] for column in found.columns))
+                check_sums(_sums([head], *spaces), stored)
+            return found
     except ImportError as error:
         raise InputError(f"data of this kind must have its reader ({CURE}), got {error}") from None
-    except (OSError, RuntimeError, ValueError, KeyError, AssertionError) as error:
-        what = short(f"{type(error).__name__}: {error}")
-        raise InputError(f"data must be a whole Minari dataset, got a broken one: {what}") from None
+
+
+def _checked(data: Path) -> dict[str, Any] | None:
+    """Look at a dataset before Minari does, and return its checksums, if it has any.
+
+    Minari makes the environment where spaces are missing, which runs code that the data name; and
+    it follows links to other files.
+
+    Raises:
+        InputError: spaces that are missing or huge, episodes that are missing or don't fit in
+            memory, anything that lies in other files.
+    """
+    file = data / "metadata.json"
+    if file.stat().st_size > MOST_METADATA:
+        raise InputError(f"metadata.json must have at most {MOST_METADATA} bytes")
+    metadata = json.loads(file.read_text())
+    for name in ("observation_space", "action_space"):
+        if not isinstance(space := metadata.get(name), str):
+            raise InputError(f"metadata.json must describe the {name}, got {space}")
+        check_shape(json.loads(space))
+    if metadata.get("data_format") == "hdf5":
+        h5py, episodes = optional("h5py"), metadata["total_episodes"]
+        with h5py.File(data / "main_data.hdf5", "r") as content:
+            if len(content) != episodes:
+                raise InputError(f"data must hold {episodes} episodes, got {len(content)}")
+            _check_room([(dataset.parent.name, bytes_of(dataset)) for dataset in members(content)])
+    stored: dict[str, Any] | None = metadata.get("rlentropy_crc32")
+    return stored
+
+
+def _check_room(sizes: list[tuple[str, int]]) -> None:
+    """Refuse what can't be read an episode at a time, or unpacked to a temporary file."""
+    largest: dict[str, int] = {}
+    for episode, size in sizes:
+        largest[episode] = largest.get(episode, 0) + size
+    most, total = max(largest.values(), default=0), 2 * sum(largest.values())
+    memory, disk = available_memory(), shutil.disk_usage(tempfile.gettempdir()).free
+    if most > memory or total > disk:
+        raise InputError(
+            f"data must fit in {tempfile.gettempdir()} and each episode in memory, got "
+            f"{size_text(total)} and {size_text(most)} for {size_text(disk)} and "
+            f"{size_text(memory)}"
+        )
+
+
+def _sums(
+    parts: Sequence[Batch], observation_space: Space, action_space: Space, before: Any = None
+) -> dict[str, int]:
+    """Checksums of columns, which go on from those of the rows before, and of the spaces."""
+    sums = {}
+    for key, column in zip(Batch._fields, zip(*parts, strict=True), strict=True):
+        crc = None if before is None else before[key]
+        for part in column:
+            crc = checksum(part.astype(column[0].dtype), crc)
+        sums[key] = crc or 0
+    spaces = [space_to_json(space) for space in (observation_space, action_space)]
+    return sums | {"spaces": zlib.crc32(json.dumps(spaces).encode())}
 
 
 def write_minari(
@@ -80,8 +147,12 @@ def write_minari(
     reserve(root / "space", sum(map(_size, parts)))
     if data.exists():
         storage = storages.MinariStorage.read(data)
+        rows, before = storage.total_steps, storage.metadata.get("rlentropy_crc32")
+        if before is not None and before["rows"] != rows:
+            before = None  # others have written in between
         storage.update_episodes(buffers)
     else:
+        rows, before = 0, None
         with _datasets_path(root), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # one for each description that is left out
             storage = minari.create_dataset_from_buffers(
@@ -92,7 +163,11 @@ def write_minari(
                 action_space=action_space,
                 jpeg_encoding=False,
             ).storage
-    storage.update_metadata({"rlentropy": metadata})
+    sums = None
+    if rows == 0 or before is not None:
+        sums = _sums(parts, observation_space, action_space, before)
+        sums["rows"] = rows + sum(len(part.rewards) for part in parts)
+    storage.update_metadata({"rlentropy": metadata, "rlentropy_crc32": sums})
     for file in data.iterdir():
         with file.open("rb") as written:
             os.fsync(written.fileno())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import gymnasium
@@ -12,6 +13,8 @@ from numpy.typing import NDArray
 from rlentropy.errors import InputError
 
 Space = gymnasium.Space[Any]
+
+MOST_ELEMENTS = 2**27  # of an observation
 
 
 def short(value: Any) -> str:
@@ -69,9 +72,25 @@ def space_to_json(space: Space) -> dict[str, Any]:
     )
 
 
+def check_shape(content: Any) -> None:
+    """Refuse a Box of more than `MOST_ELEMENTS`, before anyone allocates its bounds.
+
+    Args:
+        content: what `space_to_json`, or Minari, makes of a space.
+    """
+    shape = content.get("shape", ()) if isinstance(content, dict) else ()
+    if not (isinstance(shape, list | tuple) and all(type(n) is int and n >= 0 for n in shape)):
+        raise InputError(f"metadata must describe a space, got one of the shape {short(shape)}")
+    if math.prod(shape) > MOST_ELEMENTS:
+        raise InputError(
+            f"metadata must describe a space of at most {MOST_ELEMENTS} elements, got {shape}"
+        )
+
+
 def space_from_json(content: Any) -> Space:
     """The space that `space_to_json` described."""
     try:
+        check_shape(content)
         match content["type"]:
             case "Box":
                 shape, dtype = tuple(content["shape"]), np.dtype(content["dtype"])
@@ -86,6 +105,8 @@ def space_from_json(content: Any) -> Space:
                 return MultiDiscrete(np.array(content["nvec"]), start=content["start"])
             case "MultiBinary":
                 return MultiBinary(content["n"])
-    except (KeyError, TypeError, ValueError, AssertionError):
+    except InputError:
+        raise
+    except Exception:  # numpy and gymnasium raise half a dozen kinds
         pass
     raise InputError(f"metadata must describe a space, got {short(content)}")

@@ -7,15 +7,27 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
 import numpy as np
-from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
+from gymnasium.spaces import Discrete
 from numpy.typing import NDArray
 
-from rlentropy.data.columns import CHUNK, Batch, Spool, row_bytes, slices
-from rlentropy.data.spaces import Space, inside, outline, short
+from rlentropy.data.checks import (
+    check_content,
+    check_form,
+    fitted_to,
+    guessed_actions,
+    guessed_states,
+    plain,
+    said,
+    with_flags,
+)
+from rlentropy.data.columns import Batch, Spool, available_memory, size_text
+from rlentropy.data.spaces import Space, outline, short
 from rlentropy.errors import InputError
 
 if TYPE_CHECKING:
     import scipy.sparse as sp
+
+CELL = 64  # bytes that a pair (s, a) takes while a table is counted and solved, as measured
 
 
 class Episode(Protocol):
@@ -31,10 +43,12 @@ class Episode(Protocol):
 class Counts(NamedTuple):
     """What tabular data say of a finite MDP; row s * A + a of a matrix is the pair (s, a)."""
 
-    transitions: sp.csr_array  # (S*A, S) how often s' followed (s, a), terminated or not
+    transitions: sp.csr_array  # (S*A, S) how often s' followed (s, a), where it isn't in `ends`
     rewards: sp.csr_array  # (S*A, S) the sum of the rewards of those transitions
-    terminal: NDArray[np.bool_]  # (S,) entered with termination: absorbing with reward 0
+    terminal: NDArray[np.bool_]  # (S,) entered always with termination: absorbing with reward 0
     starts: NDArray[np.int64]  # (S,) how many episodes began there
+    ends: sp.csr_array | None = None  # (S*A, S) how often that was an end though s' isn't terminal
+    end_rewards: sp.csr_array | None = None  # (S*A, S) the sum of the rewards of those transitions
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +64,7 @@ class Transitions:
     observation_space: Space
     action_space: Space
     metadata: dict[str, Any] = field(default_factory=dict)  # what JSON can hold
-    guessed: bool = False  # whether the spaces are
+    guessed: str = ""  # what was guessed of the spaces; empty: they are declared
 
     @classmethod
     def from_arrays(
@@ -73,15 +87,18 @@ class Transitions:
                 outside their space, spaces that no array holds, episodes without ends.
         """
         given = (observations, actions, rewards, next_observations, terminations, truncations)
-        columns = _with_flags(Batch(*(np.asanyarray(x) for x in given)))
-        declared = (observation_space, action_space)
-        spaces = (
-            observation_space or _guessed_states(columns),
-            action_space or _guessed_actions(columns.actions),
-        )
-        _check_form(columns, *spaces)
-        _check_content(columns, *spaces)
-        return cls(*columns, *spaces, dict(metadata or {}), guessed=None in declared)
+        stored = (plain(key, x) for key, x in zip(Batch._fields, given, strict=True))
+        columns, guesses = with_flags(Batch(*stored)), []
+        if (states := observation_space) is None:
+            states = guessed_states(columns)
+            guesses.append(said("observations", states, columns.observations))
+        if (acts := action_space) is None:
+            acts = guessed_actions(columns.actions)
+            guesses.append(said("actions", acts, columns.actions))
+        columns = fitted_to(columns, states, acts, guessed=action_space is None)
+        check_form(columns, states, acts)
+        check_content(columns, states, acts)
+        return cls(*columns, states, acts, dict(metadata or {}), "; ".join(guesses))
 
     @classmethod
     def from_episodes(cls, episodes: Iterable[Episode], **rest: Any) -> Self:
@@ -134,38 +151,56 @@ class Transitions:
     def counts(self, num_states: int | None = None, num_actions: int | None = None) -> Counts:
         """Count tabular transitions in one pass.
 
-        A terminated transition counts as any other, and marks its successor as terminal: a state
-        that is absorbing with reward 0, as in `FiniteMDP.from_table`. A truncated one is nothing
-        special.
+        A state is terminal, that is, absorbing with reward 0 as in `FiniteMDP.from_table`, if it
+        is always entered with termination, and nothing but loops with reward 0 leave it. Where
+        others end an episode, that is said of (s, a, s'). A truncation is nothing special.
 
         Args:
             num_states, num_actions: S and A; default: those of the spaces.
 
         Raises:
-            InputError: spaces that are not Discrete or larger than S and A, or a state that is
-                entered both with and without termination, which no state-based model expresses.
+            InputError: spaces that are not Discrete or larger than S and A, or tables that don't
+                fit in memory.
         """
         import scipy.sparse as sp
 
         S, first_state = _size(self.observation_space, num_states, "observations")
         A, first_action = _size(self.action_space, num_actions, "actions")
-        transitions, rewards = sp.csr_array((S * A, S)), sp.csr_array((S * A, S))
+        _check_table(S, A, first_state + S - 1, first_action + A - 1)
+        # Column S + s' is s' with termination.
+        count, total = sp.csr_array((S * A, 2 * S)), sp.csr_array((S * A, 2 * S))
         entered = np.zeros((2, S), bool)  # without and with termination
+        left = np.zeros(S, bool)
         for batch in self.chunks(2**18):
             columns = (batch.observations, batch.actions, batch.next_observations)
             s, a, s2 = (column.astype(np.int64) for column in columns)
             s, a, s2 = s - first_state, a - first_action, s2 - first_state
-            place = (s * A + a, s2)
-            transitions = transitions + sp.coo_array((np.ones(s.size), place), (S * A, S)).tocsr()
-            rewards = rewards + sp.coo_array((batch.rewards, place), (S * A, S)).tocsr()
-            entered[batch.terminations.astype(int), s2] = True
-        if (both := np.flatnonzero(entered.all(0))).size:
-            raise InputError(
-                f"terminations: state {both[0] + first_state} must be entered either always or "
-                "never with termination, got both"
-            )
+            r, ended = batch.rewards.astype(np.float64), batch.terminations
+            place = (s * A + a, s2 + S * ended)
+            count = count + sp.coo_array((np.ones(s.size), place), count.shape).tocsr()
+            total = total + sp.coo_array((r, place), total.shape).tocsr()
+            moved = (s2 != s) | (r != 0.0)
+            entered[0, s2[moved & ~ended]] = True
+            entered[1, s2[ended]] = True
+            left[s[moved]] = True
+        terminal = entered[1] & ~entered[0] & ~left
+        (transitions, ends), (rewards, end_rewards) = (_parted(x, terminal) for x in (count, total))
         starts = self.observations[self.episode_starts].astype(np.int64) - first_state
-        return Counts(transitions, rewards, entered[1], np.bincount(starts, minlength=S))
+        starts = np.bincount(starts, minlength=S)
+        return Counts(transitions, rewards, terminal, starts, ends, end_rewards)
+
+    def suspected_limit(self) -> int | None:
+        """At which length terminations look like a time limit, if they do.
+
+        That is where nothing is truncated, and five episodes or more have the largest length, of
+        ten steps or more. A truncated episode bootstraps from its last state, so that a limit that
+        is stored as termination biases all values.
+        """
+        ends = np.flatnonzero(self.terminations | self.truncations)
+        lengths = np.diff(ends, prepend=-1)
+        longest = int(lengths.max())
+        often = int((lengths == longest).sum()) >= 5
+        return longest if often and longest >= 10 and self.terminations[ends].all() else None
 
     def check_spaces(self, observation_space: Space, action_space: Space) -> Self:
         """Check that the data are of an environment with these spaces.
@@ -185,10 +220,16 @@ class Transitions:
         ):
             if not self.guessed and outline(declared) != outline(space):
                 raise InputError(f"{name} must be of {short(space)}, got data of {declared}")
-        _check_form(self.columns, observation_space, action_space)
-        _check_content(self.columns, observation_space, action_space)
+        spaces = (observation_space, action_space)
+        columns = fitted_to(self.columns, *spaces, guessed=bool(self.guessed))
+        check_form(columns, *spaces)
+        check_content(columns, *spaces)
         return replace(
-            self, observation_space=observation_space, action_space=action_space, guessed=False
+            self,
+            **columns._asdict(),
+            observation_space=observation_space,
+            action_space=action_space,
+            guessed="",
         )
 
 
@@ -199,119 +240,32 @@ def _size(space: Space, least: int | None, name: str) -> tuple[int, int]:
     return least or int(space.n), int(space.start)
 
 
-# ---------------------------------------------------------------- validation
+def _parted(x: sp.csr_array, terminal: NDArray[np.bool_]) -> tuple[sp.csr_array, sp.csr_array]:
+    """Columns (s', s' with termination), (S*A, 2 S), as (s' or its end where it is terminal, ends).
 
-
-def _with_flags(columns: Batch) -> Batch:
-    """The columns, of one length, with flags as bool.
-
-    Raises:
-        InputError: no rows, lengths that differ, flags that are not 0 or 1.
+    Where all ends are in terminal states, the second has no entries.
     """
-    lengths = {key: len(x) if x.ndim else -1 for key, x in columns._asdict().items()}
-    N = lengths["observations"]
-    for key, length in lengths.items():
-        if length != N or length < 0:
-            got = "no array" if length < 0 else length
-            raise InputError(f"{key} must have the length of observations, {N}, got {got}")
-    if N == 0:
-        raise InputError("data must hold at least one transition, got none")
-    flags = {}
-    for key in ("terminations", "truncations"):
-        column = np.asarray(getattr(columns, key))
-        if column.shape != (N,) or column.dtype.kind not in "biuf":
-            raise InputError(f"{key} must be flags (N,), got {column.shape} of {column.dtype}")
-        if (bad := np.flatnonzero((column != 0) & (column != 1))).size:
-            k = bad[0]
-            raise InputError(f"{key} must be 0 or 1, got {column[k]} at transition {k}")
-        flags[key] = column.astype(bool)
-    return columns._replace(**flags)
+    import scipy.sparse as sp
+
+    S, entries = terminal.size, x.tocoo()
+    row, s2, ended = entries.row, entries.col % S, entries.col >= S
+    ended &= ~terminal[s2]
+    first, second = (
+        sp.coo_array((entries.data[where], (row[where], s2[where])), (x.shape[0], S)).tocsr()
+        for where in (~ended, ended)
+    )
+    return first, second
 
 
-def _guessed_states(columns: Batch) -> Space:
-    """The space of observations that none is declared for."""
-    x, x2 = columns.observations, columns.next_observations
-    if x.ndim == 1 and x.dtype.kind in "iu":
-        largest = max(int(y.max()) for y in (x, x2) if y.dtype.kind in "iu")
-        return Discrete(max(largest + 1, 1))
-    if x.dtype.kind in "iu":
-        limits = np.iinfo(x.dtype)
-        return Box(limits.min, limits.max, x.shape[1:], x.dtype.type)
-    return Box(-np.inf, np.inf, x.shape[1:], x.dtype.type if x.dtype.kind == "f" else np.float64)
-
-
-def _guessed_actions(x: NDArray[Any]) -> Space:
-    """The space of actions that none is declared for."""
-    if x.ndim == 1 and x.dtype.kind in "iu":
-        return Discrete(max(int(x.max()) + 1, 1))
-    if x.dtype.kind not in "iuf" or not all(np.isfinite(c).all() for c in slices(x)):
-        return Box(-np.inf, np.inf, x.shape[1:], np.float64)  # refused for its content
-    return Box(x.min(0), x.max(0), x.shape[1:], x.dtype.type)
-
-
-def _check_form(columns: Batch, observation_space: Space, action_space: Space) -> None:
-    """Refuse shapes and types that don't fit the spaces."""
-    spaces = {
-        "observations": observation_space,
-        "actions": action_space,
-        "next_observations": observation_space,
-        "rewards": Box(-np.inf, np.inf, ()),
-    }
-    for key, space in spaces.items():
-        column = getattr(columns, key)
-        if not isinstance(space, Box | Discrete | MultiDiscrete | MultiBinary):
-            raise InputError(
-                f"{key} must be of a Box, Discrete, MultiDiscrete or MultiBinary space, "
-                f"got {short(space)}"
-            )
-        if column.shape[1:] != space.shape:
-            raise InputError(
-                f"{key} must be (N, *shape) with the shape {space.shape} of {short(space)}, "
-                f"got {column.shape}"
-            )
-        whole = not isinstance(space, Box)
-        if column.dtype.kind not in ("iu" if whole else "iuf"):
-            kind = f"whole numbers for {short(space)}" if whole else "real numbers"
-            raise InputError(f"{key} must be {kind}, got {column.dtype}")
-
-
-def _check_content(columns: Batch, observation_space: Space, action_space: Space) -> None:
-    """Refuse what is not finite, outside its space, or without end; in one pass."""
-    size, N = max(1, CHUNK // max(map(row_bytes, columns))), len(columns.rewards)
-    for begin in range(0, N, size):
-        # One row more than the chunk, in which its last row must continue.
-        part = Batch(*(x[begin : begin + size + 1] for x in columns))
-        for key in ("observations", "actions", "rewards", "next_observations"):
-            values = getattr(part, key)
-            _refuse(~np.isfinite(values), key, "finite", values, begin)
-        _refuse(~inside(action_space, part.actions), "actions", action_space, part.actions, begin)
-        if isinstance(observation_space, Discrete):
-            for key in ("observations", "next_observations"):
-                states = getattr(part, key)
-                _refuse(~inside(observation_space, states), key, observation_space, states, begin)
-        ended = part.terminations | part.truncations
-        jumps = part.next_observations[:-1] != part.observations[1:]
-        jumps = jumps.any(tuple(range(1, jumps.ndim))) & ~ended[:-1]
-        if jumps.any():
-            k = int(jumps.argmax()) + begin
-            raise InputError(
-                "episodes must end terminated or truncated, got neither at transition "
-                f"{k}, though transition {k + 1} begins elsewhere"
-            )
-    if not (columns.terminations[-1] or columns.truncations[-1]):
+def _check_table(S: int, A: int, last_state: int, last_action: int) -> None:
+    """Refuse tables that don't fit in memory, before it is taken."""
+    size, room = S * A * CELL, available_memory()
+    if size > room:
         raise InputError(
-            "episodes must end terminated or truncated, got neither at the last transition, "
-            f"{N - 1}"
+            f"data must have ids for which a table fits in memory, got states up to {last_state} "
+            f"and actions up to {last_action}, which take {size_text(size)} of {size_text(room)}: "
+            "number the ids that occur (numpy.unique, return_inverse=True)"
         )
-
-
-def _refuse(
-    bad: NDArray[np.bool_], key: str, wanted: str | Space, values: NDArray[Any], begin: int
-) -> None:
-    if bad.any():
-        k = int(bad.any(tuple(range(1, bad.ndim))).argmax())
-        what = wanted if isinstance(wanted, str) else f"in {short(wanted)}"
-        raise InputError(f"{key} must be {what}, got {short(values[k])} at transition {k + begin}")
 
 
 def _flat(episode: Episode, k: int) -> Batch:

@@ -16,7 +16,7 @@ This module imports no torch; `neural` does.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import gymnasium
@@ -29,7 +29,7 @@ from rlentropy.kernels import Array
 from rlentropy.log import Log, State
 from rlentropy.offline.judge import Judge
 from rlentropy.offline.problem import Config, Learner, Problem, greedy, member_rngs, split
-from rlentropy.offline.tabular import ValueIteration
+from rlentropy.offline.tabular import Model, ValueIteration
 from rlentropy.risk import Measure
 from rlentropy.run import Result
 
@@ -154,4 +154,24 @@ def fit(
         "gamma": config.gamma,
         "seeds": config.seeds,
     }
+    if data.guessed:
+        summary["guessed_spaces"] = data.guessed
+    if doubts := "; ".join(doubtful_ends(data, problem.model)):
+        summary["warning"] = f"{doubts}: if that is a time limit, store it as truncations"
     return Result(summary | judge.summary(learner), **learner.result())
+
+
+def doubtful_ends(data: Transitions, model: Model | None) -> Iterator[str]:
+    """Where terminations look like time limits, which are no ends to a planner."""
+    if (limit := data.suspected_limit()) is not None:
+        yield f"nothing is truncated, and the longest episodes all end terminated at step {limit}"
+    if model is not None:
+        passed = ~model.alive & ~model.terminal[model.successor]
+        states = np.unique(model.successor[passed])
+        if states.size:
+            assert isinstance(data.observation_space, Discrete)
+            first = int(states[0] + data.observation_space.start)
+            yield (
+                f"episodes end terminated in states that others pass through ({states.size} of "
+                f"them, such as {first}), taken as ends that depend on (s, a, s')"
+            )

@@ -13,17 +13,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import torch
 
+from rlentropy.data.columns import available_memory, size_text
 from rlentropy.errors import InputError
 from rlentropy.kernels import Array, Count
 from rlentropy.log import State
 from rlentropy.networks import MLP, Adam
 from rlentropy.offline.objectives import Objective, TVDual
-from rlentropy.offline.policy import CHUNK, Actions, Features, Greedy, unlikely, weights_of
+from rlentropy.offline.policy import (
+    CHUNK,
+    LARGEST,
+    Actions,
+    Features,
+    Greedy,
+    unlikely,
+    weights_of,
+)
 from rlentropy.offline.problem import Config, Problem, greedy
 from rlentropy.offline.tabular import Model
 
@@ -106,9 +116,12 @@ class Networks:
         low, high = problem.low + low, problem.high + high
         margin = MARGIN * (high - low)
         bounds = (low - margin, high + margin)
+        if not np.abs(bounds).max() < LARGEST:
+            raise InputError(f"rewards must keep values within ±{LARGEST:.3g} for networks")
         self.objective = make_objective(*bounds)
-        parts = [rng.spawn(4) for rng in rngs]
         sizes = (self.features.width, *config.hidden, len(self.actions))
+        check_size(sizes, config)
+        parts = [rng.spawn(4) for rng in rngs]
 
         def network(k: int) -> MLP:
             return MLP(sizes, [part[k] for part in parts], "relu", output_gain=0.01)
@@ -144,7 +157,7 @@ class Networks:
             cell=self._tensor(np.repeat(model.cell, np.diff(model.p.indptr))),
             excess=self._tensor(model.excess / self.problem.gamma, torch.float32),
             successor=self._tensor(model.successor),
-            alive=self._tensor(~model.terminal[model.successor]),
+            alive=self._tensor(model.alive),
             c=self._tensor(c, torch.float32),
             fixed=self._tensor(fixed, torch.float32),
         )
@@ -192,7 +205,7 @@ class Networks:
         rows = np.stack([rng.integers(N, size=size) for rng in self.batch_rngs]).ravel()
         index, weights = self.actions.mixed(self.data.actions[rows])
         mixture = self._tensor(weights, torch.float32).view(*shape, -1)
-        reward = self._tensor(self.data.rewards[rows], torch.float32).view(shape)
+        reward = self._tensor(self.data.rewards[rows].astype(np.float32)).view(shape)
         alive = self._tensor(~self.data.terminations[rows]).view(shape)
         return Sampled(
             inputs=self.features(self.data.observations[rows]).view(*shape, -1),
@@ -237,6 +250,11 @@ class Networks:
     def advance(self, updates: int) -> None:
         for _ in range(updates):
             self._update()
+        if not bool(torch.isfinite(self.network.flat).all()):
+            raise InputError(
+                "learning_rate must be small enough for finite weights, got "
+                f"{self.config.learning_rate} and others after {self.updates} updates"
+            )
 
     def _update(self) -> None:
         batch = self.sampled()
@@ -251,11 +269,6 @@ class Networks:
         self.updates += 1
         if self.updates % self.config.target_every == 0:
             self._move_target()
-            if not bool(torch.isfinite(self.network.flat).all()):
-                raise InputError(
-                    "learning_rate must be small enough for finite weights, got "
-                    f"{self.config.learning_rate} and others after {self.updates} updates"
-                )
 
     def _move_target(self) -> None:
         with torch.no_grad():
@@ -334,7 +347,7 @@ class Networks:
             tags["eval/action_agreement"] = (same * weights).sum(-1).mean(1)
             after = self.action_values("network", self.features(own.next_observations[place]))
             alive = self._tensor(~own.terminations[place])
-            reward = self._tensor(own.rewards[place], torch.float32)
+            reward = self._tensor(own.rewards[place].astype(np.float32))
             x = reward / self.problem.gamma + alive * after.amax(-1)
             now = (u.gather(2, index.expand(len(u), -1, -1)) * weights).sum(-1)
             tags["eval/bellman_loss"] = self.objective.loss(now, x, self.updates).mean(1)
@@ -359,6 +372,18 @@ class Networks:
         for rng, saved in zip(self.batch_rngs, state["rngs"], strict=True):
             rng.bit_generator.state = saved
         self.cache = None
+
+
+def check_size(sizes: Sequence[int], config: Config) -> None:
+    """Refuse networks and batches that don't fit in memory, before it is taken."""
+    weights = sum((n + 1) * m for n, m in pairwise(sizes))
+    outputs = config.batch_size * sum(sizes)
+    size = 4 * config.seeds * (8 * weights + 4 * outputs)  # with moments, targets and gradients
+    if size > (room := available_memory()):
+        raise InputError(
+            f"hidden, seeds and batch_size must make networks that fit in memory, got "
+            f"{size_text(size)} for {size_text(room)}"
+        )
 
 
 def with_prefix(state: State, prefix: str) -> State:

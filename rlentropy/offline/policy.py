@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,6 +21,9 @@ Space = gymnasium.Space[Any]
 
 CHUNK = 2**14  # observations evaluated at once
 MOST_OUTPUTS, MOST_STATES = 5000, 5000
+MOST_DIMENSIONS = 12  # of a grid of two points each, 2^12 outputs
+MOST_ACTIONS = 2**20  # of a Discrete space
+LARGEST = float(np.finfo(np.float32).max)
 
 
 class Features:
@@ -51,6 +55,8 @@ class Features:
         count, total, squares = 0, np.zeros(1), np.zeros(1)
         for chunk in data.chunks(CHUNK):
             x = chunk.observations.reshape(len(chunk.rewards), -1).astype(np.float64)
+            if np.abs(x).max(initial=0.0) > LARGEST:
+                raise InputError(f"observations must be within ±{LARGEST:.3g} for networks")
             count, total, squares = count + len(x), total + x.sum(0), squares + (x**2).sum(0)
         mean = total / count
         deviation = np.sqrt(np.maximum(squares / count - mean**2, 0.0))
@@ -63,7 +69,8 @@ class Features:
 
     def __call__(self, observations: Any) -> Tensor:
         if self.first is not None:
-            return self.table[torch.as_tensor(observations - self.first, device=self.table.device)]
+            index = np.asarray(observations).astype(np.int64) - self.first
+            return self.table[torch.as_tensor(index, device=self.table.device)]
         x = np.array(observations, np.float32).reshape(
             len(observations), -1
         )  # maps can't be written
@@ -91,18 +98,25 @@ class Actions:
 
     def __init__(self, space: Space, points: int) -> None:
         if isinstance(space, Discrete):
+            if space.n > MOST_ACTIONS:
+                raise InputError(f"networks must have at most {MOST_ACTIONS} actions, got {space}")
             self.axes: list[Array] = []
             self.each = int(space.start) + np.arange(int(space.n))  # (K,)
             return
         if not (isinstance(space, Box) and space.is_bounded()):
             raise InputError(f"actions must be of a Discrete space or a bounded Box, got {space}")
-        bounds = zip(space.low.ravel().tolist(), space.high.ravel().tolist(), strict=True)
-        self.axes = [np.linspace(low, high, points) for low, high in bounds]
-        if points ** len(self.axes) > MOST_OUTPUTS:
+        if not (dimensions := math.prod(space.shape)):
+            raise InputError(f"actions must have at least one number, got {space}")
+        if dimensions > MOST_DIMENSIONS or points**dimensions > MOST_OUTPUTS:
             raise InputError(
-                f"action_grid must make at most {MOST_OUTPUTS} points in {len(self.axes)} "
+                f"action_grid must make at most {MOST_OUTPUTS} points in {dimensions} "
                 f"dimensions, got {points}"
             )
+        low, high = space.low.astype(np.float64), space.high.astype(np.float64)
+        if max(np.abs(low).max(initial=0.0), np.abs(high).max(initial=0.0)) > LARGEST:
+            raise InputError(f"actions must be within ±{LARGEST:.3g} for networks, got {space}")
+        bounds = zip(low.ravel().tolist(), high.ravel().tolist(), strict=True)
+        self.axes = [np.linspace(*ends, points) for ends in bounds]
         grid = np.stack(np.meshgrid(*self.axes, indexing="ij"), axis=-1)
         self.each = grid.reshape(-1, *space.shape).astype(space.dtype)  # (K, *shape)
 
@@ -115,11 +129,13 @@ class Actions:
         A point of a grid's cell mixes its 2^d corners multilinearly.
         """
         if not self.axes:
-            return (actions - self.each[0])[:, None], np.ones((len(actions), 1))
+            index = np.asarray(actions).astype(np.int64) - self.each[0]
+            return index[:, None], np.ones((len(actions), 1))
         x = actions.reshape(len(actions), -1)
         index, weight = np.zeros((len(x), 1), np.int64), np.ones((len(x), 1))
         for k, axis in enumerate(self.axes):
-            place = np.clip((x[:, k] - axis[0]) / (axis[1] - axis[0]), 0.0, axis.size - 1.0)
+            step = (axis[1] - axis[0]) or 1.0  # of one action alone
+            place = np.clip((x[:, k] - axis[0]) / step, 0.0, axis.size - 1.0)
             left = np.minimum(place.astype(np.int64), axis.size - 2)
             right_weight = (place - left)[:, None]
             index = index * axis.size + left[:, None]

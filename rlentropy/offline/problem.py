@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal, Protocol, get_args, get_type_hints
 
 import numpy as np
 from gymnasium.spaces import Discrete
@@ -48,26 +48,55 @@ class Config:
     episodes: int = 20  # an evaluation, where --env-id has no known model
 
     def __post_init__(self) -> None:
-        whole = {name: getattr(self, name) for name in ("updates", "seeds", "batch_size")}
-        whole |= {"target_every": self.target_every, "episodes": self.episodes}
-        for name, value in whole.items():
-            if value < 1:
-                raise InputError(f"{name} must be >= 1, got {value}")
+        for name in ("updates", "seeds", "batch_size", "target_every", "episodes"):
+            check_whole(name, getattr(self, name), 1)
+        check_whole("action_grid", self.action_grid, 2)
+        for name, most in (("episodes", 10**6), ("seeds", 10**4)):
+            if getattr(self, name) > most:
+                raise InputError(f"{name} must be <= {most}, got {getattr(self, name)}")
+        for name in ("tolerance", "learning_rate"):
+            check_positive(name, getattr(self, name))
+        for name in ("gamma", "holdout", "tau", "support"):
+            check_number(name, getattr(self, name))
         if not 0.0 < self.gamma < 1.0:
             raise InputError(f"gamma must be in (0, 1), got {self.gamma}")
-        for name in ("tolerance", "learning_rate"):
-            if not (getattr(self, name) > 0.0 and np.isfinite(getattr(self, name))):
-                raise InputError(f"{name} must be > 0 and finite, got {getattr(self, name)}")
         if not 0.0 <= self.holdout < 1.0:
             raise InputError(f"holdout must be in [0, 1), got {self.holdout}")
         if not 0.0 < self.tau <= 1.0:
             raise InputError(f"tau must be in (0, 1], got {self.tau}")
-        if not self.hidden or min(self.hidden) < 1:
-            raise InputError(f"hidden must be widths >= 1, got {self.hidden}")
         if not 0.0 <= self.support < 1.0:
             raise InputError(f"support must be in [0, 1), got {self.support}")
-        if self.action_grid < 2:
-            raise InputError(f"action_grid must be >= 2, got {self.action_grid}")
+        if not isinstance(self.hidden, tuple | list) or not self.hidden:
+            raise InputError(f"hidden must be widths >= 1, got {self.hidden!r}")
+        for width in self.hidden:
+            check_whole("hidden", width, 1, "widths")
+        if not isinstance(self.risk, str):
+            raise InputError(f"risk must be NAME or NAME:PARAMETER, got {self.risk!r}")
+        for field in fields(self):  # choices, which the command line has checked
+            choices = get_args(get_type_hints(type(self))[field.name])
+            value = getattr(self, field.name)
+            if choices and all(isinstance(c, str) for c in choices) and value not in choices:
+                raise InputError(f"{field.name} must be one of {', '.join(choices)}, got {value!r}")
+
+
+def check_number(name: str, value: Any) -> None:
+    """Refuse what is no real number."""
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+        raise InputError(f"{name} must be a number, got {value!r}")
+
+
+def check_positive(name: str, value: Any) -> None:
+    check_number(name, value)
+    if not (value > 0.0 and np.isfinite(value)):
+        raise InputError(f"{name} must be > 0 and finite, got {value}")
+
+
+def check_whole(name: str, value: Any, least: int, what: str = "") -> None:
+    what = f"{what} " if what else ""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise InputError(f"{name} must be {what or 'a whole number '}>= {least}, got {value!r}")
+    if value < least:
+        raise InputError(f"{name} must be {what}>= {least}, got {value}")
 
 
 @dataclass(frozen=True)
@@ -106,6 +135,8 @@ def split(
     size = len(data) - int(config.holdout * len(data))
     train = part(data, slice(0, size))
     low, high = value_range(data, config.gamma)
+    if not np.isfinite(low + high):
+        raise InputError("rewards must be small enough for finite values, got an overflow")
     low = low if fail is None else min(low, fail)
     tabular = all(isinstance(s, Discrete) for s in (data.observation_space, data.action_space))
     return Problem(
@@ -150,4 +181,6 @@ def member_rngs(rng: np.random.Generator, members: int) -> list[np.random.Genera
 
 def greedy(Q: Array) -> Array:
     """The policy that takes the first of the best actions, like Q."""
-    return np.asarray(np.eye(Q.shape[-1])[Q.argmax(-1)])
+    pi = np.zeros(Q.shape)
+    np.put_along_axis(pi, Q.argmax(-1)[..., None], 1.0, axis=-1)
+    return pi

@@ -41,13 +41,12 @@ class Config(problem.Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not (self.dual_learning_rate > 0.0 and np.isfinite(self.dual_learning_rate)):
-            got = self.dual_learning_rate
-            raise InputError(f"dual_learning_rate must be > 0 and finite, got {got}")
-        if self.dual_steps < 1:
-            raise InputError(f"dual_steps must be >= 1, got {self.dual_steps}")
-        if self.fail_value is not None and not np.isfinite(self.fail_value):
-            raise InputError(f"fail_value must be finite, got {self.fail_value}")
+        problem.check_positive("dual_learning_rate", self.dual_learning_rate)
+        problem.check_whole("dual_steps", self.dual_steps, 1)
+        if self.fail_value is not None:
+            problem.check_number("fail_value", self.fail_value)
+            if not np.isfinite(self.fail_value):
+                raise InputError(f"fail_value must be finite, got {self.fail_value}")
         _ = self.radius
 
     @property

@@ -33,6 +33,8 @@ from rlentropy.offline.fitted import fit
 from rlentropy.risk import Entropic, parse
 from rlentropy.run import Result
 
+BETAS = (1e-15, 1e15)  # whose squares float32 holds
+
 
 @dataclass(frozen=True)
 class Config(problem.Config):
@@ -48,18 +50,17 @@ class Config(problem.Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        problem.check_number("tail", self.tail)
         if not self.tail > 0.0:
             raise InputError(f"tail must be > 0, got {self.tail}")
-        if self.anneal < 0:
-            raise InputError(f"anneal must be >= 0, got {self.anneal}")
+        problem.check_whole("anneal", self.anneal, 0)
         _ = self.measure
 
     @property
     def measure(self) -> Entropic:
         """The entropic risk in the paper's convention."""
         if self.erm_level is not None:
-            if not (self.erm_level > 0.0 and np.isfinite(self.erm_level)):
-                raise InputError(f"erm_level must be > 0 and finite, got {self.erm_level}")
+            problem.check_positive("erm_level", self.erm_level)
             return Entropic(self.gamma * self.erm_level)
         measure = parse(self.risk)
         if not (isinstance(measure, Entropic) and measure.risk_aversion > 0.0):
@@ -76,6 +77,9 @@ def run(
     def objective(low: float, high: float) -> Any:
         from rlentropy.offline import objectives
 
+        if not BETAS[0] <= measure.risk_aversion <= BETAS[1]:
+            got = measure.risk_aversion
+            raise InputError(f"risk must have BETA in {BETAS} for networks, got {got}")
         if config.recipe == "published":
             return objectives.SquaredZ(measure.risk_aversion)
         return objectives.Linex(low, high, measure.risk_aversion, config.tail, config.anneal)

@@ -38,17 +38,23 @@ class Model:
     p: Any  # CSR (R, n): a column is one (s, a, s'), not shared by cells
     excess: Array  # (n,), r - c
     successor: Count  # (n,)
+    alive: Any  # (n,), of bool: the episode goes on in the successor
 
     @classmethod
     def counted(cls, counts: Counts) -> Model:
-        """The empirical model, with rewards averaged over each (s, a, s')."""
-        n = counts.transitions.tocoo()
-        total = np.zeros(n.nnz) + counts.rewards[n.row, n.col]
-        S = counts.terminal.size
-        visits = np.bincount(n.row, n.data, counts.transitions.shape[0])
-        p = n.data / visits[n.row]
+        """The empirical model, with rewards averaged over each (s, a, s') and over its ends."""
+        S, terminal = counts.terminal.size, counts.terminal
+        n, total = counts.transitions, counts.rewards
+        if counts.ends is not None:
+            n = sparse.hstack([n, counts.ends], format="csr")
+            total = sparse.hstack([total, counts.end_rewards], format="csr")
+        n = n.tocoo()
+        rewards = (np.zeros(n.nnz) + total[n.row, n.col]) / n.data
+        visits = np.bincount(n.row, n.data, n.shape[0])
+        s2 = n.col % S
+        alive = (n.col < S) & ~terminal[s2]
         cells = visits.astype(np.int64).reshape(S, -1)
-        return cls._of(cells, counts.terminal, n.row, p, total / n.data, n.col)
+        return cls._of(cells, terminal, n.row, n.data / visits[n.row], rewards, s2, alive)
 
     @classmethod
     def of(cls, mdp: FiniteMDP) -> Model:
@@ -56,15 +62,24 @@ class Model:
         rows, S, A = mdp.rows, mdp.num_states, mdp.num_actions
         cell = np.repeat(np.arange(S * A), (rows.end - rows.begin).astype(np.int64))
         r = mdp.r.ravel()[cell] if mdp.r_successor is None else mdp.r_successor
-        return cls._of(np.ones((S, A), np.int64), mdp.terminal, cell, rows.p, r, rows.successor)
+        visits, alive = np.ones((S, A), np.int64), ~mdp.terminal[rows.successor]
+        return cls._of(visits, mdp.terminal, cell, rows.p, r, rows.successor, alive)
 
     @classmethod
-    def _of(cls, visits: Count, terminal: Any, cell: Any, p: Array, r: Array, s2: Any) -> Model:
+    def _of(
+        cls, visits: Count, terminal: Any, cell: Any, p: Array, r: Array, s2: Any, alive: Any
+    ) -> Model:
         cells, row = np.unique(cell.astype(np.int64), return_inverse=True)
         begin = np.searchsorted(row, np.arange(cells.size + 1))
         c = np.asarray(np.bincount(row, p * r, cells.size), np.float64)
         P = sparse.csr_array((p, np.arange(p.size), begin), shape=(cells.size, p.size))
-        return cls(visits, terminal, cells, c, P, r - c[row], s2.astype(np.int64))
+        excess = r - c[row]
+        # Rewards of (s, a) stay that: the means of n equal numbers differ by rounding alone.
+        terms = visits.ravel()[cells] + 4 * np.diff(begin)
+        largest = np.maximum.reduceat(np.abs(r), begin[:-1])
+        rounding = np.finfo(np.float64).eps * terms * largest
+        excess[np.abs(excess) <= rounding[row]] = 0.0
+        return cls(visits, terminal, cells, c, P, excess, s2.astype(np.int64), alive)
 
 
 def bellman(
@@ -78,7 +93,7 @@ def bellman(
         fail: value of one more state that may follow every cell, which has probability 0; None
             for no such state. The measure must let nature go there.
     """
-    x = model.excess / gamma + np.where(model.terminal, 0.0, V)[model.successor]
+    x = model.excess / gamma + np.where(model.alive, V[model.successor], 0.0)
     p = model.p
     if fail is not None:
         x = np.append(x, fail)
@@ -111,7 +126,7 @@ class ValueIteration:
         self.model, self.measure, self.gamma = model, measure, gamma
         self.unvisited, self.fail = unvisited, fail
         S, A = model.visits.shape
-        self.fixed = fail is not None or model.cell.size < S * A or bool(model.terminal.any())
+        self.fixed = fail is not None or model.cell.size < S * A or not model.alive.all()
         self.V, self.Q = np.zeros(S), np.zeros((S, A))
         self.bound = np.inf  # on max |V - V*|
 
