@@ -35,8 +35,8 @@ from rlentropy.data.files import read_npz, write_npz
 from rlentropy.data.spaces import space_to_json
 from rlentropy.errors import InputError
 from rlentropy.exploration.episodes import Setting, Simulator
+from rlentropy.files import TEMPORARY
 from rlentropy.kernels import Array, Count
-from rlentropy.log import TEMPORARY
 from rlentropy.mdp import FiniteMDP
 from rlentropy.run import stop_signals, stored_settings
 

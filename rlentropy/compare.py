@@ -31,6 +31,7 @@ from tyro.conf import Positional
 
 from rlentropy import figures
 from rlentropy.errors import InputError
+from rlentropy.files import replace_file, writing
 from rlentropy.intervals import (
     Array,
     Estimate,
@@ -40,7 +41,6 @@ from rlentropy.intervals import (
     on_common_grid,
     slope,
 )
-from rlentropy.log import replace_file, writing
 from rlentropy.runs import COMPARABLE, Run, accepted, read_runs
 
 METRICS = (  # what is compared where --metric is absent: the first row of which every run has one

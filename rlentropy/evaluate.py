@@ -39,9 +39,9 @@ from rlentropy.cli import make_env, near
 from rlentropy.compare import aligned
 from rlentropy.entropy import visitation
 from rlentropy.errors import InputError
+from rlentropy.files import replace_file, writing
 from rlentropy.intervals import Estimate, estimate
 from rlentropy.kernels import Array, Count
-from rlentropy.log import replace_file, writing
 from rlentropy.mdp import known_model
 from rlentropy.perturbations import allowed, perturbed
 from rlentropy.policies import Mixture, Policy, Tabular, load, play, read_summary
