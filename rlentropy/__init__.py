@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rlentropy import entropy, planning, risk
     from rlentropy.mdp import EmpiricalModel, FiniteMDP
+    from rlentropy.runs import load_run
 
 __version__ = "0.1.0"
-__all__ = ["EmpiricalModel", "FiniteMDP", "entropy", "planning", "risk"]
+__all__ = ["EmpiricalModel", "FiniteMDP", "entropy", "load_run", "planning", "risk"]
 
 # A wheel holds the environments inside this package; a checkout keeps them beside it, in envs/.
 if not (Path(__file__).parent / "envs").is_dir():
@@ -25,6 +26,8 @@ def __getattr__(name: str) -> object:
     """Import on first use: the solvers bring a compiler, which registering ids doesn't need."""
     if name in ("FiniteMDP", "EmpiricalModel"):
         return getattr(import_module("rlentropy.mdp"), name)
+    if name == "load_run":
+        return import_module("rlentropy.runs").load_run
     if name in __all__:
         return import_module(f"rlentropy.{name}")
     raise AttributeError(f"module 'rlentropy' has no attribute {name!r}")

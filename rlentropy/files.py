@@ -122,9 +122,13 @@ def file_names(names: Iterable[str]) -> dict[str, str]:
 # ---------------------------------------------------------------- reading
 
 
-def unreadable(path: Path, why: object) -> InputError:
-    kind = f"{type(why).__name__}: " if isinstance(why, Exception) else ""
-    return InputError(plain(f"run must hold a readable {path.name}, got {path}: {kind}{why}"))
+class Unreadable(InputError):
+    """A file of a run that is damaged, or none of ours."""
+
+    def __init__(self, path: Path, why: object) -> None:
+        kind = f"{type(why).__name__}: " if isinstance(why, Exception) else ""
+        self.why = plain(f"{kind}{why}")
+        super().__init__(plain(f"run must hold a readable {path.name}, got {path}: {self.why}"))
 
 
 @contextmanager
@@ -141,7 +145,7 @@ def reading(path: Path) -> Iterator[None]:
     except (InputError, FileNotFoundError):
         raise
     except BROKEN as error:
-        raise unreadable(path, error) from None
+        raise Unreadable(path, error) from None
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -252,6 +256,14 @@ def read_tensors(path: Path) -> dict[str, Any]:
         for value in content.values():
             check(value)
         return content
+
+
+def check_fields(saved: Mapping[str, Any], kinds: Mapping[str, type | tuple[type, ...]]) -> None:
+    """Refuse what `read_tensors` gave where a name is missing or of another kind."""
+    for name, kind in kinds.items():
+        if name not in saved or not isinstance(saved[name], kind):
+            found = f"{type(saved[name]).__name__} as {name}" if name in saved else f"no {name}"
+            raise InputError(f"policy.pt must be of the run's command, got one with {found}")
 
 
 def sum_of(content: Mapping[str, Any]) -> int:
