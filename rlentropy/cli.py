@@ -386,15 +386,14 @@ def as_arguments(table: dict[str, Any]) -> list[str]:
             continue
         if isinstance(value, bool):
             arguments.append(f"--{flag}" if value else f"--no-{flag}")
-        elif isinstance(value, dict):
-            arguments.append(f"--{flag}={json.dumps(value)}")
         elif isinstance(value, list | tuple):
             texts = [str(part) for part in value]
             if any(text.startswith("-") and not text[1:2].isdigit() for text in texts):
                 raise InputError(f"{name} must be values without a leading -, got {value}")
             arguments += [f"--{flag}", *texts]
         else:
-            arguments.append(f"--{flag}={value}")
+            text = json.dumps(value) if isinstance(value, dict) else str(value)
+            arguments += [f"--{flag}={text}"] if text.startswith("-") else [f"--{flag}", text]
     return arguments
 
 

@@ -291,9 +291,12 @@ def read_summary(run: Path) -> dict[str, Any]:
     """
     try:
         summary = summary_of(run)
-        if summary.get("command") in cli.COMMANDS:
+        missing = [name for name in ("command", "env_id", "seed") if name not in summary]
+        if not missing and summary["command"] in cli.COMMANDS:
             return summary
-        why = f"it is of the command {summary.get('command')!r}"
+        why = f"its summary.json has no {', '.join(missing)}"
+        if summary.get("command") not in cli.COMMANDS:
+            why = f"it is of the command {summary.get('command')!r}"
     except FileNotFoundError:
         why = "it has no summary.json"
     except Refused as error:

@@ -305,10 +305,14 @@ def git_commit() -> str | None:
 
 @contextmanager
 def stoppable(log: Log) -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM end the run at its next tick, after a checkpoint; twice: at once."""
+    """Let Ctrl-C and SIGTERM end the run at its next tick, after a checkpoint.
+
+    A second Ctrl-C ends it at once; a second SIGTERM doesn't, since a sweep's worker may get one
+    from the sweep and one when that is gone.
+    """
 
     def stop(number: int, frame: FrameType | None) -> None:
-        if log.interrupted:
+        if log.interrupted and number == signal.SIGINT:
             raise KeyboardInterrupt
         log.interrupted = True
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rlentropy.errors import InputError
-from rlentropy.files import Unreadable, plain, read_json, reading
+from rlentropy.files import Unreadable, read_json, reading
 from rlentropy.intervals import Array
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ class Run:
 
     @property
     def label(self) -> str:
-        return plain((self.summary.get("label") or "").strip() or self.summary["command"])
+        return (self.summary.get("label") or "").strip() or str(self.summary["command"])
 
     @property
     def scarce(self) -> str:
