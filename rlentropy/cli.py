@@ -12,12 +12,15 @@ import difflib
 import io
 import json
 import os
+import signal
 import sys
+import threading
 import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from rlentropy.errors import InputError
@@ -121,6 +124,29 @@ def refusal_of(error: Exception) -> str | None:
     return None
 
 
+@contextlib.contextmanager
+def loading() -> Iterator[None]:
+    """Let Ctrl-C end the process at once: some modules swallow an exception while they load.
+
+    Nothing is written yet.
+    """
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        os.write(2, b"interrupted\n")
+        os._exit(130)
+
+    before = signal.getsignal(signal.SIGINT)
+    main = threading.current_thread() is threading.main_thread()
+    if not main or not callable(before):  # ignored, as in the background of a script
+        yield
+        return
+    signal.signal(signal.SIGINT, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def overview() -> str:
     width = max(map(len, COMMANDS | TOOLS)) + 2
     lines = [f"  {name:{width}}{text}" for name, (_, text) in (COMMANDS | TOOLS).items()]
@@ -140,7 +166,8 @@ def train(command: str, arguments: list[str]) -> int:
     if command not in COMMANDS:
         choices, hint = ", ".join(COMMANDS | TOOLS), near(command, COMMANDS | TOOLS)
         raise InputError(f"command must be one of {choices}, got {command!r}{hint}")
-    module = import_module(COMMANDS[command][0])
+    with loading():
+        module = import_module(COMMANDS[command][0])
     options, config = parse(command, module.Config, arguments)
     offline = hasattr(config, "data")
     if options.env_id == "" and not offline:
@@ -152,20 +179,20 @@ def train(command: str, arguments: list[str]) -> int:
             f"label must be at most {LONGEST_LABEL} printable characters, got {options.label!r}"
         )
 
-    import numpy as np
-    from threadpoolctl import threadpool_limits
+    with loading():
+        import numpy as np
+        from threadpoolctl import threadpool_limits
 
-    from rlentropy.log import Log
-    from rlentropy.run import LOCK, RunFolder, stoppable
-
-    env = None
-    if options.env_id:
-        env = make_env(options.env_id, options.env_kwargs, horizon_of(config) is not None)
-        if hasattr(config, "horizon") and config.horizon is None:
-            limit = env.spec.max_episode_steps if env.spec else None
-            config = dataclasses.replace(config, horizon=limit)
-    if offline:
         from rlentropy.data import load
+        from rlentropy.log import Log
+        from rlentropy.run import LOCK, RunFolder, stoppable
+
+        env = None
+        if options.env_id:
+            env = make_env(options.env_id, options.env_kwargs, horizon_of(config) is not None)
+    if env is not None and hasattr(config, "horizon") and config.horizon is None:
+        limit = env.spec.max_episode_steps if env.spec else None
+        config = dataclasses.replace(config, horizon=limit)
     subject, *more = (load(config.data), env) if offline else (env,)
     path = folder_of(command, options, config)
     schedule = {"eval_every": options.eval_every, "checkpoint_every": options.checkpoint_every}
@@ -227,7 +254,8 @@ def on_device(name: str) -> Iterator[None]:
 
 def use(tool: str, arguments: list[str]) -> int:
     """Run a command that takes no environment."""
-    module = import_module(TOOLS[tool][0])
+    with loading():
+        module = import_module(TOOLS[tool][0])
     code: int = module.run(ask_tyro(module.Config, tool, module.Config.__doc__, arguments))
     return code
 
