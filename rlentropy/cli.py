@@ -283,8 +283,9 @@ def parse(command: str, config_class: type[Any], arguments: list[str]) -> tuple[
                 )
             for name in ("quiet", "out"):  # this time they are asked anew
                 stored.pop(name, None)
-            if not options.env_id and stored.get("env_id"):
-                trusted("env_id", stored["env_id"], folder)
+            for name, typed in (("env_id", options.env_id), ("env_kwargs", options.env_kwargs)):
+                if typed in ("", "{}") and stored.get(name):
+                    trusted(name, stored[name], folder)
             check_stored(command, config_class, stored, folder)
             before = as_arguments(stored) + before
             options, config = parse_arguments(command, config_class, before + arguments)

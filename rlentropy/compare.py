@@ -116,10 +116,13 @@ def run(config: Config) -> int:
     if config.seed < 0:
         raise InputError(f"seed must be >= 0, got {config.seed}")
     runs, refused = accepted(read_runs(config.runs), config.force)
+    if not runs:
+        reasons = "; ".join(f"{folder}: {why}" for folder, why in refused[:3])
+        raise InputError(
+            f"runs must hold a finished run, got {len(refused)} folders, all refused ({reasons})"
+        )
     for folder, why in refused:
         print(plain(f"refused {folder}: {why}"), file=sys.stderr)
-    if not runs:
-        raise InputError(f"runs must hold a finished run, got {len(refused)} folders, all refused")
     algorithms = group(runs, config.metric)
     falling = all(a.metric.endswith("gap") for a in algorithms)
     gaps = config.gaps or (fitting_gaps(algorithms) if falling else ())

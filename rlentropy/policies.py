@@ -76,7 +76,7 @@ def as_batch(observations: Any, t: Any, shape: tuple[int, ...] | None) -> tuple[
     except (TypeError, ValueError):
         raise InputError(
             f"observations must be (n, *{shape}), or one of shape {shape}, and t (n,), got "
-            f"{np.shape(observations)} and {np.shape(t)}"
+            f"{getattr(observations, 'shape', type(observations).__name__)} and {np.shape(t)}"
         ) from None
 
 

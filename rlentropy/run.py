@@ -55,6 +55,19 @@ def stored_settings(folder: Path) -> dict[str, Any] | None:
     return None
 
 
+def names_a_file(env_kwargs: str) -> bool:
+    """Whether a text in a JSON object could be a path, or a module."""
+    with suppress(ValueError, RecursionError):  # then it makes no environment either
+        left = [json.loads(env_kwargs)]
+        while left:
+            value = left.pop()
+            if isinstance(value, str) and re.search(r"[/\\:.]", value):
+                return True
+            left += value.values() if isinstance(value, dict) else ()
+            left += value if isinstance(value, list) else ()
+    return False
+
+
 def trusted(name: str, value: Any, folder: Path) -> str:
     """What a folder says of its environment, unless that could import code or open a file.
 
@@ -69,7 +82,7 @@ def trusted(name: str, value: Any, folder: Path) -> str:
             f"env_id must be given ({option}) where the one stored in {folder} imports a module, "
             f"got {value!r}"
         )
-    if name == "env_kwargs" and re.search(r"[/\\]|\.\w+\"", value):
+    if name == "env_kwargs" and names_a_file(value):
         raise InputError(
             f"env_kwargs must be given ({option}) where those stored in {folder} name a file, "
             f"got {value}"
