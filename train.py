@@ -2,7 +2,7 @@
 
 import sys
 
-from rlentropy.cli import main
+from rlentropy_cli import main
 
 if __name__ == "__main__":
     sys.exit(main())

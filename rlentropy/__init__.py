@@ -11,9 +11,10 @@ if TYPE_CHECKING:
     from rlentropy import entropy, planning, risk
     from rlentropy.empirical import EmpiricalModel
     from rlentropy.mdp import FiniteMDP
+    from rlentropy.runs import load_run
 
 __version__ = "0.1.0"
-__all__ = ["EmpiricalModel", "FiniteMDP", "entropy", "planning", "risk"]
+__all__ = ["EmpiricalModel", "FiniteMDP", "entropy", "load_run", "planning", "risk"]
 
 # A wheel holds the environments inside this package; a checkout keeps them beside it, in envs/.
 if not (Path(__file__).parent / "envs").is_dir():
@@ -24,7 +25,8 @@ import rlentropy.envs  # noqa: F401  (registers the rlentropy/* ids)
 
 def __getattr__(name: str) -> object:
     """Import on first use: the solvers bring a compiler, which registering ids doesn't need."""
-    if name in (homes := {"FiniteMDP": "mdp", "EmpiricalModel": "empirical"}):
+    homes = {"FiniteMDP": "mdp", "EmpiricalModel": "empirical", "load_run": "runs"}
+    if name in homes:
         return getattr(import_module(f"rlentropy.{homes[name]}"), name)
     if name in __all__:
         return import_module(f"rlentropy.{name}")

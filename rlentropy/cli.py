@@ -12,20 +12,26 @@ import difflib
 import io
 import json
 import os
+import signal
 import sys
+import threading
 import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from rlentropy.errors import InputError
+from rlentropy.files import locked, plain
 
 if TYPE_CHECKING:
     import gymnasium
 
 Parsed = TypeVar("Parsed")
+
+LONGEST_LABEL = 100  # characters
 
 COMMANDS = {
     "optimal-exploration": ("rlentropy.exploration.optimal", "exact optimum of a known model"),
@@ -73,23 +79,72 @@ class Options:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code: 0 done, 2 wrong input, 130 interrupted."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # whatever letters the terminal lacks
     try:
-        if not arguments or arguments[0] in ("-h", "--help"):
-            print(overview())
-            return 0
-        if arguments[0] == "--version":
-            from rlentropy import __version__
-
-            print(__version__)
-            return 0
-        command, rest = arguments[0], arguments[1:]
-        return use(command, rest) if command in TOOLS else train(command, rest)
-    except InputError as error:
-        print("error:", " ".join(str(error).split()), file=sys.stderr)
-        return 2
+        code = dispatch(arguments)
+        sys.stdout.flush()
+        return code
     except KeyboardInterrupt:
         print("interrupted; --resume goes on from the last checkpoint", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # whoever read has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what Python still flushes at its end
+        return 0
+    except Exception as error:
+        if (refusal := refusal_of(error)) is None:
+            raise
+        print("error:", plain(" ".join(refusal.split())), file=sys.stderr)
+        return 2
+
+
+def dispatch(arguments: list[str]) -> int:
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(overview())
+        return 0
+    if arguments[0] == "--version":
+        from rlentropy import __version__
+
+        print(__version__)
+        return 0
+    command, rest = arguments[0], arguments[1:]
+    return use(command, rest) if command in TOOLS else train(command, rest)
+
+
+def refusal_of(error: Exception) -> str | None:
+    """The line for an error that isn't our bug: wrong input, or what the machine doesn't give."""
+    if isinstance(error, InputError):
+        return str(error)
+    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+        return f"memory must suffice for what was asked, got too little: {error}"
+    if isinstance(error, ImportError) and not (error.name or "").startswith("rlentropy"):
+        return f"the packages that rlentropy needs must be importable, got {error}"
+    if isinstance(error, OSError):
+        return f"files and folders must be usable, got {error}"
+    return None
+
+
+@contextlib.contextmanager
+def loading() -> Iterator[None]:
+    """Let Ctrl-C end the process at once: some modules swallow an exception while they load.
+
+    Nothing is written yet.
+    """
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        os.write(2, b"interrupted\n")
+        os._exit(130)
+
+    before = signal.getsignal(signal.SIGINT)
+    main = threading.current_thread() is threading.main_thread()
+    if not main or not callable(before):  # ignored, as in the background of a script
+        yield
+        return
+    signal.signal(signal.SIGINT, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def overview() -> str:
@@ -111,52 +166,57 @@ def train(command: str, arguments: list[str]) -> int:
     if command not in COMMANDS:
         choices, hint = ", ".join(COMMANDS | TOOLS), near(command, COMMANDS | TOOLS)
         raise InputError(f"command must be one of {choices}, got {command!r}{hint}")
-    module = import_module(COMMANDS[command][0])
+    with loading():
+        module = import_module(COMMANDS[command][0])
     options, config = parse(command, module.Config, arguments)
     offline = hasattr(config, "data")
     if options.env_id == "" and not offline:
         raise InputError("env_id must be a gymnasium id (--env-id), got none")
     if options.seed < 0:
         raise InputError(f"seed must be >= 0, got {options.seed}")
+    if not (options.label.isprintable() and len(options.label) <= LONGEST_LABEL):
+        raise InputError(
+            f"label must be at most {LONGEST_LABEL} printable characters, got {options.label!r}"
+        )
 
-    import numpy as np
-    from threadpoolctl import threadpool_limits
+    with loading():
+        import numpy as np
+        from threadpoolctl import threadpool_limits
 
-    from rlentropy.log import Log
-    from rlentropy.run import RunFolder, stoppable
-
-    env = None
-    if options.env_id:
-        env = make_env(options.env_id, options.env_kwargs, horizon_of(config) is not None)
-        if hasattr(config, "horizon") and config.horizon is None:
-            limit = env.spec.max_episode_steps if env.spec else None
-            config = dataclasses.replace(config, horizon=limit)
-    if offline:
         from rlentropy.data import load
+        from rlentropy.log import Log
+        from rlentropy.run import LOCK, RunFolder, stoppable
+
+        env = None
+        if options.env_id:
+            env = make_env(options.env_id, options.env_kwargs, horizon_of(config) is not None)
+    if env is not None and hasattr(config, "horizon") and config.horizon is None:
+        limit = env.spec.max_episode_steps if env.spec else None
+        config = dataclasses.replace(config, horizon=limit)
     subject, *more = (load(config.data), env) if offline else (env,)
     path = folder_of(command, options, config)
     schedule = {"eval_every": options.eval_every, "checkpoint_every": options.checkpoint_every}
     log = Log(path, **schedule)
     settings = {**as_settings(options), **as_settings(config), "out": str(path)}
-    folder = RunFolder.open(path, command, settings, options.resume, options.overwrite)
-    say = Console(options.quiet)
-    say.line(f"run folder: {path}")
-    if (summary := folder.finished_summary()) is not None:
-        say.line("already finished with this budget")
-        say.table(summary)
-        return 0
-
     rng = np.random.default_rng(np.random.SeedSequence(options.seed))
-    with (
-        on_device(options.device),
-        threadpool_limits(1),
-        stoppable(log),
-        say.progress(log),
-        folder.running(log),
-    ):
-        result = module.run(subject, config, rng, log, *more)
-        log.text("config", "```json\n" + json.dumps(settings, indent=2) + "\n```")
-        summary = folder.finish(log, result)
+    say = Console(options.quiet)
+    with locked(path / LOCK, "out", path):
+        folder = RunFolder.open(path, command, settings, options.resume, options.overwrite)
+        say.line(f"run folder: {path}")
+        if (summary := folder.finished_summary()) is not None:
+            say.line("already finished with this budget")
+            say.table(summary)
+            return 0
+        with (
+            on_device(options.device),
+            threadpool_limits(1),
+            stoppable(log),
+            say.progress(log),
+            folder.running(log),
+        ):
+            result = module.run(subject, config, rng, log, *more)
+            log.text("config", "```json\n" + json.dumps(settings, indent=2) + "\n```")
+            summary = folder.finish(log, result)
     if env is not None:
         env.close()
     say.table(summary)
@@ -194,7 +254,8 @@ def on_device(name: str) -> Iterator[None]:
 
 def use(tool: str, arguments: list[str]) -> int:
     """Run a command that takes no environment."""
-    module = import_module(TOOLS[tool][0])
+    with loading():
+        module = import_module(TOOLS[tool][0])
     code: int = module.run(ask_tyro(module.Config, tool, module.Config.__doc__, arguments))
     return code
 
@@ -207,30 +268,74 @@ def parse(command: str, config_class: type[Any], arguments: list[str]) -> tuple[
     options, config = parse_arguments(command, config_class, arguments)
     before: list[str] = []
     if options.config is not None:
-        try:
-            table = tomllib.loads(options.config.read_text())
-        except (OSError, ValueError) as error:
-            raise InputError(f"config must be a readable TOML file, got {error}") from None
-        known = (*dataclasses.fields(Options), *dataclasses.fields(config_class))
-        flags = {field.name for field in known if field.type in (bool, "bool")}
-        for name, value in table.items():
-            if name.replace("-", "_") in flags and not isinstance(value, bool):
-                raise InputError(f"{name} must be true or false, got {value!r}")
+        table = read_toml(options.config)
+        check_table(table, config_class)
         before = as_arguments(table)
         options, config = parse_arguments(command, config_class, before + arguments)
     if options.resume:
-        from rlentropy.run import stored_settings
+        from rlentropy.run import stored_settings, trusted
 
         folder = folder_of(command, options, config)
         if (stored := stored_settings(folder)) is not None:
-            stored.pop("quiet", None)  # this time is asked anew
             if (before_command := stored.pop("command")) != command:
                 raise InputError(
                     f"command must be {before_command} as in the run in {folder}, got {command}"
                 )
+            for name in ("quiet", "out"):  # this time they are asked anew
+                stored.pop(name, None)
+            for name, typed in (("env_id", options.env_id), ("env_kwargs", options.env_kwargs)):
+                if typed in ("", "{}") and stored.get(name):
+                    trusted(name, stored[name], folder)
+            check_stored(command, config_class, stored, folder)
             before = as_arguments(stored) + before
             options, config = parse_arguments(command, config_class, before + arguments)
+            options = dataclasses.replace(options, out=folder)
     return options, config
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"config must be a readable TOML file, got {path}: {error}") from None
+
+
+def check_table(table: dict[str, Any], config_class: type[Any]) -> None:
+    """Refuse a table of options that are none, come twice, or are of another kind."""
+    fields = (*dataclasses.fields(Options), *dataclasses.fields(config_class))
+    kinds = {field.name: str(field.type).removeprefix("<class '").rstrip("'>") for field in fields}
+    seen: dict[str, str] = {}
+    for spelled, value in table.items():
+        name = spelled.replace("-", "_")
+        if name not in kinds or name == "config":
+            raise InputError(f"config must hold options alone, got {spelled!r}{near(name, kinds)}")
+        if name in seen:
+            raise InputError(f"{name} must be given once, got {seen[name]!r} and {spelled!r}")
+        seen[name] = spelled
+        if kinds[name] == "bool" and not isinstance(value, bool):
+            raise InputError(f"{name} must be true or false, got {value!r}")
+        fits = isinstance(value, str | int | float)
+        fits |= isinstance(value, list) and "tuple" in kinds[name]
+        fits |= isinstance(value, dict) and name == "env_kwargs"
+        if not fits or (isinstance(value, bool) and kinds[name] != "bool"):
+            raise InputError(f"{name} must be a value of its option, got {value!r}")
+
+
+def check_stored(
+    command: str, config_class: type[Any], stored: dict[str, Any], folder: Path
+) -> None:
+    """Refuse the settings of a run that the command can't have written."""
+    try:
+        parsed = parse_arguments(command, config_class, as_arguments(stored))
+    except InputError as error:
+        raise InputError(f"the settings stored in {folder} must suit {command}: {error}") from None
+    now = as_settings(parsed[0]) | as_settings(parsed[1])
+    for name, value in stored.items():
+        if value is not None and json.dumps(now[name]) != json.dumps(value):
+            raise InputError(
+                f"{name} must be a value of its option in the settings stored in {folder}, "
+                f"got {value!r}"
+            )
 
 
 def parse_arguments(
@@ -255,6 +360,8 @@ def ask_tyro(
     """Parse with tyro, and make its complaint one line."""
     import tyro
 
+    if any("\0" in argument for argument in arguments):
+        raise InputError("options must be without null characters, got one")
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
@@ -296,7 +403,11 @@ def as_settings(dataclass_: Any) -> dict[str, Any]:
 
 
 def as_arguments(table: dict[str, Any]) -> list[str]:
-    """Command-line arguments that say what a table of settings says."""
+    """Command-line arguments that say what a table of settings says.
+
+    Raises:
+        InputError: a list holds what would be taken for an option.
+    """
     arguments: list[str] = []
     for name, value in table.items():
         flag = name.replace("_", "-")
@@ -304,12 +415,14 @@ def as_arguments(table: dict[str, Any]) -> list[str]:
             continue
         if isinstance(value, bool):
             arguments.append(f"--{flag}" if value else f"--no-{flag}")
-        elif isinstance(value, dict):
-            arguments += [f"--{flag}", json.dumps(value)]
         elif isinstance(value, list | tuple):
-            arguments += [f"--{flag}", *map(str, value)]
+            texts = [str(part) for part in value]
+            if any(text.startswith("-") and not text[1:2].isdigit() for text in texts):
+                raise InputError(f"{name} must be values without a leading -, got {value}")
+            arguments += [f"--{flag}", *texts]
         else:
-            arguments += [f"--{flag}", str(value)]
+            text = json.dumps(value) if isinstance(value, dict) else str(value)
+            arguments += [f"--{flag}={text}"] if text.startswith("-") else [f"--{flag}", text]
     return arguments
 
 
@@ -333,7 +446,7 @@ def make_env(env_id: str, env_kwargs: str, unlimited: bool) -> gymnasium.Env[Any
         kwargs = json.loads(env_kwargs)
         if not isinstance(kwargs, dict):
             raise ValueError("no object")
-    except ValueError:
+    except (ValueError, RecursionError):
         raise InputError(f"env_kwargs must be a JSON object, got {env_kwargs!r}") from None
     if ":" in env_id and os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
@@ -362,7 +475,7 @@ class Console:
 
     def line(self, text: str) -> None:
         if not self.quiet:
-            print(text, flush=True)
+            print(plain(text), flush=True)
 
     def table(self, summary: dict[str, Any]) -> None:
         if self.quiet:
@@ -376,7 +489,7 @@ class Console:
             if name in facts:
                 value = facts[name]
                 shown = f"{value:.8g}" if isinstance(value, float) else value
-                print(f"  {name:{width}}{shown}")
+                print(plain(f"  {name:{width}}{shown}"))
 
     @contextlib.contextmanager
     def progress(self, log: Any) -> Any:

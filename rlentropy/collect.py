@@ -15,6 +15,7 @@ import dataclasses
 import json
 import math
 import os
+import re
 import shutil
 import time
 import zlib
@@ -35,10 +36,10 @@ from rlentropy.data.files import read_npz, write_npz
 from rlentropy.data.spaces import space_to_json
 from rlentropy.errors import InputError
 from rlentropy.exploration.episodes import Setting, Simulator
+from rlentropy.files import TEMPORARY, locked, read_json
 from rlentropy.kernels import Array, Count
-from rlentropy.log import TEMPORARY
 from rlentropy.mdp import FiniteMDP
-from rlentropy.run import stop_signals, stored_settings
+from rlentropy.run import stop_signals, stored_settings, trusted
 
 BLOCK = 2**16  # most steps of a block in the compiled simulator
 PENDING = 2**28  # bytes that may wait in memory for the next part
@@ -104,7 +105,8 @@ def run(config: Config) -> int:
     store = Store(config.data)
     config = with_environment(config)
     say = cli.Console(config.quiet)
-    with threadpool_limits(1), stop_signals(interrupt):
+    lock = locked(store.path.with_name(f".{store.path.name}.lock"), "data", store.path)
+    with threadpool_limits(1), stop_signals(interrupt), lock:
         env = cli.make_env(config.env_id, config.env_kwargs, unlimited=False)
         for space in (env.observation_space, env.action_space):
             space_to_json(space)  # refuses Tuple, Dict and the like
@@ -131,7 +133,10 @@ def with_environment(config: Config) -> Config:
     stored = None if config.policy == "random" else stored_settings(Path(config.policy))
     if not (stored and stored.get("env_id")):
         raise InputError("env_id must be a gymnasium id (--env-id), got none")
-    return dataclasses.replace(config, env_id=stored["env_id"], env_kwargs=stored["env_kwargs"])
+    folder = Path(config.policy)
+    env_kwargs = trusted("env_kwargs", stored.get("env_kwargs") or "{}", folder)
+    env_id = trusted("env_id", stored["env_id"], folder)
+    return dataclasses.replace(config, env_id=env_id, env_kwargs=env_kwargs)
 
 
 def collect(
@@ -367,7 +372,7 @@ class Store:
             )
         begun = {"settings": settings, **EMPTY}
         if config.resume and unfinished:
-            begun = json.loads(file.read_text())
+            begun = read_begun(file)
             check_same(begun["settings"], settings)
         elif config.resume and there:
             old = load(self.data)
@@ -394,8 +399,19 @@ class Store:
             raise InputError(
                 f"data must be of collect to be resumed, got {self.path}: --append adds to them"
             )
-        last: dict[str, Any] = records[-1]
-        check_same(last["settings"], settings)
+        try:
+            last: dict[str, Any] = records[-1]
+            whole = (last["whole"]["steps"], last["whole"]["block"], last["steps"], len(old))
+            fits = 0 <= whole[0] <= whole[2] <= whole[3] and whole[1] >= 0
+            if not (fits and all(type(n) is int for n in whole) and dict(last["summary"])):
+                raise ValueError
+            check_same(dict(last["settings"]), settings)
+        except (KeyError, IndexError, TypeError, ValueError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(
+                f"data must be of collect to be resumed, got a strange record in {self.path}"
+            ) from None
         self._check_budget(last["steps"], config.steps)
         return last
 
@@ -410,9 +426,10 @@ class Store:
         self.steps, self.first_block = begun["steps"], begun["block"]
         for path in sorted(self.folder.iterdir()):
             if path.name.startswith("part-"):
-                begin, end = (int(number) for number in path.stem.split("-")[1:])
-                assert begin == self.first_block, path
-                self.first_block = end
+                numbers = re.fullmatch(r"part-(\d{12})-(\d{12})", path.stem)
+                if not numbers or int(numbers[1]) != self.first_block:
+                    raise InputError(f"{path} must go on with block {self.first_block}, got others")
+                self.first_block = int(numbers[2])
                 self.parts.append(read_npz(path)[0])
                 self.steps += len(self.parts[-1].rewards)
             elif path.name != "config.json":
@@ -475,6 +492,21 @@ class Store:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             whole.rename(self.path)
         shutil.rmtree(self.folder)
+
+
+def read_begun(file: Path) -> dict[str, Any]:
+    """The config.json of an unfinished collection.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    begun = read_json(file)
+    numbers = [begun.get(name) for name in ("base", "steps", "block")]
+    settings, metadata = begun.get("settings"), begun.get("metadata")
+    whole = all(type(number) is int and number >= 0 for number in numbers)
+    if not (whole and isinstance(settings, dict) and isinstance(metadata, dict)):
+        raise InputError(f"{file} must be that of an unfinished collection, got others")
+    return begun
 
 
 def extension(old: Transitions, last: dict[str, Any]) -> dict[str, Any]:

@@ -14,10 +14,8 @@ Conventions, all tested in tests/test_compare.py:
 
 from __future__ import annotations
 
-import csv
 import json
 import math
-import re
 import shlex
 import sys
 import time
@@ -31,6 +29,7 @@ from tyro.conf import Positional
 
 from rlentropy import figures
 from rlentropy.errors import InputError
+from rlentropy.files import csv_table, file_names, plain, replace_file, writing
 from rlentropy.intervals import (
     Array,
     Estimate,
@@ -40,7 +39,6 @@ from rlentropy.intervals import (
     on_common_grid,
     slope,
 )
-from rlentropy.log import replace_file, writing
 from rlentropy.runs import COMPARABLE, Run, accepted, read_runs
 
 METRICS = (  # what is compared where --metric is absent: the first row of which every run has one
@@ -49,6 +47,8 @@ METRICS = (  # what is compared where --metric is absent: the first row of which
     ("eval/trajectory_entropy",),
     ("eval/return",),
 )
+
+LONGEST = 120  # characters of an algorithm's name
 
 Row = dict[str, Any]
 
@@ -116,10 +116,13 @@ def run(config: Config) -> int:
     if config.seed < 0:
         raise InputError(f"seed must be >= 0, got {config.seed}")
     runs, refused = accepted(read_runs(config.runs), config.force)
-    for folder, why in refused:
-        print(f"refused {folder}: {why}", file=sys.stderr)
     if not runs:
-        raise InputError(f"runs must hold a finished run, got {len(refused)} folders, all refused")
+        reasons = "; ".join(f"{folder}: {why}" for folder, why in refused[:3])
+        raise InputError(
+            f"runs must hold a finished run, got {len(refused)} folders, all refused ({reasons})"
+        )
+    for folder, why in refused:
+        print(plain(f"refused {folder}: {why}"), file=sys.stderr)
     algorithms = group(runs, config.metric)
     falling = all(a.metric.endswith("gap") for a in algorithms)
     gaps = config.gaps or (fitting_gaps(algorithms) if falling else ())
@@ -149,7 +152,8 @@ def run(config: Config) -> int:
         replace_file(config.out / "comparison.json", json.dumps(record, indent=2).encode())
     if not config.quiet:
         print(report(tables, config.statistic))
-        print(f"written to {config.out}; tensorboard --logdir {config.out / 'aggregate'}")
+        aggregate = config.out / "aggregate"
+        print(plain(f"written to {config.out}; tensorboard --logdir {aggregate}"))
     return 0
 
 
@@ -173,13 +177,18 @@ def group(runs: list[Run], metrics: Sequence[str]) -> list[Algorithm]:
         asked = " or ".join(metrics) or "of the usual tags one"
         raise InputError(f"metric must be logged by every run ({', '.join(known)}), got {asked}")
     varying = [k for k in range(len(COMPARABLE)) if len({s[k] for _, s in groups}) > 1]
+    names: list[str] = []
+    for label, values in groups:
+        name = plain(", ".join([label, *(values[k] for k in varying)]), LONGEST)
+        others = (f"{name} ({k})" for k in range(2, len(groups) + 2))
+        names.append(next(n for n in (name, *others) if n not in names))
     return [
         Algorithm(
-            name=", ".join([label, *(values[k] for k in varying)]),
+            name=name,
             metric=next(tag for tag in tags if tag in logged),
             runs=tuple(sorted(members, key=lambda run: int(run.summary["seed"]))),
         )
-        for ((label, values), members), logged in zip(groups.items(), shared, strict=True)
+        for name, members, logged in zip(names, groups.values(), shared, strict=True)
     ]
 
 
@@ -280,10 +289,7 @@ def write_outputs(
         path = out / f"{name}.csv"
         path.unlink(missing_ok=True)
         if rows:
-            with path.open("w", newline="") as file:
-                writer = csv.DictWriter(file, rows[0])
-                writer.writeheader()
-                writer.writerows(rows)
+            replace_file(path, csv_table(rows))
     for name in ("curves", "final", "reach", "visits"):
         (out / f"{name}.png").unlink(missing_ok=True)
         if name in pictures:
@@ -304,6 +310,7 @@ def visits_of(algorithms: Sequence[Algorithm]) -> list[tuple[str, Array]]:
     panels = []
     for a in algorithms:
         recorded = [r.summary for r in a.runs if r.summary.get("grid_shape")]
+        recorded = [summary for summary in recorded if any(summary["state_visits"])]
         shapes = {tuple(s["grid_shape"]) for s in recorded}
         if recorded and len(shapes) == 1:
             mean = np.mean([s["state_visits"] for s in recorded], axis=0)
@@ -325,9 +332,9 @@ def write_aggregates(
         stale.unlink()
         if not any(stale.parent.iterdir()):
             stale.parent.rmdir()
+    folders = file_names(a.name for a in algorithms)
     for a in algorithms:
-        folder = out / re.sub(r"[^\w.+-]+", "-", a.name).strip("-.")
-        writer = EventFileWriter(str(folder))
+        writer = EventFileWriter(str(out / folders[a.name]))
         shared = set.intersection(*(set(run.curves) for run in a.runs))
         tags = sorted(tag for tag in shared if tag.startswith("eval/"))
         writer.add_event(layout_event(tags, statistic))

@@ -19,8 +19,6 @@ The area under a robustness curve is the mean of the curve over the grid, by the
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 import shlex
@@ -39,13 +37,13 @@ from rlentropy.cli import make_env, near
 from rlentropy.compare import aligned
 from rlentropy.entropy import visitation
 from rlentropy.errors import InputError
+from rlentropy.files import csv_table, plain, replace_file, writing
 from rlentropy.intervals import Estimate, estimate
 from rlentropy.kernels import Array, Count
-from rlentropy.log import replace_file, writing
 from rlentropy.mdp import known_model
 from rlentropy.perturbations import allowed, perturbed
 from rlentropy.policies import Mixture, Policy, Tabular, load, play, read_summary
-from rlentropy.run import stored_settings
+from rlentropy.run import stored_settings, trusted
 from rlentropy.runs import find_folders
 
 Env = gymnasium.Env[Any, Any]
@@ -215,10 +213,11 @@ def choose_place(config: Config, summaries: Sequence[Row], folders: Sequence[Pat
                 )
         return said[0]
 
-    env_id = config.env_id or agreed("env_id")
+    env_id = config.env_id or trusted("env_id", agreed("env_id"), folders[0])
     if not env_id:
         raise InputError("env_id must be given for runs without an environment, got none")
-    env_kwargs = config.env_kwargs or agreed("env_kwargs") or "{}"
+    env_kwargs = config.env_kwargs
+    env_kwargs = env_kwargs or trusted("env_kwargs", agreed("env_kwargs") or "{}", folders[0])
     horizon = config.horizon or agreed("horizon")
     if horizon is not None:
         return Place(env_id, env_kwargs, horizon, unlimited=True)
@@ -246,7 +245,7 @@ def read_runs(
         others = [s for other, s in zip(labels, settings, strict=True) if other == label]
         names = sorted({name for s in others for name in s} - INCIDENTAL)
         varying = [name for name in names if any(s.get(name) != mine.get(name) for s in others)]
-        algorithm = ", ".join([label, *(f"{name}={mine.get(name)}" for name in varying)])
+        algorithm = plain(", ".join([label, *(f"{name}={mine.get(name)}" for name in varying)]))
         seed, gamma = int(summary["seed"]), summary.get("gamma", mine.get("gamma"))
         for r in runs:
             if (r.algorithm, r.seed) == (algorithm, seed):
@@ -443,23 +442,15 @@ def write(out: Path, rows: Sequence[Row], bands: Sequence[Band], record: Row) ->
     for stale in ("*-return.png", "*-value.png", "areas.csv", "evaluation.json"):
         for path in out.glob(stale):
             path.unlink()
-    replace_file(out / "evaluation.csv", table(rows))
-    replace_file(out / "bands.csv", table([row for b in bands for row in band_rows(b)]))
+    replace_file(out / "evaluation.csv", csv_table(rows))
+    replace_file(out / "bands.csv", csv_table([row for b in bands for row in band_rows(b)]))
     if areas := [area_row(b) for b in bands if b.grid.name]:
-        replace_file(out / "areas.csv", table(areas))
+        replace_file(out / "areas.csv", csv_table(areas))
     for name, metric in dict.fromkeys((b.grid.name, b.metric) for b in bands if b.grid.name):
         shown = [b for b in bands if (b.grid.name, b.metric) == (name, metric)]
         png = picture(shown, name, metric)
         replace_file(out / f"{name}-{metric.replace(' ', '-')}.png", png)
     replace_file(out / "evaluation.json", (json.dumps(record, indent=2) + "\n").encode())
-
-
-def table(rows: Sequence[Row]) -> bytes:
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, rows[0])
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue().encode()
 
 
 def picture(bands: Sequence[Band], name: str, metric: str) -> bytes:
@@ -470,7 +461,7 @@ def picture(bands: Sequence[Band], name: str, metric: str) -> bytes:
     axes = figure.subplots()
     for k, b in enumerate(bands):
         colour, x = figures.COLOURS[k % len(figures.COLOURS)], b.grid.values
-        label = f"{b.algorithm} ({b.seeds} seed{'s' * (b.seeds > 1)})"
+        label = f"{figures.shown(b.algorithm)} ({b.seeds} seed{'s' * (b.seeds > 1)})"
         axes.plot(x, b.band.value, color=colour, ls=figures.STYLES[k % 5], lw=1.8, label=label)
         axes.fill_between(x, b.band.low, b.band.high, color=colour, alpha=0.2, lw=0)
     axes.set(xlabel=name, ylabel=metric)

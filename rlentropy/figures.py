@@ -6,6 +6,16 @@ from typing import Any
 
 import numpy as np
 
+from rlentropy.files import plain
+
+LONGEST = 60  # characters of a name in a picture
+
+
+def shown(text: str) -> str:
+    """Text as matplotlib shall draw it: short, no formula between dollars, no hidden label."""
+    text = plain(text, LONGEST)
+    return (" " if text.startswith("_") else "") + text.replace("$", r"\$")
+
 
 def visits(counts: Any, grid_shape: tuple[int, int] | None) -> bytes:
     """Visits per state, (S,): a heat map where states form a grid, else bars. Returns a PNG."""
@@ -53,7 +63,7 @@ def curves(lines: Sequence[Any], ylabel: str, cost: str, log_log: bool) -> bytes
         colour, band = COLOURS[k % len(COLOURS)], line.band
         fitted = log_log and np.isfinite(line.slope.value)
         slope = round(float(line.slope.value), 2) + 0.0  # no -0.00
-        label = f"{line.name} (slope {slope:.2f})" if fitted else line.name
+        label = shown(line.name) + (f" (slope {slope:.2f})" if fitted else "")
         axes.plot(line.steps, band.value, color=colour, ls=STYLES[k % 5], lw=1.8, label=label)
         axes.fill_between(line.steps, band.low, band.high, color=colour, alpha=0.2, lw=0)
         if fitted:
@@ -61,7 +71,7 @@ def curves(lines: Sequence[Any], ylabel: str, cost: str, log_log: bool) -> bytes
             y = band.value[(line.steps >= line.from_step) & (band.value > 0)]
             middle = np.exp(np.log(y).mean() - line.slope.value * np.log(x).mean())
             axes.plot(x, middle * x**line.slope.value, color="black", lw=0.8, ls=(0, (1, 1)))
-    axes.set(xscale="log", xlabel=cost, ylabel=ylabel)
+    axes.set(xscale="log", xlabel=cost, ylabel=shown(ylabel))
     if log_log:
         axes.set_yscale("log", nonpositive="mask")
         _round_ticks(axes.yaxis)
@@ -72,7 +82,7 @@ def final(rows: Sequence[dict[str, Any]], xlabel: str, log: bool) -> bytes:
     """Final values with their intervals, one algorithm a line. Returns a PNG."""
     from matplotlib.figure import Figure
 
-    names = [f"{row['algorithm']} ({row['seeds']} seeds)" for row in rows]
+    names = [f"{shown(row['algorithm'])} ({row['seeds']} seeds)" for row in rows]
     wide = 4.4 + 0.08 * max(map(len, names))
     figure = Figure(figsize=(wide, 1.0 + 0.35 * len(rows)), layout="constrained")
     axes = figure.subplots()
@@ -82,7 +92,7 @@ def final(rows: Sequence[dict[str, Any]], xlabel: str, log: bool) -> bytes:
         axes.plot([row["low"], row["high"]], [k, k], color=colour, lw=3, alpha=0.5)
         axes.plot([row[statistic]], [k], MARKERS[k % 8], color=colour, ms=7)
     axes.set_yticks(range(len(rows)), names)
-    axes.set(xlabel=f"final {xlabel}")
+    axes.set(xlabel=f"final {shown(xlabel)}")
     axes.set_ylim(len(rows) - 0.5, -0.5)
     if log and all(row[statistic] > 0 for row in rows):
         axes.set_xscale("log")
@@ -108,9 +118,10 @@ def reach(rows: Sequence[dict[str, Any]], cost: str, name_of_cost: str, falling:
         colour, there = COLOURS[k % len(COLOURS)], np.isfinite(y)
         if there.any():
             style: dict[str, Any] = {"marker": MARKERS[k % 8], "ls": STYLES[k % 5], "color": colour}
-            axes.plot(x[there], y[there], lw=1.4, label=name, **style)
+            axes.plot(x[there], y[there], lw=1.4, label=shown(name), **style)
         axes.vlines(x, np.minimum(low, end), np.minimum(high, end), color=colour, lw=3, alpha=0.35)
-        beyond, above = None if there.any() else f"{name} (beyond the budget)", ~np.isfinite(high)
+        beyond = None if there.any() else f"{shown(name)} (beyond the budget)"
+        above = ~np.isfinite(high)
         axes.plot(x[above], end[above], "^", mfc="none", color=colour, ms=9, label=beyond)
     axes.set(xscale="log", yscale="log", ylabel=f"median {name_of_cost} until reached")
     axes.set(xlabel="gap to reach" if falling else "value to reach")
@@ -139,7 +150,8 @@ def heat_maps(panels: Sequence[tuple[str, Any]]) -> bytes:
     colours = colormaps["viridis"].with_extremes(bad="#e4e4e4")
     for axes, (name, visits) in zip(grid, panels, strict=False):
         image = axes.imshow(np.ma.masked_equal(visits, 0), norm=norm, cmap=colours)
-        axes.set_title(f"{name}\n{np.count_nonzero(visits)} of {visits.size} states", fontsize=9)
+        visited = f"{np.count_nonzero(visits)} of {visits.size} states"
+        axes.set_title(f"{shown(name)}\n{visited}", fontsize=9)
         axes.set(xticks=[], yticks=[])
     for axes in grid[len(panels) :]:
         axes.set_visible(False)

@@ -1,62 +1,38 @@
 """The shared log: scalars, figures and checkpoints of one run, as a folder or as nothing at all.
 
 A run can be killed at any instant. The two append-only files (``metrics.jsonl`` and the TensorBoard
-events) are flushed before a checkpoint, which stores their lengths; restoring cuts them back to it,
-so that a resumed run writes each line once. A checkpoint replaces the last one in a single rename.
+events) are flushed before a checkpoint, which stores their lengths and checksums; restoring cuts
+them back to it, so that a resumed run writes each line once, and refuses them where they aren't
+what they were. A checkpoint replaces the last one in a single rename, and says whose it is.
 """
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
-from rlentropy.errors import InputError, OutputError
+from rlentropy.errors import InputError
+from rlentropy.files import (
+    pack,
+    read_arrays,
+    reading,
+    replace_file,
+    sum_of,
+    sum_of_file,
+    writing,
+)
 
 State = dict[str, Any]  # numpy arrays, and anything JSON can hold
 
-TEMPORARY = ".tmp-"  # prefix of files that an interrupted write leaves behind
 
-
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turn a failed write into one clear error."""
-    try:
-        yield
-    except OSError as error:
-        raise OutputError(
-            f"out must be a writable folder with free space, got {error.strerror} writing {path}"
-        ) from error
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Write a file so that its old or its new content is there at every instant."""
-    temporary = path.with_name(TEMPORARY + path.name)
-    with writing(path):
-        try:
-            with open(temporary, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except OSError:
-            temporary.unlink(missing_ok=True)
-            raise
-
-
-def pack(arrays: Mapping[str, Any], compressed: bool = False) -> bytes:
-    """Arrays as the bytes of an .npz file, the same bytes for the same arrays."""
-    buffer = io.BytesIO()
-    (np.savez_compressed if compressed else np.savez)(buffer, **arrays)
-    return buffer.getvalue()
+CHECKPOINT = Path("checkpoint", "state.npz")  # in a run folder
 
 
 class Interrupted(KeyboardInterrupt):
@@ -89,7 +65,9 @@ class Log:
         self._records: Any = None
         self._seconds = 0.0  # of earlier processes of this run
         self._started = self._checkpointed = time.monotonic()
-        self._lengths: dict[str, int] | None = None  # to which the files are cut before use
+        # Length and CRC-32 of each file at the last checkpoint: it is cut back to it before use.
+        self._marks: dict[str, tuple[int, int]] | None = None
+        self.owner: dict[str, Any] = {}  # the command and settings that checkpoints are of
 
     @property
     def seconds(self) -> float:
@@ -191,17 +169,25 @@ class Log:
     # ---------------------------------------------------------------- going on after a kill
 
     def restore(self) -> State | None:
-        """The last checkpoint, or None; the next write cuts the log files back to it."""
+        """The last checkpoint, or None; the next write cuts the log files back to it.
+
+        Raises:
+            InputError: the checkpoint is damaged, or a log file isn't what it was then.
+        """
         if self.directory is None:
             return None
-        path = self.directory / "checkpoint" / "state.npz"
-        state: State | None = None
-        self._lengths = {}
-        if path.exists():
-            with np.load(path) as file:
-                state = {name: file[name] for name in file.files if name != "json"}
-                state |= json.loads(str(file["json"]))
-            self._lengths, self._seconds = state.pop("_lengths"), state.pop("_seconds")
+        self._marks = {}
+        if (stored := read_checkpoint(self.directory)) is None:
+            return None
+        state, self._seconds, self._marks, _ = stored
+        for name, (length, total) in self._marks.items():
+            path = self.directory / name
+            if not path.is_file() or sum_of_file(path, 0, length) != total:
+                raise InputError(
+                    f"{path} must begin with the {length} bytes that the run had written there at "
+                    "its last checkpoint, got others: put it back from a copy, or pass --overwrite "
+                    "to start anew"
+                )
         return state
 
     def checkpoint(self, state: State) -> None:
@@ -210,18 +196,19 @@ class Log:
         self.saved = True
         if self.directory is None:
             return
-        lengths = {}
         with writing(self.directory):
             for file in self._files():
                 file.flush()
                 os.fsync(file.fileno())
-                lengths[Path(file.name).name] = file.tell()
+                path, end = Path(file.name), file.tell()
+                begin, total = (self._marks or {}).get(path.name, (0, 0))
+                marks = {path.name: (end, sum_of_file(path, begin, end, total))}
+                self._marks = (self._marks or {}) | marks
         arrays = {k: v for k, v in state.items() if isinstance(v, np.ndarray)}
         rest = {k: v for k, v in state.items() if not isinstance(v, np.ndarray)}
-        rest |= {"_lengths": lengths, "_seconds": self.seconds}
-        replace_file(
-            self.directory / "checkpoint" / "state.npz", pack(arrays | {"json": json.dumps(rest)})
-        )
+        own = {"_marks": self._marks, "_seconds": self.seconds, "_owner": self.owner}
+        text = json.dumps(rest | own | {"_sum": sum_of(state | own)})
+        replace_file(self.directory / CHECKPOINT, pack(arrays | {"json": text}))
 
     def next_stop(self, done: int, total: int) -> int:
         """Where the loop must stop next: the next evaluation or checkpoint, or the end."""
@@ -280,12 +267,15 @@ class Log:
             from tensorboard.summary.writer.record_writer import RecordWriter
 
             name = f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}.rlentropy"
-            path = next(iter(self._event_files()), self.directory / name)
+            named = [self.directory / known for known in self._marks or {} if "tfevents" in known]
+            path = next(iter(named or self._event_files()), self.directory / name)
             with writing(self.directory):
                 (self.directory / "checkpoint").mkdir(parents=True, exist_ok=True)
                 for old in (self.directory / "metrics.jsonl", path):
-                    if old.exists() and self._lengths is not None:
-                        os.truncate(old, self._lengths.get(old.name, 0))
+                    if old.is_symlink():
+                        raise InputError(f"{old} must be a file of the run, got a link")
+                    if old.exists() and self._marks is not None:
+                        os.truncate(old, self._marks.get(old.name, (0, 0))[0])
                 self._metrics = open(self.directory / "metrics.jsonl", "ab")  # noqa: SIM115
                 self._events = open(path, "ab")  # noqa: SIM115
             self._records = RecordWriter(self._events)
@@ -302,3 +292,51 @@ class Log:
         with writing(self.directory):
             self._files()
             self._records.write(event.SerializeToString())
+
+
+class _Checkpoint(dict[str, Any]):
+    """A state that says in one line what it lacks."""
+
+    def __missing__(self, name: str) -> Any:
+        raise InputError(f"the run's {CHECKPOINT} must hold {name}, got a checkpoint without")
+
+
+def read_checkpoint(
+    directory: Path,
+) -> tuple[State, float, dict[str, tuple[int, int]], dict[str, Any]] | None:
+    """The state, seconds, marks and owner that `Log.checkpoint` wrote; None where there is none.
+
+    Raises:
+        InputError: it is damaged, or none of ours.
+    """
+    path = directory / CHECKPOINT
+    try:
+        with reading(path):
+            arrays: State = _Checkpoint(read_arrays(path))
+            rest = json.loads(str(arrays.pop("json")))
+            total = rest.pop("_sum")
+            if sum_of(arrays | rest) != total:
+                raise ValueError("its checksum differs")
+            own = [rest.pop(name) for name in ("_seconds", "_marks", "_owner")]
+            if any(Path(name).name != name for name in own[1]):
+                raise ValueError("it names files of other folders")
+            return _Checkpoint(arrays | rest), *own
+    except FileNotFoundError:
+        return None
+    except InputError as error:
+        raise InputError(f"{error}; put it back from a copy, or start anew") from None
+
+
+def owner_of(directory: Path) -> dict[str, Any] | None:
+    """The command and settings that a run's checkpoint is of; None where there is none.
+
+    Raises:
+        InputError: it is damaged, or none of ours.
+    """
+    path = directory / CHECKPOINT
+    try:
+        with reading(path):
+            owner = json.loads(str(read_arrays(path, ("json",))["json"]))["_owner"]
+            return {"command": str(owner["command"])} | dict(owner)
+    except FileNotFoundError:
+        return None

@@ -8,13 +8,14 @@ a stack end where they would have ended alone, within rounding.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
 import torch
 
+from rlentropy.errors import InputError
 from rlentropy.kernels import Array
 
 Activation = Literal["tanh", "relu"]
@@ -109,6 +110,26 @@ class MLP:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         with torch.no_grad():
             self.flat.copy_(torch.as_tensor(np.asarray(state["flat"])))
+
+
+def check_shapes(sizes: Sequence[Any], tensors: Mapping[str, tuple[Any, tuple[int, ...]]]) -> None:
+    """Refuse stored networks that aren't of their sizes.
+
+    Args:
+        sizes: widths of all layers.
+        tensors: name → (tensor, the shape it must have).
+
+    Raises:
+        InputError: the sizes are none, or a tensor is of another shape or not of real numbers.
+    """
+    if len(sizes) < 2 or not all(type(size) is int and size > 0 for size in sizes):
+        raise InputError(f"policy.pt must hold the sizes of layers, got {list(sizes)}")
+    for name, (tensor, shape) in tensors.items():
+        if not isinstance(tensor, torch.Tensor) or tuple(tensor.shape) != shape:
+            found = tuple(tensor.shape) if isinstance(tensor, torch.Tensor) else tensor
+            raise InputError(f"policy.pt must hold {name} of shape {shape}, got {found}")
+        if tensor.is_complex():
+            raise InputError(f"policy.pt must hold real numbers as {name}, got {tensor.dtype}")
 
 
 def orthogonal(rows: int, columns: int, rng: np.random.Generator) -> Array:

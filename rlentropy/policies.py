@@ -7,8 +7,8 @@ it has ended (its action is then ignored), so that a slot always gets the same r
 from __future__ import annotations
 
 import copy
-import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import wraps
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,7 +19,9 @@ from gymnasium.spaces import Box, Discrete
 
 from rlentropy import cli
 from rlentropy.errors import InputError
+from rlentropy.files import Unreadable, read_arrays, read_tensors
 from rlentropy.kernels import Array, Count
+from rlentropy.runs import Refused, summary_of
 
 
 class Policy(Protocol):
@@ -28,13 +30,54 @@ class Policy(Protocol):
     def begin(self, index: Count, rng: np.random.Generator) -> None:
         """Episodes start in these slots; comes before the first `act`."""
 
-    def act(self, observations: Any, t: Count, rng: np.random.Generator) -> Any:
-        """Actions (n, ...) of the action space.
+    def act(self, observations: Any, t: Any = 0, rng: np.random.Generator | None = None) -> Any:
+        """Actions (n, ...) of the action space; of one observation, one action.
 
         Args:
-            observations: (n, *shape of the space); Discrete: whole numbers, (n,).
-            t: steps since the reset of each episode, (n,).
+            observations: (n, *shape of the space), or one of the space's shape; Discrete: whole
+                numbers, (n,) or ().
+            t: steps since the reset of each episode, (n,) or ().
+            rng: default: one of the policy's own, seeded with 0.
+
+        Raises:
+            InputError: observations of another shape, or outside a Discrete space.
         """
+
+
+def one_or_many(act: Callable[[Any, Any, Count, np.random.Generator], Any]) -> Callable[..., Any]:
+    """Let an `act` for batches do all that `Policy.act` says; `self.shape` is of observations."""
+
+    @wraps(act)
+    def acts(
+        self: Any, observations: Any, t: Any = 0, rng: np.random.Generator | None = None
+    ) -> Any:
+        x, t, single = as_batch(observations, t, self.shape)
+        if rng is None:
+            rng = vars(self).setdefault("_own_rng", np.random.default_rng(0))
+        actions = act(self, x, t, rng)
+        return actions[0] if single else actions
+
+    return acts
+
+
+def as_batch(observations: Any, t: Any, shape: tuple[int, ...] | None) -> tuple[Any, Count, bool]:
+    """Observations (n, *shape), times (n,), and whether there was but one, of no batch.
+
+    Args:
+        shape: of an observation; None: any, and a single time says that it is one.
+    """
+    try:
+        x, times = np.asarray(observations), np.asarray(t, np.int64)
+        single = times.ndim == 0 if shape is None else x.shape == shape
+        x = x[None] if single else x
+        if (shape is not None and x.shape[1:] != shape) or not x.ndim:
+            raise ValueError
+        return x, np.broadcast_to(times, len(x)), single
+    except (TypeError, ValueError):
+        raise InputError(
+            f"observations must be (n, *{shape}), or one of shape {shape}, and t (n,), got "
+            f"{getattr(observations, 'shape', type(observations).__name__)} and {np.shape(t)}"
+        ) from None
 
 
 class Tabular:
@@ -45,17 +88,24 @@ class Tabular:
         first_state, first_action: what the environment calls state and action 0.
     """
 
+    shape = ()  # of an observation
+
     def __init__(self, pi: Array, first_state: int = 0, first_action: int = 0) -> None:
         self.pi = pi
         self.first_state, self.first_action = first_state, first_action
         self._cumulative = running_sums(pi)
 
+    def __repr__(self) -> str:
+        H, S, A = self.pi.shape
+        return f"Tabular({S} states, {A} actions, {'stationary' if H == 1 else f'{H} steps'})"
+
     def begin(self, index: Count, rng: np.random.Generator) -> None:
         pass
 
+    @one_or_many
     def act(self, observations: Any, t: Count, rng: np.random.Generator) -> Count:
-        sums = self._cumulative[t % len(self.pi), observations - self.first_state]
-        return self.first_action + draw(sums, rng)
+        s = states_of(observations, self.first_state, self.pi.shape[1])
+        return self.first_action + draw(self._cumulative[t % len(self.pi), s], rng)
 
 
 class Mixture:
@@ -65,33 +115,73 @@ class Mixture:
         pi: (K, H, S, A).
     """
 
+    shape = ()  # of an observation
+
     def __init__(self, pi: Array, first_state: int = 0, first_action: int = 0) -> None:
         self.pi = pi
         self.first_state, self.first_action = first_state, first_action
         self._cumulative = running_sums(pi)
         self._chosen: Count = np.zeros(0, np.int64)  # of each slot
 
+    def __repr__(self) -> str:
+        K, H, S, A = self.pi.shape
+        return f"Mixture({K} policies, {S} states, {A} actions, {H} steps)"
+
     def begin(self, index: Count, rng: np.random.Generator) -> None:
         missing = int(index.max(initial=-1)) + 1 - self._chosen.size
         self._chosen = np.append(self._chosen, np.zeros(max(missing, 0), np.int64))
         self._chosen[index] = rng.integers(len(self.pi), size=index.size)
 
+    @one_or_many
     def act(self, observations: Any, t: Count, rng: np.random.Generator) -> Count:
-        stage, s = t % self.pi.shape[1], observations - self.first_state
+        if self._chosen.size < t.size:  # slots where no episode was begun
+            self.begin(np.arange(self._chosen.size, t.size), rng)
+        stage, s = t % self.pi.shape[1], states_of(observations, self.first_state, self.pi.shape[2])
         return self.first_action + draw(self._cumulative[self._chosen[: t.size], stage, s], rng)
 
 
 class Uniform:
-    """Uniformly random actions."""
+    """Uniformly random actions.
 
-    def __init__(self, space: gymnasium.Space[Any]) -> None:
+    Args:
+        space: of actions.
+        observation_space: by which one observation is told from several; default: by its time.
+    """
+
+    shape: tuple[int, ...] | None
+
+    def __init__(
+        self, space: gymnasium.Space[Any], observation_space: gymnasium.Space[Any] | None = None
+    ) -> None:
         self.space = copy.deepcopy(space)  # sampling seeds it
+        self.shape = None if observation_space is None else observation_space.shape
+
+    def __repr__(self) -> str:
+        return f"Uniform({self.space})"
 
     def begin(self, index: Count, rng: np.random.Generator) -> None:
         pass
 
+    @one_or_many
     def act(self, observations: Any, t: Count, rng: np.random.Generator) -> Any:
         return uniform_actions(self.space, t.size, rng)
+
+
+def states_of(observations: Any, first: int, count: int) -> Count:
+    """Observations of a Discrete space as 0..count - 1.
+
+    Raises:
+        InputError: some are outside of it.
+    """
+    if observations.dtype.kind not in "iu":
+        raise InputError(f"observations must be whole numbers, got {observations.dtype}")
+    s: Count = observations - first
+    if s.size and not (0 <= s.min() and s.max() < count):
+        raise InputError(
+            f"observations must be in {first}..{first + count - 1}, got "
+            f"{observations.min()}..{observations.max()}"
+        )
+    return s
 
 
 def running_sums(pi: Array) -> Array:
@@ -120,7 +210,7 @@ def uniform_actions(space: gymnasium.Space[Any], n: int, rng: np.random.Generato
 
 def random(env: gymnasium.Env[Any, Any]) -> Policy:
     """Uniformly random actions in an environment's action space."""
-    return Uniform(env.action_space)
+    return Uniform(env.action_space, env.observation_space)
 
 
 def play(
@@ -155,7 +245,7 @@ def play(
     return returns, lengths
 
 
-def load(run: Path, env: gymnasium.Env[Any, Any], mixture: bool = False) -> Policy:
+def load(run: str | Path, env: gymnasium.Env[Any, Any], mixture: bool = False) -> Policy:
     """The policy of a finished run: policy.npz, or policy.pt through its command's `load_policy`.
 
     Args:
@@ -165,9 +255,10 @@ def load(run: Path, env: gymnasium.Env[Any, Any], mixture: bool = False) -> Poli
             projection onto one.
 
     Raises:
-        InputError: the folder holds no finished run or no such policy, or the environment's spaces
-            are not those of the policy.
+        InputError: the folder holds no finished run or no such policy, the file is damaged, or the
+            environment's spaces are not those of the policy.
     """
+    run = Path(run)
     command = read_summary(run)["command"]
     name = "mixture.npz" if mixture else "policy.npz"
     if (run / name).is_file():
@@ -181,14 +272,14 @@ def load(run: Path, env: gymnasium.Env[Any, Any], mixture: bool = False) -> Poli
     if mixture or not (run / "policy.pt").is_file():
         wanted = name if mixture else "policy.npz or policy.pt"
         raise InputError(f"run must hold {wanted}, got {run}")
-
-    import torch
-
+    saved = read_tensors(run / "policy.pt")
+    module = import_module(cli.COMMANDS[command][0])
+    if not hasattr(module, "load_policy"):
+        raise InputError(f"run must hold policy.npz of {command}, got {run} with a policy.pt")
     try:
-        saved = torch.load(run / "policy.pt", map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises a dozen kinds
-        raise unreadable(run / "policy.pt", error) from error
-    policy: Policy = import_module(cli.COMMANDS[command][0]).load_policy(saved, env)
+        policy: Policy = module.load_policy(saved, env)
+    except InputError as error:
+        raise InputError(f"{error} ({run / 'policy.pt'})") from None
     return policy
 
 
@@ -199,33 +290,43 @@ def read_summary(run: Path) -> dict[str, Any]:
         InputError: there is none.
     """
     try:
-        summary: dict[str, Any] = json.loads((run / "summary.json").read_text())
-        if summary["finished"] and summary["command"] in cli.COMMANDS:
+        summary = summary_of(run)
+        missing = [name for name in ("command", "env_id", "seed") if name not in summary]
+        if not missing and summary["command"] in cli.COMMANDS:
             return summary
-        why = f"it is of the command {summary['command']!r}"
+        why = f"its summary.json has no {', '.join(missing)}"
+        if summary.get("command") not in cli.COMMANDS:
+            why = f"it is of the command {summary.get('command')!r}"
     except FileNotFoundError:
         why = "it has no summary.json"
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        why = f"its summary.json is not readable: {type(error).__name__}"
+    except Refused as error:
+        why = str(error)
+    except Unreadable as error:
+        why = f"its summary.json is not readable: {error.why}"
     raise InputError(f"run must be the folder of a finished run, got {run} ({why})")
 
 
 def read_table(path: Path, axes: int) -> Array:
-    """The array `pi` of a policy file, with the axis of stages put in where it is stationary."""
-    try:
-        with np.load(path) as arrays:
-            pi = np.asarray(arrays["pi"], np.float64)
-    except Exception as error:  # numpy and zipfile raise several kinds
-        raise unreadable(path, error) from error
+    """The array `pi` of a policy file, with the axis of stages put in where it is stationary.
+
+    Raises:
+        InputError: the file is damaged, or its rows are no probabilities.
+    """
+    pi = read_arrays(path, ("pi",))["pi"]
     if pi.ndim == axes - 1:
         pi = np.expand_dims(pi, -3)
     if pi.ndim != axes or not pi.size:
         raise InputError(f"run must hold probabilities (..., S, A) in {path}, got {pi.shape}")
+    if pi.dtype.kind not in "fiub":
+        raise InputError(f"run must hold probabilities in {path}, got numbers of {pi.dtype}")
+    pi = pi.astype(np.float64)
+    sums = pi.sum(axis=-1)
+    if not (np.isfinite(pi).all() and pi.min() >= 0.0 and np.abs(sums - 1.0).max() <= 1e-6):
+        raise InputError(
+            f"run must hold probabilities in {path}, got numbers from {pi.min():.6g} to "
+            f"{pi.max():.6g} in rows that sum to {sums.min():.6g} to {sums.max():.6g}"
+        )
     return pi
-
-
-def unreadable(path: Path, error: Exception) -> InputError:
-    return InputError(f"run must hold a readable {path.name}, got {path}: {error}")
 
 
 def check_discrete(space: gymnasium.Space[Any], n: int, name: str, run: Path) -> int:

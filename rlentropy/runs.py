@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from glob import glob
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from rlentropy.errors import InputError
+from rlentropy.files import Unreadable, read_json, reading
 from rlentropy.intervals import Array
+
+if TYPE_CHECKING:
+    import gymnasium
+
+    from rlentropy.policies import Policy
 
 # What must agree between runs, and what holds where a summary doesn't say.
 COMPARABLE = {
@@ -27,6 +36,30 @@ COMPARABLE = {
 }
 
 
+def _amount(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 2.0**63
+
+
+def _whole(value: Any) -> bool:
+    return _amount(value) and value == int(value)
+
+
+# What a summary's fields must be where it has them: (said of it, test).
+Field = tuple[str, Callable[[Any], bool]]
+TEXT: Field = ("text", lambda value: isinstance(value, str))
+AMOUNT: Field = ("a number >= 0", _amount)
+WHOLE: Field = ("a whole number >= 0", _whole)
+COUNTS: Field = ("numbers >= 0", lambda x: isinstance(x, list) and all(map(_amount, x)))
+FIELDS = {
+    **dict.fromkeys(("command", "env_id", "env_kwargs", "label", "objective", "risk"), TEXT),
+    **dict.fromkeys(("env_steps", "episodes", "updates", "labels", "steps"), AMOUNT),
+    **dict.fromkeys(("temperature", "gamma", "wall_seconds"), AMOUNT),
+    **dict.fromkeys(("seed", "horizon"), WHOLE),
+    **dict.fromkeys(("state_visits", "grid_shape"), COUNTS),
+}
+NEEDED = ("command", "env_id", "seed")  # of these, what can't be null
+
+
 class Refused(Exception):
     """Why a folder is left out."""
 
@@ -38,10 +71,50 @@ class Run:
     folder: Path
     summary: dict[str, Any]
     curves: dict[str, tuple[Array, Array]]  # tag → steps (T,) increasing, values (T,)
+    env: gymnasium.Env[Any, Any] | None = None  # where its policy acts; None: the run's own
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.folder)!r}, {self.label}, {len(self.curves)} metrics)"
+
+    @property
+    def metrics(self) -> dict[str, tuple[Array, Array]]:
+        """What metrics.jsonl holds: tag → steps (T,) increasing, values (T,)."""
+        return self.curves
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """What config.json holds: the command, every option resolved, versions."""
+        try:
+            return read_json(self.folder / "config.json")
+        except FileNotFoundError:
+            raise InputError(f"run must hold config.json, got {self.folder}") from None
+
+    @cached_property
+    def policy(self) -> Policy:
+        """The policy, in the run's environment or the one given to `load_run`.
+
+        Raises:
+            InputError: there is none, it is damaged, or the environment must be given.
+        """
+        from rlentropy import cli, policies
+        from rlentropy.run import trusted
+
+        if self.env is not None:
+            return policies.load(self.folder, self.env)
+        if not self.summary.get("env_id"):
+            raise InputError(f"env must be given for a run without environment, got {self.folder}")
+        made = cli.make_env(
+            trusted("env_id", self.summary["env_id"], self.folder),
+            trusted("env_kwargs", self.summary.get("env_kwargs") or "{}", self.folder),
+            unlimited=False,
+        )
+        policy = policies.load(self.folder, made)
+        made.close()
+        return policy
 
     @property
     def label(self) -> str:
-        return str(self.summary.get("label") or self.summary["command"])
+        return (self.summary.get("label") or "").strip() or str(self.summary["command"])
 
     @property
     def scarce(self) -> str:
@@ -69,7 +142,7 @@ def find_folders(patterns: Sequence[str]) -> Iterator[Path]:
     """
     seen = set()
     for pattern in patterns:
-        paths = [pattern] if Path(pattern).exists() else sorted(glob(pattern, recursive=True))
+        paths = [pattern] if os.path.exists(pattern) else sorted(glob(pattern, recursive=True))
         found = [folder for path in map(Path, paths) for folder in folders_in(path)]
         if not found:
             raise InputError(f"runs must be run folders or globs of them, got {pattern!r}")
@@ -107,9 +180,7 @@ def read_run(folder: Path) -> Run:
         Refused: it is not finished, or not readable.
     """
     try:
-        summary = json.loads((folder / "summary.json").read_text())
-        if not summary["finished"]:
-            raise Refused("it is not finished")
+        summary = summary_of(folder)
         missing = {"command", "env_id", "seed", "env_steps", "episodes"} - set(summary)
         if missing:
             raise Refused(f"its summary.json has no {', '.join(sorted(missing))}")
@@ -117,17 +188,72 @@ def read_run(folder: Path) -> Run:
     except FileNotFoundError as error:
         name = Path(str(error.filename)).name
         raise Refused(f"it is not finished (no {name}); --resume goes on with it") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise Refused(f"it is not readable ({type(error).__name__}: {error})") from None
+    except Unreadable as error:
+        raise Refused(f"it is not readable ({error.why})") from None
+
+
+def load_run(path: str | Path, env: gymnasium.Env[Any, Any] | None = None) -> Run:
+    """A finished run: `.summary`, `.config`, `.metrics` (tag → steps, values) and `.policy`.
+
+    Args:
+        path: the run folder.
+        env: where the policy shall act; default: an environment like that of the run, which must be
+            given where the run's names a module, since making it would import that.
+
+    Raises:
+        InputError: there is no finished run, or it is damaged.
+    """
+    try:
+        run = read_run(Path(path))
+    except Refused as why:
+        raise InputError(f"run must be the folder of a finished run, got {path}: {why}") from None
+    return Run(run.folder, run.summary, run.curves, env)
+
+
+def summary_of(folder: Path) -> dict[str, Any]:
+    """The summary of a finished run, with the fields in `FIELDS` checked, where it has them.
+
+    Raises:
+        FileNotFoundError: there is none.
+        Refused: the run is not finished.
+        Unreadable: it is damaged, or none of ours.
+    """
+    path = folder / "summary.json"
+    summary = read_json(path)
+    if "finished" not in summary:
+        raise Unreadable(path, KeyError("finished"))
+    if summary["finished"] is not True:
+        raise Refused("it is not finished")
+    for name, (what, holds) in FIELDS.items():
+        value = summary.get(name)
+        if not (holds(value) if value is not None else name not in NEEDED or name not in summary):
+            raise Unreadable(path, f"{name} must be {what}, got {str(value)[:60]!r}")
+    shape, visits = summary.get("grid_shape"), summary.get("state_visits")
+    if shape is not None and (
+        len(shape) != 2 or not all(map(_whole, shape)) or visits is None
+        or math.prod(map(int, shape)) != len(visits)
+    ):  # fmt: skip
+        raise Unreadable(path, f"grid_shape must be that of state_visits, got {str(shape)[:60]}")
+    return summary
 
 
 def read_curves(path: Path) -> dict[str, tuple[Array, Array]]:
-    """Tag → (steps, values); null values are left out, and of two at one step the last counts."""
+    """Tag → (steps, values); null values are left out, and of two at one step the last counts.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        Unreadable: a line is damaged, or none of ours.
+    """
     points: dict[str, dict[int, float]] = {}
-    for line in path.read_text().splitlines():
-        entry = json.loads(line)
-        if entry["value"] is not None:
-            points.setdefault(entry["tag"], {})[int(entry["step"])] = float(entry["value"])
+    with reading(path), path.open(encoding="utf-8") as file:
+        for number, line in enumerate(file, 1):
+            entry = json.loads(line)
+            tag, step, value = (entry[name] for name in ("tag", "step", "value"))
+            fits = value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+            if not (isinstance(tag, str) and _whole(step) and fits):
+                raise ValueError(f"line {number} is none of a log")
+            if value is not None:
+                points.setdefault(tag, {})[int(step)] = float(value)
     return {
         tag: (np.array(sorted(at), float), np.array([at[step] for step in sorted(at)]))
         for tag, at in points.items()

@@ -34,15 +34,15 @@ import shlex
 import signal
 import sys
 import time
-import tomllib
 import traceback
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from multiprocessing import get_all_start_methods, get_context
+from multiprocessing import get_all_start_methods, get_context, parent_process
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
+from threading import Thread
 from types import FrameType
 from typing import Any
 
@@ -50,10 +50,13 @@ from tyro.conf import UseAppendAction
 
 from rlentropy import cli
 from rlentropy.errors import InputError
+from rlentropy.files import plain, replace_file, writing
 from rlentropy.run import default_folder, stop_signals
 
 Table = dict[str, Any]
 
+GRACE = 30.0  # seconds in which a run saves a checkpoint when the sweep is gone
+MOST_SEEDS = 100_000  # of one line of a sweep
 PLAN = ("command", "env_id", "env_ids", "seeds")  # of a [[runs]] table; the rest are options
 OURS = ("seed", "out", "config", "resume", "overwrite", "quiet")  # options that the sweep sets
 
@@ -100,11 +103,15 @@ def run(config: Config) -> int:
 
     Raises:
         InputError: the sweep asks for something that doesn't exist; nothing is run then.
+        OutputError: the list of what failed can't be written.
     """
     file = read_file(config.config)
+    for name, kind in (("out", str), ("workers", int)):
+        if type(value := file.get(name, kind())) is not kind:
+            raise InputError(f"{name} must be {kind.__name__} in config, got {value!r}")
     out = config.out or Path(file.get("out", "results/runs"))
     workers = config.workers or file.get("workers") or cores()
-    if not isinstance(workers, int) or workers < 1:
+    if workers < 1:
         raise InputError(f"workers must be an integer >= 0, got {workers}")
     jobs = list(plan(tables(config, file), out))
     outcomes: list[Outcome] = []
@@ -137,10 +144,7 @@ def cores() -> int:
 def read_file(path: Path | None) -> Table:
     if path is None:
         return {}
-    try:
-        file = tomllib.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise InputError(f"config must be a readable TOML file, got {error}") from None
+    file = cli.read_toml(path)
     known = ("out", "workers", "common", "runs")
     for name in set(file) - set(known):
         raise InputError(f"config must hold {', '.join(known)} alone, got {name!r}")
@@ -183,15 +187,21 @@ def split_option(text: str) -> tuple[str, str]:
 def parse_seeds(given: Any) -> list[int]:
     """Seeds from a count, a list of seeds, or the text of a count or of "a:b" with b excluded."""
     try:
+        if isinstance(given, float | bool):
+            raise ValueError
         if isinstance(given, list):
+            if any(isinstance(seed, float | bool) for seed in given):
+                raise ValueError
             seeds = [int(seed) for seed in given]
         elif ":" in str(given):
             first, last = str(given).split(":")
-            seeds = list(range(int(first), int(last)))
+            seeds = list(range(int(first), min(int(last), int(first) + MOST_SEEDS + 1)))
         else:
-            seeds = list(range(int(given)))
+            seeds = list(range(min(int(given), MOST_SEEDS + 1)))
     except (TypeError, ValueError):
         seeds = []
+    if len(seeds) > MOST_SEEDS:
+        raise InputError(f"seeds must be at most {MOST_SEEDS}, got {given!r}")
     if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
         raise InputError(f"seeds must be a count, a:b, or different seeds >= 0, got {given!r}")
     return seeds
@@ -208,6 +218,8 @@ def plan(lines: Sequence[Table], out: Path) -> Iterator[Job]:
         env_ids = line.get("env_ids") or ([line["env_id"]] if line.get("env_id") else [])
         if not isinstance(env_ids, list) or not env_ids:
             raise InputError("env_ids must name at least one environment (--env-ids), got none")
+        if not all(isinstance(env_id, str) and env_id for env_id in env_ids):
+            raise InputError(f"env_ids must be gymnasium ids, got {env_ids}")
         for rank, seed in enumerate(parse_seeds(line.get("seeds", 5))):
             cells += [(rank, line, env_id, seed) for env_id in env_ids]
     taken: dict[Path, str] = {}
@@ -225,7 +237,7 @@ def plan(lines: Sequence[Table], out: Path) -> Iterator[Job]:
 def job_of(line: Table, env_id: str, seed: int, out: Path) -> Job:
     """A run with every option spelled out, so that a folder made with others is noticed."""
     command = line.get("command")
-    if command not in cli.COMMANDS:
+    if not isinstance(command, str) or command not in cli.COMMANDS:
         near = cli.near(str(command), cli.COMMANDS)
         raise InputError(f"command must be one of {', '.join(cli.COMMANDS)}, got {command!r}{near}")
     options = {name: value for name, value in line.items() if name not in PLAN}
@@ -238,8 +250,9 @@ def job_of(line: Table, env_id: str, seed: int, out: Path) -> Job:
     folder = out / environment_folder(env_id, kwargs) / label / f"seed{seed}"
     fixed = {"env_id": env_id, "seed": seed, "out": str(folder), "quiet": True}
     module = import_module(cli.COMMANDS[command][0])
-    typed = cli.as_arguments(options | fixed)
     try:
+        cli.check_table(options, module.Config)
+        typed = cli.as_arguments(options | fixed)
         shared, own = cli.parse_arguments(command, module.Config, typed)
     except InputError as error:
         raise InputError(f"options of {command} must suit it: {error}") from None
@@ -336,9 +349,19 @@ def serve(connection: Connection) -> None:
         os.setsid()  # a terminal's Ctrl-C is for the sweep, which then tells each worker once
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = "1"
+    Thread(target=end_with_parent, daemon=True).start()
     with contextlib.suppress(EOFError, OSError):
         while True:
             connection.send(execute(connection.recv()))
+
+
+def end_with_parent() -> None:
+    """Wait for the sweep to die, and then end this process, after a checkpoint if that is soon."""
+    if (parent := parent_process()) is not None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)  # what a run takes for Ctrl-C; without a run, the end
+        time.sleep(GRACE)
+        os._exit(1)
 
 
 def execute(argv: Sequence[str]) -> tuple[int, str, str]:
@@ -397,7 +420,10 @@ class Progress:
 
     def line(self, text: str) -> None:
         if not self.quiet:
-            (self.bar.console.print if self.bar else print)(text)
+            if self.bar:
+                self.bar.console.print(plain(text), markup=False)
+            else:
+                print(plain(text))
 
     @contextlib.contextmanager
     def showing(self) -> Iterator[None]:
@@ -409,7 +435,7 @@ class Progress:
         from rich.progress import Progress as Bar
 
         columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        text = TextColumn("{task.description}")
+        text = TextColumn("{task.description}", markup=False)
         with Bar(*columns, text, console=Console(stderr=True), transient=True) as self.bar:
             self.bar.add_task("", total=self.total)
             yield
@@ -430,15 +456,17 @@ class Progress:
 def write_failures(path: Path, failed: Sequence[Outcome]) -> None:
     """A table of what failed and why, and a file with all that those runs printed."""
     if not failed:
-        path.unlink(missing_ok=True)
+        with writing(path.parent):
+            path.unlink(missing_ok=True)
         return
     rows = [("failed", "environment", "seed", "why")]
     rows += [(o.job.label, o.job.env_id, str(o.job.seed), o.why) for o in failed]
     widths = [max(map(len, column)) for column in itertools.islice(zip(*rows, strict=True), 3)]
     for *cells, why in rows:
         padded = (cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
-        print("  ".join([*padded, why]), file=sys.stderr)
-    path.parent.mkdir(parents=True, exist_ok=True)
+        print(plain("  ".join([*padded, why])), file=sys.stderr)
     printed = (f"$ rlentropy {shlex.join(o.job.argv)}\n{o.output or o.why}\n" for o in failed)
-    path.write_text("\n".join(printed))
+    with writing(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(path, "\n".join(printed).encode("utf-8", "backslashreplace"))
     print(f"what they printed: {path}", file=sys.stderr)

@@ -463,7 +463,7 @@ def outcome(folder, result):
     with np.load(folder / "checkpoint" / "state.npz") as file:
         arrays = {name: file[name].tolist() for name in file.files if name != "json"}
         rest = json.loads(str(file["json"]))
-    arrays |= {k: v for k, v in rest.items() if k not in ("_lengths", "_seconds")}
+    arrays |= {k: v for k, v in rest.items() if not k.startswith("_")}
     network = {k: v.tolist() if hasattr(v, "tolist") else v for k, v in result.network.items()}
     return metrics, arrays, network, result.summary
 

@@ -11,7 +11,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from rlentropy.cli import main
 from rlentropy.errors import InputError, OutputError
-from rlentropy.log import Interrupted, Log, pack, replace_file
+from rlentropy.files import pack, replace_file
+from rlentropy.log import CHECKPOINT, Interrupted, Log, owner_of
 
 EVERYTHING = {"scalars": 0, "images": 0, "tensors": 0}
 PNG = bytes.fromhex(
@@ -256,6 +257,122 @@ def test_without_a_checkpoint_everything_starts_over(tmp_path):
     log.close()
     assert [r["value"] for r in metrics(tmp_path)] == [3.0]
     assert_same_scalars(tmp_path)
+
+
+def saved(folder, **state):
+    """A checkpoint after one scalar, and the names of the two log files."""
+    log = Log(folder)
+    log.owner = {"command": "entgame", "seed": 3}
+    log.scalar("eval/x", 1.0, 1)
+    log.checkpoint({"n": 1, "x": np.arange(4.0)} | state)
+    log.scalar("eval/x", 2.0, 2)
+    log.close()
+    (events,) = folder.glob("events*")
+    return folder / "metrics.jsonl", events
+
+
+@pytest.mark.parametrize("which", [0, 1])
+@pytest.mark.parametrize("how", ["short", "empty", "gone", "other", "folder"])
+def test_a_log_file_that_is_not_what_it_was_is_refused_as_it_is(tmp_path, which, how):
+    path = saved(tmp_path)[which]
+    content = bytearray(path.read_bytes())
+    content[10] ^= 1
+    path.unlink()
+    if how == "folder":
+        path.mkdir()
+    elif how != "gone":
+        path.write_bytes({"short": path.name.encode(), "empty": b"", "other": content}[how])
+    before = path.read_bytes() if path.is_file() else None
+    with pytest.raises(InputError, match=rf"{path.name} must begin with the \d+ bytes .*overwrite"):
+        Log(tmp_path).restore()
+    assert (path.read_bytes() if path.is_file() else None) == before
+
+
+def test_the_sum_of_the_log_files_goes_on_over_checkpoints(tmp_path):
+    for k in range(3):
+        log = Log(tmp_path)
+        assert (log.restore() is None) == (k == 0)
+        for n in range(3):
+            log.scalar("eval/x", float(n), 10 * k + n)
+            log.checkpoint({"k": k})
+        log.close()
+    assert Log(tmp_path).restore() == {"k": 2}
+    assert_same_scalars(tmp_path)
+
+
+def test_another_events_file_is_left_alone(tmp_path):
+    saved(tmp_path)
+    other = tmp_path / "events.out.tfevents.0.other"
+    other.write_bytes(b"somebody's")
+    log = Log(tmp_path)
+    log.restore()
+    log.scalar("eval/x", 2.0, 2)
+    log.close()
+    assert other.read_bytes() == b"somebody's"
+
+
+def test_a_link_is_no_log_file(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "mine").write_text("precious")
+    (tmp_path / "run" / "metrics.jsonl").symlink_to(tmp_path / "mine")
+    log = Log(tmp_path / "run")
+    log.restore()
+    with pytest.raises(InputError, match="must be a file of the run, got a link"):
+        log.scalar("eval/x", 1.0, 1)
+    assert (tmp_path / "mine").read_text() == "precious"
+
+
+def rewritten(folder, **changes):
+    """The checkpoint as a whole archive with other arrays in it; None leaves one out."""
+    with np.load(folder / CHECKPOINT) as file:
+        arrays = dict(file) | changes
+    np.savez(folder / CHECKPOINT, **{k: v for k, v in arrays.items() if v is not None})
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"x": np.arange(4.0) + 1e-9},
+        {"x": np.arange(4.0).reshape(2, 2)},
+        {"x": np.arange(4)},
+        {"x": None},
+        {"y": np.zeros(2)},
+        {"json": None},
+        {"json": np.array("{}")},
+        {"json": np.array("[" * 50_000)},
+        {"json": np.array('{"_sum": 0}')},
+    ],
+)
+def test_a_checkpoint_has_a_checksum_of_its_own(tmp_path, changes):
+    saved(tmp_path)
+    rewritten(tmp_path, **changes)
+    with pytest.raises(InputError, match=r"readable state\.npz, got .*put it back from a copy"):
+        Log(tmp_path).restore()
+
+
+def test_a_checkpoint_damaged_in_a_bit_is_refused_or_the_same(tmp_path, rng):
+    saved(tmp_path)
+    content = (tmp_path / CHECKPOINT).read_bytes()
+    for k in rng.choice(8 * len(content), 300, replace=False).tolist():
+        damaged = bytearray(content)
+        damaged[k // 8] ^= 1 << k % 8
+        (tmp_path / CHECKPOINT).write_bytes(damaged)
+        try:
+            state = Log(tmp_path).restore()
+        except InputError:
+            continue
+        assert state["n"] == 1
+        np.testing.assert_array_equal(state["x"], np.arange(4.0))
+
+
+def test_a_checkpoint_says_whose_it_is_and_what_it_lacks(tmp_path):
+    assert owner_of(tmp_path) is None
+    saved(tmp_path)
+    assert owner_of(tmp_path) == {"command": "entgame", "seed": 3}
+    state = Log(tmp_path).restore()
+    assert "nothing" not in state
+    with pytest.raises(InputError, match=r"state\.npz must hold nothing, got a checkpoint without"):
+        state["nothing"]
 
 
 def test_wall_time_adds_up_over_processes(tmp_path):

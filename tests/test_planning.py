@@ -564,5 +564,7 @@ def test_optimum_refusals(oracles) -> None:
         with pytest.raises(ValueError, match="tolerance must be > 0"):
             planning.optimum(mdp, 0.9, tolerance)
     r = np.arange(15.0).reshape(5, 3)
-    with pytest.raises(RuntimeError, match=r"apart after 1 applications of T, tolerance is 1e-08: raise"):
+    with pytest.raises(
+        RuntimeError, match=r"apart after 1 applications of T, tolerance is 1e-08: raise"
+    ):
         planning.optimum(FiniteMDP(m.P, r, m.mu), 0.99, max_iterations=1)

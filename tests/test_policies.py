@@ -1,6 +1,7 @@
 """Policies on batches: the laws they draw from, and how those of finished runs are read."""
 
 import json
+import shutil
 import sys
 from types import SimpleNamespace
 
@@ -11,7 +12,8 @@ from gymnasium.spaces import Box, Discrete, MultiDiscrete
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlentropy import cli, policies
+from rlentropy import cli, load_run, policies
+from rlentropy.errors import InputError
 from rlentropy.policies import Mixture, Tabular, load, play, uniform_actions
 
 
@@ -124,6 +126,74 @@ def test_random_policy_leaves_the_space_of_the_environment_alone(rng):
     np.testing.assert_array_equal(env.action_space.sample(), expected)
 
 
+# ---------------------------------------------------------------- one observation
+
+
+def test_one_observation_gets_one_action(rng):
+    pi = np.eye(3)[[0, 2, 1, 0]]  # deterministic
+    for policy in (Tabular(pi[None], 5, 7), Mixture(np.stack([pi[None]] * 2), 5, 7)):
+        for observation in (6, np.int64(6), np.array(6)):
+            action = policy.act(observation, 0, rng)
+            assert action == 9
+            assert np.shape(action) == ()
+            assert policy.act(observation) == 9
+        np.testing.assert_array_equal(policy.act([5, 6, 7]), [7, 9, 8])
+        np.testing.assert_array_equal(policy.act(np.array([6])), [9])
+
+
+def test_without_a_generator_a_policy_uses_its_own(rng):
+    fair = np.full((1, 4, 2), 0.5)
+    first, second = ([Tabular(fair).act(1) for _ in range(30)] for _ in range(2))
+    assert first == second
+    policy = Tabular(fair)
+    drawn = [int(policy.act(1)) for _ in range(200)]
+    assert 60 < sum(drawn) < 140
+
+
+def test_a_mixture_that_was_not_begun_chooses_for_each_slot(rng):
+    pi = np.stack([np.full((1, 3, 2), [1.0, 0.0]), np.full((1, 3, 2), [0.0, 1.0])])
+    policy = Mixture(pi)
+    first = policy.act(np.zeros(50, int), 0, rng)
+    assert 5 < first.sum() < 45
+    np.testing.assert_array_equal(policy.act(np.ones(50, int), 1, rng), first)
+
+
+def test_uniform_actions_for_one_and_for_many(rng):
+    env = spaces(Box(-1, 1, (3,)), Discrete(4))
+    policy = policies.random(env)
+    assert policy.act(np.zeros(3), 0, rng) in range(4)
+    assert policy.act(np.zeros((3, 3)), 0, rng).shape == (3,)
+    unseen = policies.Uniform(Discrete(4))
+    assert np.shape(unseen.act("anything", 0, rng)) == ()
+    assert unseen.act([{}, {}], [0, 3], rng).shape == (2,)
+
+
+@pytest.mark.parametrize(
+    ("observations", "t", "said"),
+    [
+        ([[1, 2]], 0, r"must be \(n, \*\(\)\), or one of shape \(\), .* got list and \(\)"),
+        (np.array([1, 2]), [0, 1, 2], r"got \(2,\) and \(3,\)"),
+        (4, 0, r"must be in 0\.\.3, got 4\.\.4"),
+        ([-1, 2], 0, r"must be in 0\.\.3, got -1\.\.2"),
+        (1.0, 0, "must be whole numbers, got float64"),
+        (True, 0, "must be whole numbers, got bool"),
+        ("a", 0, "must be whole numbers"),
+        ([[1], [2, 3]], 0, "observations must be"),
+    ],
+)
+def test_observations_that_are_none(observations, t, said, rng):
+    with pytest.raises(InputError, match=said):
+        Tabular(np.full((1, 4, 2), 0.5)).act(observations, t, rng)
+
+
+def test_policies_say_what_they_are():
+    assert repr(Tabular(np.ones((1, 16, 4)) / 4)) == "Tabular(16 states, 4 actions, stationary)"
+    assert repr(Tabular(np.ones((9, 16, 4)) / 4)) == "Tabular(16 states, 4 actions, 9 steps)"
+    mixture = "Mixture(3 policies, 16 states, 4 actions, 9 steps)"
+    assert repr(Mixture(np.ones((3, 9, 16, 4)) / 4)) == mixture
+    assert repr(policies.Uniform(Discrete(3))) == "Uniform(Discrete(3))"
+
+
 # ---------------------------------------------------------------- episodes
 
 
@@ -224,3 +294,117 @@ def test_runs_without_a_fitting_policy(tmp_path):
     (run / "policy.npz").write_bytes(b"broken")
     with pytest.raises(ValueError, match=r"run must hold a readable policy\.npz, got"):
         load(run, env)
+
+
+ODD_TABLES = {
+    "NaN": (np.nan, "numbers from nan"),
+    "negative": (-0.5, "numbers from -0.5"),
+    "zero": (0.0, "rows that sum to 0.5"),
+    "double": (1.5, "rows that sum to 0.5 to 2|rows that sum to 1 to 2"),
+    "infinite": (np.inf, "to inf"),
+    "complex": (0.5 + 0.1j, "numbers of complex128"),
+    "tiny": (0.5 + 1e-5, "rows that sum to"),
+}
+
+
+@pytest.mark.parametrize("kind", ODD_TABLES)
+@pytest.mark.parametrize("name", ["policy", "mixture"])
+def test_tables_that_are_no_probabilities(tmp_path, kind, name):
+    run, env = finished(tmp_path / "run"), spaces(Discrete(3), Discrete(2))
+    value, said = ODD_TABLES[kind]
+    shape = (3, 2) if name == "policy" else (4, 5, 3, 2)
+    pi = np.full(shape, 0.5, type(value))
+    pi[(*[0] * (pi.ndim - 1), 1)] = value
+    np.savez(run / f"{name}.npz", pi=pi)
+    with pytest.raises(InputError, match=f"run must hold probabilities in .*{name}.npz, got .*"):
+        load(run, env, mixture=name == "mixture")
+    with pytest.raises(InputError, match=said):
+        load(run, env, mixture=name == "mixture")
+
+
+def test_probabilities_in_single_precision_are_read(tmp_path, rng):
+    run, env = finished(tmp_path / "run"), spaces(Discrete(50), Discrete(30))
+    pi = rng.dirichlet(np.ones(30), 50)
+    np.savez(run / "policy.npz", pi=pi.astype(np.float32))
+    np.testing.assert_allclose(load(run, env).pi[0], pi, rtol=1e-6)
+    np.savez(run / "policy.npz", pi=np.eye(30, dtype=int)[np.arange(50) % 30])
+    assert load(str(run), env).act(31) == 1
+
+
+# ---------------------------------------------------------------- whole runs
+
+
+@pytest.fixture(scope="module")
+def ring(tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "ring"
+    options = ["--gamma", "0.5", "--quiet", "--out", str(out), "--label", "exact"]
+    assert cli.main(["robust-planning", "--env-id", "rlentropy/Ring-v0", *options]) == 0
+    return out
+
+
+def test_a_run_from_python(ring):
+    run = load_run(str(ring))
+    assert run.summary["risk"] == "entropic:1"
+    assert run.config["settings"]["gamma"] == 0.5
+    steps, values = run.metrics["eval/robust_value"]
+    assert values[-1] == run.summary["value"]
+    assert len(steps) == len(values)
+    assert repr(run) == f"Run({str(ring)!r}, exact, {len(run.metrics)} metrics)"
+    with np.load(ring / "policy.npz") as file:
+        np.testing.assert_array_equal(run.policy.pi[0], file["pi"])
+    env = gymnasium.make("rlentropy/Ring-v0")
+    state, _ = env.reset(seed=0)
+    for t in range(5):
+        state, *_ = env.step(run.policy.act(state, t))
+
+
+def test_a_run_from_python_says_what_is_missing(ring, tmp_path):
+    with pytest.raises(InputError, match=r"got .*none: it is not finished \(no summary.json\)"):
+        load_run(tmp_path / "none")
+    copy = tmp_path / "copy"
+    shutil.copytree(ring, copy)
+    (copy / "config.json").unlink()
+    with pytest.raises(InputError, match=r"run must hold config\.json, got"):
+        _ = load_run(copy).config
+    (copy / "metrics.jsonl").write_text("{")
+    with pytest.raises(InputError, match=r"it is not readable \(JSONDecodeError"):
+        load_run(copy)
+
+
+def stranger(run, copy, **facts):
+    """A copy of a run whose files say other things of its environment."""
+    shutil.copytree(run, copy)
+    for name in ("summary.json", "config.json"):
+        content = json.loads((copy / name).read_text())
+        content.get("settings", content).update(facts)
+        (copy / name).write_text(json.dumps(content))
+    return copy
+
+
+@pytest.mark.parametrize(
+    ("facts", "option"),
+    [
+        ({"env_id": "evil_module:CartPole-v1"}, "--env-id"),
+        ({"env_kwargs": '{"xml_file": "\\u002ftmp\\u002fx"}'}, "--env-kwargs"),
+        ({"env_kwargs": '{"xml_file": ["x.xml"]}'}, "--env-kwargs"),
+    ],
+)
+def test_a_stranger_imports_no_module_and_opens_no_file(
+    ring, tmp_path, monkeypatch, capsys, facts, option
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "evil_module.py").write_text("import pathlib; pathlib.Path('ran').touch()")
+    copy = str(stranger(ring, tmp_path / "copy", **facts))
+    for command in (
+        ["evaluate", "--run", copy, "--horizon", "3"],
+        ["collect", "--policy", copy, "--data", "x.npz", "--horizon", "3", "--steps", "9"],
+        ["robust-planning", "--resume", "--out", copy, "--tolerance", "1e-6"],
+    ):
+        assert cli.main(command) == 2, command
+        assert f"must be given ({option})" in capsys.readouterr().err
+    with pytest.raises(InputError, match="must be given"):
+        _ = load_run(copy).policy
+    assert load_run(copy, gymnasium.make("rlentropy/Ring-v0")).policy.pi.shape == (1, 14, 3)
+    assert not (tmp_path / "ran").exists()
+    typed = ["--env-id", "rlentropy/Ring-v0", "--env-kwargs", "{}", "--horizon", "3", "--quiet"]
+    assert cli.main(["evaluate", "--run", copy, *typed, "--episodes", "1"]) == 0

@@ -48,7 +48,7 @@ from rlentropy.data.minari import folder_of, read_minari, write_minari
 from rlentropy.data.spaces import Space, space_from_json, space_to_json
 from rlentropy.data.transitions import Counts, Episode, Transitions
 from rlentropy.errors import InputError, OutputError
-from rlentropy.log import TEMPORARY
+from rlentropy.files import TEMPORARY
 
 __all__ = ["Batch", "Counts", "Episode", "Transitions", "load", "save"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import gymnasium
@@ -13,8 +14,10 @@ from gymnasium.spaces import Box, Discrete
 
 from rlentropy.data import Transitions
 from rlentropy.errors import InputError
+from rlentropy.files import check_fields
 from rlentropy.kernels import Array, Count
-from rlentropy.networks import MLP
+from rlentropy.networks import MLP, check_shapes
+from rlentropy.policies import one_or_many
 
 Tensor = torch.Tensor
 Space = gymnasium.Space[Any]
@@ -175,9 +178,15 @@ class Greedy:
             self.behaviour = with_weights(saved["sizes"], saved["behaviour"], member)
         self.actions = saved["actions"].numpy()
 
+        self.shape = tuple(saved["observation_shape"])
+
+    def __repr__(self) -> str:
+        return f"Greedy(observations {self.shape}, {len(self.actions)} actions)"
+
     def begin(self, index: Count, rng: np.random.Generator) -> None:
         pass
 
+    @one_or_many
     @torch.inference_mode()
     def act(self, observations: Any, t: Count, rng: np.random.Generator) -> Any:
         inputs = self.features(np.asarray(observations))
@@ -187,6 +196,34 @@ class Greedy:
         return self.actions[output[0].argmax(-1).cpu().numpy()]
 
 
+def check_saved(saved: dict[str, Any]) -> None:
+    """Refuse what isn't as `Networks.saved` makes it.
+
+    Raises:
+        InputError: a part is missing, or of another kind or shape.
+    """
+    check_fields(saved, dict.fromkeys(("sizes", "network", "observation_shape"), list))
+    check_fields(saved, {"first_state": int, "discrete": bool, "discrete_actions": bool})
+    check_fields(saved, dict.fromkeys(("features", "actions"), Tensor))
+    check_fields(saved, {"behaviour": list, "support": float} if saved.get("support") else {})
+    sizes, members = saved["sizes"], len(saved["network"][0]) if saved["network"] else 0
+    check_shapes(sizes, {})
+    shapes = [(members, rows, columns) for rows, columns in pairwise(sizes)]
+    shapes += [(members, 1, columns) for columns in sizes[1:]]
+    rows = len(saved["features"]) if saved["discrete"] else 2
+    tensors = {
+        "features": (saved["features"], (rows, sizes[0])),
+        "actions": (saved["actions"], (sizes[-1], *saved["actions"].shape[1:])),
+    }
+    for name in ("network", "behaviour")[: 2 if saved.get("support") else 1]:
+        if len(saved[name]) != len(shapes):
+            raise InputError(f"policy.pt must hold {len(shapes)} layers of {name}, got others")
+        tensors |= {f"{name}[{k}]": (x, shapes[k]) for k, x in enumerate(saved[name])}
+    check_shapes(sizes, tensors)
+    if not saved["discrete"] and not bool((saved["features"][1] > 0.0).all()):
+        raise InputError("policy.pt must hold deviations > 0 of observations, got others")
+
+
 def load_policy(saved: dict[str, Any], env: gymnasium.Env[Any, Any], member: int = 0) -> Greedy:
     """The policy of a run's policy.pt, in an environment with the spaces of its dataset.
 
@@ -194,14 +231,17 @@ def load_policy(saved: dict[str, Any], env: gymnasium.Env[Any, Any], member: int
         member: which of the run's seeds; 0 is that of the run itself.
 
     Raises:
-        InputError: other spaces, or no such member.
+        InputError: it is none of these commands, or of other spaces, or there is no such member.
     """
+    check_saved(saved)
     if not 0 <= member < (members := len(saved["network"][0])):
         raise InputError(f"member must be in 0..{members - 1}, got {member}")
     observations, actions = env.observation_space, env.action_space
     fits = isinstance(observations, Discrete) == saved["discrete"]
     fits = fits and list(observations.shape or ()) == saved["observation_shape"]
-    if not fits or (isinstance(observations, Discrete) and observations.n != saved["sizes"][0]):
+    if not fits or (
+        isinstance(observations, Discrete) and observations.n != len(saved["features"])
+    ):
         raise InputError(
             f"env must have observations like the policy's dataset, got {observations}"
         )

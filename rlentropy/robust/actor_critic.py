@@ -61,6 +61,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -68,8 +69,9 @@ import torch
 
 from rlentropy import risk
 from rlentropy.errors import InputError
+from rlentropy.files import check_fields
 from rlentropy.log import Log, State
-from rlentropy.networks import MLP, Activation, Adam
+from rlentropy.networks import MLP, Activation, Adam, check_shapes
 from rlentropy.policies import Policy, play
 from rlentropy.robust.actors import (
     Array,
@@ -480,9 +482,17 @@ def load_policy(saved: dict[str, Any], env: Env) -> Policy:
     """The policy in policy.pt, to act in an environment.
 
     Raises:
-        InputError: the environment's spaces are not those of the policy.
+        InputError: it is none of this command, or of other spaces than the environment's.
     """
-    sizes, activation = list(saved["sizes"]), saved["activation"]
+    check_fields(saved, {"sizes": list, "activation": str, "stochastic": bool})
+    check_fields(saved, dict.fromkeys(("flat", "mean", "deviation"), torch.Tensor))
+    sizes, activation = saved["sizes"], saved["activation"]
+    check_shapes(sizes, {})
+    parameters = sum((rows + 1) * columns for rows, columns in pairwise(sizes))
+    shapes = {"flat": (parameters,), "mean": tuple(sizes[:1]), "deviation": tuple(sizes[:1])}
+    check_shapes(sizes, {name: (saved[name], shape) for name, shape in shapes.items()})
+    if activation not in ("tanh", "relu") or not bool((saved["deviation"] > 0.0).all()):
+        raise InputError("policy.pt must hold a known activation and deviations > 0, got others")
     encode, head = Encoder(env), make_head(env)
     if (sizes[0], sizes[-1]) != (encode.size, head.num_outputs):
         raise InputError(

@@ -18,6 +18,7 @@ from rlentropy.errors import InputError
 from rlentropy.kernels import Count
 from rlentropy.log import State
 from rlentropy.networks import MLP, Activation
+from rlentropy.policies import one_or_many
 
 Env = gymnasium.Env[Any, Any]
 Array = npt.NDArray[Any]  # float32 in networks, float64 in estimates
@@ -33,6 +34,7 @@ class Head(Protocol):
     Inside the module an action is a row (K,) of `dtype`; `outputs` is the network's output.
     """
 
+    space: Any
     dtype: Any
     num_components: int  # K
     num_outputs: int
@@ -253,10 +255,16 @@ class NeuralPolicy:
         self.encode, self.head = Encoder(env), make_head(env)
         self.layers, self.activation = layers, activation
         self.scaling, self.stochastic = scaling, stochastic
+        self.shape = tuple(env.observation_space.shape or ())
+
+    def __repr__(self) -> str:
+        kind = "stochastic" if self.stochastic else "deterministic"
+        return f"NeuralPolicy(observations {self.shape}, {self.head.space} actions, {kind})"
 
     def begin(self, index: Count, rng: np.random.Generator) -> None:
         pass
 
+    @one_or_many
     def act(self, observations: Any, t: Count, rng: np.random.Generator) -> Any:
         x = normalised(self.encode(observations), *self.scaling)
         outputs = forward(self.layers, x, self.activation)

@@ -153,12 +153,14 @@ def run(env: gymnasium.Env[Any, Any], config: Config, rng: np.random.Generator, 
     optimum = float(mdp.mu @ best.V)
 
     parameters, V, k = np.full(mdp.r.shape, 1.0 / A), np.zeros(mdp.num_states), 0
+    evaluated = -1  # the last update whose evaluation is logged
     if (state := log.restore()) is not None:
         parameters, V, k = state["parameters"], state["V"], state["updates"]
+        evaluated = state["evaluated"]
     while True:
         pi = policy_of(parameters, config.parametrisation)
-        snapshot = {"parameters": parameters, "V": V, "updates": k}
-        value = robust_evaluation(mdp, pi, measure, gamma, fine, start=V, strict=False)
+        start = V
+        value = robust_evaluation(mdp, pi, measure, gamma, fine, start=start, strict=False)
         V, d = value.V, worst_occupancy(mdp, value, gamma)
         gap = optimum - float(mdp.mu @ V)
         over = gap <= config.tolerance or k >= config.updates
@@ -170,9 +172,11 @@ def run(env: gymnasium.Env[Any, Any], config: Config, rng: np.random.Generator, 
                 "eval/domination_bound": bound,
                 "eval/mismatch": mismatch,
             }
-            if k > 0 or state is None:
+            if evaluated < k:
                 log.scalars(figures, k)
+                evaluated = k
 
+        snapshot = {"parameters": parameters, "V": start, "updates": k, "evaluated": evaluated}
         log.tick(k, config.updates, partial(dict, snapshot), over)
         if over:
             break
