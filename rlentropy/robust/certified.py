@@ -87,8 +87,9 @@ def patience(states: int, entries: int, sweeps: int) -> int:
 
 
 def stalled(widths: list[float], window: int) -> bool:
-    """Whether the bounds have not come five times as close in so many steps."""
-    return len(widths) > window and not widths[-1] < 0.2 * widths[-1 - window]
+    """Whether the bounds have not come five times as close in a window of steps, or took four."""
+    late = len(widths) > window and not widths[-1] < 0.2 * widths[-1 - window]
+    return late or len(widths) > 4 * window
 
 
 def solve(operator: Operator, V: Array, gamma: float, tolerance: float, work: Work) -> Enclosure:
@@ -206,9 +207,10 @@ def linear_solve(start: Index, state: Index, q: Array, b: Array, gamma: float) -
 
 
 def attainable(width: float) -> str:
-    """A tolerance that is met once more, to two digits."""
-    unit = 10.0 ** (math.floor(math.log10(width)) - 1) if width > 0.0 else 1e-300
-    return f"{math.ceil(1.01 * width / unit) * unit:.2g}"
+    """A tolerance that is met from another start too, where rounding falls differently."""
+    width = max(3.0 * width, 1e-290)
+    unit = 10.0 ** (math.floor(math.log10(width)) - 1)
+    return f"{math.ceil(width / unit) * unit:.2g}"
 
 
 def short_of(what: str, width: float, tolerance: float, work: Work) -> RuntimeError:

@@ -92,7 +92,7 @@ class Operator(Protocol):
         """T^π V (S,) for the policy that the last `apply` found best."""
 
     def chain(self, V: Array) -> tuple[Index, Index, Array]:
-        """P^π under q*(V), π from the last `apply`, as CSR (S, S)."""
+        """P^π under q*(V), π from the last `apply`, as CSR (S, S); V as last applied or held."""
 
     def kernel(self, V: Array) -> sp.csr_array:
         """q*(V), (S*A, S)."""
@@ -257,7 +257,8 @@ class Joint:
         return TV, float(change.min()), float(change.max())
 
     def hold(self, V: Array) -> Array:
-        return self._solve(V, self.pi)[0]
+        value, _, self.found = self._solve(V, self.pi)
+        return value
 
     def chain(self, V: Array) -> tuple[Index, Index, Array]:
         S, A = self.mdp.r.shape

@@ -30,6 +30,10 @@ ANONYMOUS = (  # measures without arguments by state
     risk.Chi2Penalty, risk.CressieReadPenalty, risk.FDivergencePenalty,
     risk.BurgBall, risk.Chi2Ball, risk.L2Ball,
 )  # fmt: skip
+PENALTIES = (
+    risk.Entropic, risk.Chi2Penalty, risk.L1Penalty, risk.CressieReadPenalty,
+    risk.FDivergencePenalty, risk.WassersteinPenalty,
+)  # fmt: skip
 OUTSIDER = (risk.WorstCase, risk.L1Penalty, risk.Contamination, risk.TVBall, risk.L1Ball)
 UNIT = 2.0**-53  # half the distance of 1 to the next float64
 # What a measure's arithmetic adds to that of a mean, in units: measured against 60 digits
@@ -37,10 +41,10 @@ UNIT = 2.0**-53  # half the distance of 1 to the next float64
 ERRORS: tuple[tuple[Any, float], ...] = (
     (OUTSIDER, 4.0),
     ((risk.MeanCVaR, risk.LinfBall, risk.Entropic, risk.IntervalBall, risk.Scenarios), 4.0),
-    ((risk.Chi2Penalty, risk.L2Ball, risk.WassersteinPenalty), 32.0),
-    (risk.Chi2Ball, 512.0),
-    ((risk.KLBall, risk.WassersteinBall, risk.WeightedL1Ball), 128.0),
-    ((risk.CressieReadPenalty, risk.BurgBall), 128.0),
+    ((risk.Chi2Penalty, risk.L2Ball, risk.WassersteinPenalty, risk.WassersteinBall), 8.0),
+    ((risk.CressieReadPenalty, risk.BurgBall, risk.WeightedL1Ball), 32.0),
+    (risk.KLBall, 64.0),
+    (risk.Chi2Ball, 512.0),  # at radii of 1e-6
 )
 DENSE = 1 << 20  # entries of a block of rows that has to be made dense
 NOTHING = 1e-33  # KL radius up to which √(2δ Var V) is lost in the rounding of E V
@@ -75,13 +79,17 @@ class Nature:
             measure = risk.Nominal()
         S, A = mdp.num_states, mdp.num_actions
         self.mdp, self.measure, self.gamma = mdp, measure.listing(mdp.support, S), gamma
-        self.factor = next((f for kinds, f in ERRORS if isinstance(measure, kinds)), 1024.0)
         rows, r_successor = mdp.rows, mdp.r_successor
         if measure.leaves_support:
             rows, r_successor = mdp.supported_rows
         paid = r_successor is not None and not isinstance(measure, risk.Nominal)
-        # At γ = 0 nature weighs rewards alone: nearly, by the limit γ → 0.
-        self.scale = max(gamma, 1e-12) if paid else gamma
+        self.scale = max(gamma, 1e-250) if paid else gamma
+        self.myopic = paid and gamma == 0.0
+        if self.myopic:  # nature sees rewards alone, and penalties cost 0 times what they say
+            self.scale = 1.0
+            if isinstance(measure, PENALTIES):
+                self.measure = risk.WorstCase(self.measure.support)
+        self.factor = next((f for kinds, f in ERRORS if isinstance(self.measure, kinds)), 1024.0)
         self.r = np.zeros((S, A)) if paid else mdp.r.copy()
         self.begin, self.end, self.successor, self.p = rows.begin, rows.end, rows.successor, rows.p
         self.defect = mdp.defect
@@ -130,6 +138,7 @@ class Nature:
                 W = V[index // self.mdp.num_actions]
                 W[~ended] = self.expectations(V, index[~ended])
                 return W
+        V = np.zeros_like(V) if self.myopic else V
         W = np.empty(index.size)
         self._expect(V, index, W)
         if not whole or self.alive.size == self.ended.size:
@@ -157,7 +166,7 @@ class Nature:
         error = self._error(low - self.most_paid, high + self.most_paid, self.longest)
         own = 3.0 * UNIT * (self.most_earned + largest)
         arithmetic = (1.0 + mean / 3.0) * (self.scale * error + own)
-        return float(arithmetic + self._doubt(self.defect + self.longest * UNIT, size))
+        return float(arithmetic + self.scale * (self.defect + self.longest * UNIT) * size)
 
     def rounding(self, V: Array, size: float, mean: int = 0) -> Array:
         """How far `backup` may be from r + γ W(P, V) at any model with these floats, (S, A).
@@ -177,19 +186,10 @@ class Nature:
         count = (self.end - self.begin).astype(np.float64) + self.others
         own = 3.0 * UNIT * (np.abs(self.r) + np.abs(V)[:, None])
         error = self.scale * self._error(low, high, count).reshape(self.r.shape) + own
-        error = (1.0 + mean / 3.0) * error + self._doubt(self.defects, size).reshape(self.r.shape)
+        doubt = self.scale * size * self.defects.reshape(self.r.shape)
+        error = (1.0 + mean / 3.0) * error + doubt
         error[self.mdp.terminal] = 0.0
         return np.asarray(error)
-
-    def _doubt(self, defect: Any, size: float) -> Any:
-        """What rows that leave `defect` out of 1 leave open, and what a γ for no future adds."""
-        doubt = self.scale * size * defect
-        if self.scale > self.gamma:
-            weight = getattr(self.measure, "weight", 0.0)
-            if isinstance(self.measure, risk.Entropic):
-                weight = 1.0 / self.measure.risk_aversion
-            doubt = doubt + (self.scale - self.gamma) * (size + 1000.0 * weight)
-        return doubt
 
     @cached_property
     def defects(self) -> Array:
@@ -212,6 +212,7 @@ class Nature:
 
     def worst_cases(self, V: Array, index: Index) -> tuple[Index, Index, Array]:
         """q* of rows `index` (K,) as CSR: start (K + 1,), state and probability (N,)."""
+        V = np.zeros_like(V) if self.myopic else V
         ended = self.ended[index]
         if not ended.any():
             return self._worst(V, index)
