@@ -67,6 +67,7 @@ import numpy as np
 import torch
 
 from rlentropy import risk
+from rlentropy.checked import Checked
 from rlentropy.errors import InputError
 from rlentropy.log import Log, State
 from rlentropy.networks import MLP, Activation, Adam
@@ -336,8 +337,8 @@ class ActorCritic:
             batch.actions[t] = head.choose(forward(layers, x, config.activation), noise[t])
             self.copies.step(head.to_space(batch.actions[t]), batch, t)
         batch.observations[-1] = self.encode(self.copies.observations)
-        if not (np.isfinite(batch.rewards).all() and np.isfinite(batch.observations).all()):
-            raise InputError("env must return finite rewards and observations, got others")
+        if not np.isfinite(batch.observations).all():  # float64 ones are rounded to float32
+            raise InputError("observations must be finite in single precision, got larger ones")
         self.env_steps += batch.rewards.size
         self.episodes += len(batch.returns)
         return batch
@@ -511,8 +512,8 @@ def run(env: Env, config: Config, rng: np.random.Generator, log: Log) -> Result:
     never stepped.
 
     Raises:
-        InputError: the environment's spaces are not supported, it returns what is not finite, or
-            it does not repeat itself on resuming.
+        InputError: the environment's spaces are not supported, it returns what is not in them or
+            not finite, or it does not repeat itself on resuming.
     """
     learner_rng, evaluation_rng = rng.spawn(2)
     seed = int(evaluation_rng.integers(2**63))
@@ -554,7 +555,7 @@ def run(env: Env, config: Config, rng: np.random.Generator, log: Log) -> Result:
     found = returns(config.final_episodes)
     if not evaluation_passed(log, total - size, total):
         log.scalar("eval/return", found.mean(), total)
-    starts = [judge.reset(seed=k)[0] for k, judge in enumerate(judges)]
+    starts = [Checked(judge).reset(k) for k, judge in enumerate(judges)]
     values = learner.values(normalised(learner.encode(starts), *learner.scaling))
     for copy in (*learner.copies.envs, *judges):
         copy.close()
