@@ -205,8 +205,8 @@ def run(config: Config) -> int:
 def choose_place(config: Config, summaries: Sequence[Row], folders: Sequence[Path]) -> Place:
     """What the command line says, else what all runs say, else the environment's time limit."""
 
-    def agreed(name: str) -> Any:
-        said = [summary.get(name) for summary in summaries]
+    def agreed(name: str, otherwise: Any = None) -> Any:
+        said = [summary.get(name) or otherwise for summary in summaries]
         for other, folder in zip(said, folders, strict=True):
             if other != said[0]:
                 raise InputError(
@@ -219,14 +219,12 @@ def choose_place(config: Config, summaries: Sequence[Row], folders: Sequence[Pat
     if not env_id:
         raise InputError("env_id must be given for runs without an environment, got none")
     env_kwargs = config.env_kwargs or agreed("env_kwargs") or "{}"
-    horizon = config.horizon or agreed("horizon")
-    if horizon is not None:
-        return Place(env_id, env_kwargs, horizon, unlimited=True)
     env = make_env(env_id, env_kwargs, unlimited=False)
     limit = env.spec.max_episode_steps if env.spec else None
-    if limit is None:
+    horizon = config.horizon or agreed("horizon", limit)
+    if horizon is None:
         raise InputError(f"horizon must be given for {env_id}, which has no time limit, got none")
-    return Place(env_id, env_kwargs, limit, unlimited=False)
+    return Place(env_id, env_kwargs, horizon, unlimited=horizon != limit)
 
 
 def read_runs(

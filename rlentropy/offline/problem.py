@@ -46,6 +46,7 @@ class Config:
     # likeliest, in [0, 1); 0: among all. Tables, and networks on Discrete spaces: see --unvisited
     support: float = 0.0
     episodes: int = 20  # an evaluation, where --env-id has no known model
+    horizon: int | None = None  # steps of an evaluation episode; default: the environment's limit
 
     def __post_init__(self) -> None:
         whole = {name: getattr(self, name) for name in ("updates", "seeds", "batch_size")}
@@ -53,6 +54,8 @@ class Config:
         for name, value in whole.items():
             if value < 1:
                 raise InputError(f"{name} must be >= 1, got {value}")
+        if self.horizon is not None and self.horizon < 1:
+            raise InputError(f"horizon must be >= 1, got {self.horizon}")
         if not 0.0 < self.gamma < 1.0:
             raise InputError(f"gamma must be in (0, 1), got {self.gamma}")
         for name in ("tolerance", "learning_rate"):

@@ -16,14 +16,19 @@ from rlentropy.policies import plain
 from rlentropy.robust.actors import Array, Encoder, Env, Head
 
 
-def make_copies(env: Env, n: int, random_action: float) -> list[Env]:
-    """Environments like `env`, by its spec or else as deep copies, with random actions mixed in."""
+def make_copies(env: Env, n: int, random_action: float, horizon: int | None = None) -> list[Env]:
+    """Environments like `env`, by its spec or else as deep copies, with random actions mixed in.
+
+    Args:
+        horizon: takes the place of the spec's time limit.
+    """
     envs: list[Env] = []
     for _ in range(n):
-        if env.spec is None:
-            twin = copy.deepcopy(env)
+        if env.spec is not None:
+            twin = gymnasium.make(env.spec, horizon, disable_env_checker=True)
         else:
-            twin = gymnasium.make(env.spec, disable_env_checker=True)
+            twin = copy.deepcopy(env)
+            twin = twin if horizon is None else gymnasium.wrappers.TimeLimit(twin, horizon)
         envs.append(RandomAction(twin, random_action) if random_action > 0.0 else twin)
     return envs
 
