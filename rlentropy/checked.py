@@ -8,6 +8,7 @@ Errors that the environment's own code raises pass through.
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from numbers import Real
 from types import TracebackType
 from typing import Any, NoReturn
@@ -112,9 +113,10 @@ class Checked:
             return x if type(x) is int and x in self.states else self._state(x)
         if isinstance(self.space, Box | MultiBinary | MultiDiscrete):
             return self._array(x)
-        if not self.space.contains(x):
-            self._refuse("observation", f"be in {self._named_space}", described(x))
-        return x
+        with suppress(Exception):  # what spaces raise of things they weren't made for
+            if self.space.contains(x):
+                return x
+        self._refuse("observation", f"be in {self._named_space}", described(x))
 
     def _state(self, x: Any) -> int:
         """An observation of a Discrete space, which may be any whole number of its own."""
@@ -130,7 +132,7 @@ class Checked:
     def _array(self, x: Any) -> Any:
         """An observation as an array of the space's dtype."""
         try:
-            given = np.asarray(x)
+            given = np.asarray(None if np.ma.is_masked(x) else x)
         except Exception:  # ragged lists, and what other libraries raise
             given = np.asarray(None)
         if given.dtype.kind not in "biuf":
@@ -174,15 +176,21 @@ class Checked:
 
 def single(value: Any) -> Any:
     """The one element of an array or of a numpy scalar as a Python object; else as it is."""
-    if hasattr(value, "shape") and hasattr(value, "item") and math.prod(value.shape) == 1:
-        return value.item()
+    if isinstance(value, int | float):
+        return value
+    with suppress(Exception):  # what any object may raise that merely looks like an array
+        if math.prod(value.shape) == 1 and not np.ma.is_masked(value):
+            return value.item()
     return value
 
 
 def described(value: Any) -> str:
     """What came, in a few words."""
     shape = getattr(value, "shape", ())
-    if shape != ():
+    if isinstance(shape, tuple) and shape:
         return f"an array of shape {tuple(shape)}"
-    text = repr(single(value))
+    try:
+        text = repr(single(value))
+    except Exception:
+        text = f"a {type(value).__name__}"
     return text if len(text) <= 60 else f"{text[:56]} …"

@@ -66,6 +66,7 @@ WRONG = [
     ({"reward": None}, "reward must be a number, got None"),
     ({"reward": "1.0"}, r"reward must be a number, got '1\.0'"),
     ({"reward": [1.0]}, r"reward must be a number, got \[1\.0\]"),
+    ({"reward": np.ma.masked}, "reward must be a number, got masked"),
     ({"reward": 1j}, "reward must be a number, got 1j"),
     ({"reward": {"a": 1}}, r"reward must be a number, got \{'a': 1\}"),
     ({"reward": np.array(["1"])}, "reward must be a number, got an array"),
