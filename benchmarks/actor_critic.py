@@ -72,9 +72,9 @@ STUDIES = {
             "clip_range": linear(0.2),
         },
         perturb=(
-            "force_mag=-0.8:4:0.6",
-            "gravity=-3:3:0.75",
-            "length=-0.8:4:0.6",
+            "force_mag=2:50:6",  # N, nominal 10
+            "gravity=-19.6:39.2:7.35",  # m/s^2, nominal 9.8
+            "length=0.1:2.5:0.3",  # m, nominal 0.5
             "random_action=0:0.8:0.1",
         ),
     ),
@@ -92,10 +92,10 @@ STUDIES = {
             "sde_sample_freq": 4,
         },
         perturb=(
-            "g=-0.5:1.5:0.25",
-            "l=-0.4:0.4:0.1",
-            "m=-0.6:1:0.2",
-            "max_torque=-0.6:0.6:0.15",
+            "g=5:25:2.5",  # m/s^2, nominal 10
+            "l=0.6:1.4:0.1",  # m, nominal 1
+            "m=0.4:2:0.2",  # kg, nominal 1
+            "max_torque=0.8:3.2:0.3",  # N m, nominal 2
             "random_action=0:0.8:0.1",
         ),
     ),
@@ -114,9 +114,9 @@ STUDIES = {
             "ent_coef": 0.01,
         },
         perturb=(
-            "gravity=-0.8:0.8:0.2",
-            "wind_power=0:20:2.5",
-            "engine_power=-0.4:0.4:0.1",
+            "gravity=-18:-2:2",  # nominal -10
+            "wind_power=0:20:2.5",  # nominal 0
+            "engine_power=x0.6:1.4:0.1",  # of both engines
             "random_action=0:0.4:0.05",
         ),
     ),

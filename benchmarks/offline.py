@@ -74,7 +74,8 @@ WORLDS: dict[str, tuple[str, dict[str, Any], int, float]] = {  # id, options, ho
     "GridWorld": ("rlentropy/GridWorld-v0", {}, 50, 1.0),
     "Taxi": ("Taxi-v4", {}, 200, 0.1),
 }
-X, ENDS = ("value", "mean_return"), ("low", "high")  # columns
+X, SCALE = ("value", "mean_return"), ("unit", "nominal")  # columns
+ENDS = ("low", "high")
 NOISE, EPSILON, STEPS, EPISODES = 0.1, 0.3, 100_000, 20
 SETTINGS = Path(__file__).parents[1] / "results/offline/perturbations.toml"
 
@@ -92,9 +93,9 @@ CHANGES = {
         betas=(0.01, 0.1, 1.0),
         radii=(0.1,),
         perturb=(
-            "force_mag=-0.8:4:0.6",
-            "gravity=-3:3:0.75",
-            "length=-0.8:4:0.6",
+            "force_mag=2:50:6",  # N, nominal 10
+            "gravity=-19.6:39.2:7.35",  # m/s^2, nominal 9.8
+            "length=0.1:2.5:0.3",  # m, nominal 0.5
             "random_action=0:0.8:0.1",
         ),
     ),
@@ -102,10 +103,10 @@ CHANGES = {
         betas=(0.001, 0.01, 0.1),
         radii=(0.1,),
         perturb=(
-            "g=-0.5:1.5:0.25",
-            "l=-0.4:0.4:0.1",
-            "m=-0.6:1:0.2",
-            "max_torque=-0.6:0.6:0.15",
+            "g=5:25:2.5",  # m/s^2, nominal 10
+            "l=0.6:1.4:0.1",  # m, nominal 1
+            "m=0.4:2:0.2",  # kg, nominal 1
+            "max_torque=0.8:3.2:0.3",  # N m, nominal 2
             "random_action=0:0.8:0.1",
         ),
     ),
@@ -485,7 +486,9 @@ def perturbations(out: Path, seeds: int, agents: Path, runs: Path) -> None:
             members += members_of(folder, label, seeds, place)
         rng, bands = np.random.default_rng(0), []
         config = evaluate.Config(run=("",), episodes=EPISODES)
-        for grid in map(evaluate.Grid.parse, study.perturb):
+        for text in study.perturb:
+            grid = evaluate.settled(evaluate.Grid.parse(text), place, members)
+            scale = [grid.unit, grid.nominal]
             groups = evaluate.grouped(evaluate.evaluated(grid, place, members, config))
             means = [np.stack([c.samples.mean(0) for c in group]) for group in groups]  # (seeds, K)
             under = [evaluate.area(grid.values, values) for values in means]
@@ -495,18 +498,20 @@ def perturbations(out: Path, seeds: int, agents: Path, runs: Path) -> None:
                 head = [env_id, band.algorithm, grid.name]
                 for seed, of_seed in enumerate(values.tolist()):
                     each = zip(grid.values.tolist(), of_seed, strict=True)
-                    rows += [[*head[:2], seed, grid.name, value, mean] for value, mean in each]
+                    rows += [[*head[:2], seed, grid.name, *x, *scale] for x in each]
                 columns = (grid.values, band.band.value, band.band.low, band.band.high)
-                points += [[*head, *x] for x in zip(*(c.tolist() for c in columns), strict=True)]
+                each_point = zip(*(c.tolist() for c in columns), strict=True)
+                points += [[*head, *x, *scale] for x in each_point]
                 more = estimate(area - under[0], "mean", rng)
                 cells = [band.area.value, band.area.low, band.area.high, band.band.value.min()]
                 cells += [more.value, more.low, more.high]
                 areas.append([*head, *(float(x) for x in cells)])
                 print(*head, *(f"{x:.4g}" for x in areas[-1][3:]), flush=True)
-            write(out / "runs.csv", ["env_id", "method", "seed", "perturbation", *X], rows)
-            write(out / "bands.csv", ["env_id", "method", "perturbation", *X, *ENDS], points)
+            kind = ["env_id", "method"]
+            write(out / "runs.csv", [*kind, "seed", "perturbation", *X, *SCALE], rows)
+            write(out / "bands.csv", [*kind, "perturbation", *X, *ENDS, *SCALE], points)
             more_names = ["more_than_fqi", "more_low", "more_high"]
-            header = ["env_id", "method", "perturbation", "area", *ENDS, "worst", *more_names]
+            header = [*kind, "perturbation", "area", *ENDS, "worst", *more_names]
             write(out / "areas.csv", header, areas)
         (out / f"{env_id}.png").write_bytes(robustness(bands))
 
@@ -547,17 +552,18 @@ def robustness(bands: list[evaluate.Band]) -> bytes:
     """Returns against each perturbation, means over seeds with their intervals. Returns a PNG."""
     from matplotlib.figure import Figure
 
-    names = list(dict.fromkeys(b.grid.name for b in bands))
-    shown = Figure(figsize=(2.2 * len(names), 3.2), layout="constrained")
-    axes = shown.subplots(1, len(names), sharey=True)
-    for axis, name in zip(axes, names, strict=True):
-        for k, b in enumerate(b for b in bands if b.grid.name == name):
+    grids = {b.grid.name: b.grid for b in bands}
+    shown = Figure(figsize=(2.2 * len(grids), 3.2), layout="constrained")
+    axes = shown.subplots(1, len(grids), sharey=True)
+    for axis, grid in zip(axes, grids.values(), strict=True):
+        evaluate.mark_nominal(axis, grid)
+        for k, b in enumerate(b for b in bands if b.grid.name == grid.name):
             look: dict[str, Any] = {"color": figures.COLOURS[k], "ls": figures.STYLES[k % 5]}
             axis.plot(b.grid.values, b.band.value, label=b.algorithm, lw=1.6, **look)
             axis.fill_between(
                 b.grid.values, b.band.low, b.band.high, color=look["color"], alpha=0.15, lw=0
             )
-        axis.set(xlabel=name)
+        axis.set(xlabel=grid.axis.replace(" (", "\n("))
         axis.grid(True, alpha=0.3, lw=0.6)
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].set_ylabel("return")

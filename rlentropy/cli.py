@@ -439,7 +439,11 @@ def near(name: str, choices: Any) -> str:
 
 
 def make_env(env_id: str, env_kwargs: str, unlimited: bool) -> gymnasium.Env[Any, Any]:
-    """Make an environment; unlimited drops its time limit, since the horizon takes its place."""
+    """Make an environment; unlimited drops its time limit, since the horizon takes its place.
+
+    `max_episode_steps` among the keyword arguments is that of `gymnasium.make`. So that nothing is
+    said twice, gymnasium's own checker is left out: `rlentropy.checked` does its work.
+    """
     import gymnasium
 
     try:
@@ -448,10 +452,17 @@ def make_env(env_id: str, env_kwargs: str, unlimited: bool) -> gymnasium.Env[Any
             raise ValueError("no object")
     except (ValueError, RecursionError):
         raise InputError(f"env_kwargs must be a JSON object, got {env_kwargs!r}") from None
+    limit = kwargs.pop("max_episode_steps", None)
+    if limit is not None and (type(limit) is not int or (limit < 1 and limit != -1)):
+        raise InputError(
+            "env_kwargs must have max_episode_steps >= 1, or -1 for no limit, as a whole number, "
+            f"got {limit!r}"
+        )
+    limit = -1 if unlimited else limit
     if ":" in env_id and os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
     try:
-        return gymnasium.make(env_id, max_episode_steps=-1 if unlimited else None, **kwargs)
+        env = gymnasium.make(env_id, limit, **{"disable_env_checker": True} | kwargs)
     except (gymnasium.error.Error, ImportError) as error:
         hint = near(env_id, gymnasium.registry)
         raise InputError(
@@ -462,6 +473,10 @@ def make_env(env_id: str, env_kwargs: str, unlimited: bool) -> gymnasium.Env[Any
             raise
         what = f"{type(error).__name__}: {error}"
         raise InputError(f"env_kwargs must suit {env_id}, got {env_kwargs}: {what}") from error
+    for name in ("observation_space", "action_space"):
+        if not isinstance(space := getattr(env, name, None), gymnasium.Space):
+            raise InputError(f"env must have a gymnasium space as its {name}, got {space!r}")
+    return env
 
 
 # ---------------------------------------------------------------- console

@@ -31,6 +31,7 @@ from gymnasium.spaces import Discrete
 from numpy.typing import NDArray
 
 from rlentropy import cli, kernels, policies
+from rlentropy.checked import Checked
 from rlentropy.data import Batch, Transitions, kind_of, load, path_of, write, writing
 from rlentropy.data.files import read_npz, write_npz
 from rlentropy.data.spaces import space_to_json
@@ -278,36 +279,42 @@ def stepped(
 ) -> Player:
     """Play through `reset` and `step`: a block is one episode of each environment."""
     n, space, action_space = len(envs), envs[0].observation_space, envs[0].action_space
-    anything = policies.random(envs[0])
+    anything, played = policies.random(envs[0]), [Checked(env) for env in envs]
 
     def play(rng: np.random.Generator, at_most: int) -> tuple[Batch, bool]:
         policy_rng, epsilon_rng = rng.spawn(2)
         seeds = rng.integers(2**31, size=n).tolist()
-        x = np.array([e.reset(seed=k)[0] for e, k in zip(envs, seeds, strict=True)], space.dtype)
+        x = np.array([e.reset(k) for e, k in zip(played, seeds, strict=True)], space.dtype)
         policy.begin(np.arange(n), policy_rng)
         alive, ended, lengths = np.arange(n), np.zeros(n, bool), np.zeros(n, np.int64)
         steps: list[Batch] = []
         owners: list[Count] = []
+        taken = 0
         while alive.size:
             t = np.full(n, len(steps))
             actions = np.array(policy.act(x, t, policy_rng), action_space.dtype)
             if epsilon > 0.0:
                 swapped = epsilon_rng.random(n) < epsilon
                 actions[swapped] = anything.act(x, t, epsilon_rng)[swapped]
-            x2, rewards = x.copy(), np.zeros(n)
-            terminations, truncations = np.zeros(n, bool), np.zeros(n, bool)
-            given = actions.tolist() if isinstance(action_space, Discrete) else actions
+            x2, given = x.copy(), policies.plain(actions, action_space)
+            rewards, terminated, truncated = [], [], []
             for k in alive.tolist():
-                x2[k], rewards[k], terminations[k], truncations[k], _ = envs[k].step(given[k])
-            truncations |= len(steps) + 1 == horizon
-            row = Batch(x, actions, rewards, x2, terminations, truncations)
-            steps.append(Batch(*(column[alive] for column in row)))
+                x2[k], reward, is_terminal, is_cut = played[k].step(given[k])
+                rewards.append(reward)
+                terminated.append(is_terminal)
+                truncated.append(is_cut)
+            terminations = np.array(terminated)
+            truncations = np.array(truncated) | (len(steps) + 1 == horizon)
+            came = (np.array(rewards), x2[alive], terminations, truncations)
+            steps.append(Batch(x[alive], actions[alive], *came))
             owners.append(alive)
             lengths[alive] += 1
-            ended[alive] = (terminations | truncations)[alive]
-            # Where the episodes before fill the budget, an episode isn't needed any more.
-            alive = np.flatnonzero(~ended & (np.cumsum(lengths) < at_most))
-            x = x2
+            taken += alive.size
+            ended[alive] = terminations | truncations
+            needed = ~ended
+            if taken >= at_most:  # where the episodes before fill the budget, one isn't needed
+                needed &= np.cumsum(lengths) < at_most
+            alive, x = np.flatnonzero(needed), x2
         order = np.argsort(np.concatenate(owners), kind="stable")
         columns = (np.concatenate(column)[order] for column in zip(*steps, strict=True))
         batch = Batch(*columns)

@@ -24,7 +24,7 @@ import math
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -33,7 +33,7 @@ import numpy as np
 import tyro
 
 from rlentropy import figures, planning, risk
-from rlentropy.cli import make_env, near
+from rlentropy.cli import make_env
 from rlentropy.compare import aligned
 from rlentropy.entropy import visitation
 from rlentropy.errors import InputError
@@ -41,7 +41,7 @@ from rlentropy.files import csv_table, plain, replace_file, writing
 from rlentropy.intervals import Estimate, estimate
 from rlentropy.kernels import Array, Count
 from rlentropy.mdp import known_model
-from rlentropy.perturbations import allowed, perturbed
+from rlentropy.perturbations import perturbation, perturbed
 from rlentropy.policies import Mixture, Policy, Tabular, load, play, read_summary
 from rlentropy.run import stored_settings, trusted
 from rlentropy.runs import find_folders
@@ -50,6 +50,7 @@ Env = gymnasium.Env[Any, Any]
 Row = dict[str, Any]
 
 RETURN, VALUE, ROBUST = "return", "value", "robust value"
+MOST_POINTS = 1000  # of a grid
 WRAPPERS = ("random_action", "observation_noise")  # what is then played isn't the model
 # Settings in which the runs of one algorithm may differ.
 INCIDENTAL = {"seed", "out", "label", "quiet", "eval_every", "checkpoint_every", "device"}
@@ -65,7 +66,9 @@ class Config:
     episodes: int = 20  # a run and point, >= 1
     horizon: int | None = None  # steps an episode; default: the runs', else the time limit
     # NAME=LO:HI:STEP, both ends included; repeat it for several. NAME is a parameter of the
-    # environment (a wrong one lists them) or, with a known model, a risk measure: kl-ball=0:0.6:0.1
+    # environment (a wrong one lists them with their nominal values), the numbers are values in its
+    # own unit: force_mag=5:15:5 is 5, 10, 15 N. With an x they are multiples of the nominal value:
+    # force_mag=x0.5:1.5:0.5. With a known model NAME may be a risk measure: kl-ball=0:0.6:0.1
     perturb: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
     mixture: bool = False  # evaluate the mixture that a run played, not its projection
     seed: int = 0  # of the episodes, >= 0
@@ -85,29 +88,60 @@ class Config:
 
 @dataclass(frozen=True)
 class Grid:
-    """Values of a perturbation, (K,); the nominal environment has one value, and no name."""
+    """Values of a perturbation, (K,); the nominal environment has one value, and no name.
+
+    They are in the parameter's own unit, or where it has no one nominal value, multiples of it.
+    """
 
     name: str = ""
     values: Array = field(default_factory=lambda: np.zeros(1))
+    relative: bool = False  # values are multiples of the nominal value
+    nominal: float = math.nan  # where there is one
+    unit: str = ""
 
     @classmethod
     def parse(cls, text: str) -> Grid:
-        """From NAME=LO:HI:STEP; HI is included where a whole number of steps leads there.
+        """From NAME=LO:HI:STEP, or NAME=xLO:HI:STEP for multiples of nominal.
+
+        HI is included where a whole number of steps leads there.
 
         Raises:
-            InputError: the text is no such thing.
+            InputError: the text is no such thing, or has more than MOST_POINTS points.
         """
         name, _, numbers = text.partition("=")
+        relative = numbers.startswith("x")
         try:
-            low, high, step = (float(number) for number in numbers.split(":"))
+            low, high, step = (float(number) for number in numbers.removeprefix("x").split(":"))
         except ValueError:
             low = high = step = math.nan
         if not (name and math.isfinite(low) and math.isfinite(high) and math.isfinite(step)):
-            raise InputError(f"perturb must be NAME=LO:HI:STEP, got {text!r}")
+            raise InputError(f"perturb must be NAME=LO:HI:STEP or NAME=xLO:HI:STEP, got {text!r}")
         if low > high or step <= 0.0:
             raise InputError(f"perturb must have LO <= HI and STEP > 0, got {text!r}")
-        count = math.floor((high - low) / step + 1e-9) + 1
-        return cls(name, np.round(low + step * np.arange(count), 12) + 0.0)
+        if not (steps := (high - low) / step) < MOST_POINTS:
+            raise InputError(
+                f"perturb must have at most {MOST_POINTS} points, got {steps + 1:.6g} in {text!r}"
+            )
+        values = rounded(low + step * np.arange(math.floor(steps + 1e-9) + 1))
+        if np.unique(values).size < values.size:
+            raise InputError(f"perturb must have a STEP that tells points apart, got {text!r}")
+        return cls(name, values, relative)
+
+    def __str__(self) -> str:
+        low, high = f"{self.values[0]:.12g}", f"{self.values[-1]:.12g}"
+        ends = low if self.values.size == 1 else f"{low} to {high}"
+        if not self.name or math.isnan(self.nominal):
+            return f"{self.name} {ends}" if self.name else "nominal"
+        if self.relative:
+            return f"{self.name} {ends} {self.unit}"
+        return f"{self.name} {ends}{self.unit and ' '}{self.unit} (nominal {self.nominal:.12g})"
+
+    @property
+    def axis(self) -> str:
+        """What an axis of its values is called."""
+        name = f"{self.name}, {self.unit}" if self.unit else self.name
+        named = self.relative or math.isnan(self.nominal)
+        return name if named else f"{name} (nominal {self.nominal:.12g})"
 
 
 @dataclass(frozen=True)
@@ -171,14 +205,13 @@ def run(config: Config) -> int:
     summaries = [read_summary(folder) for folder in folders]
     place = choose_place(config, summaries, folders)
     runs = read_runs(place, summaries, folders, config.mixture)
-    for grid in grids:
-        check(grid, place, runs)
+    grids = [settled(grid, place, runs) for grid in grids]
 
     rng = np.random.default_rng([config.seed, 1])
     curves: list[Curve] = []
     for grid in grids:
         if not config.quiet:
-            print(f"{grid.name or 'nominal'}: {grid.values.size} values, {len(runs)} runs")
+            print(f"{grid}: {counted(grid.values.size, 'value')}, {counted(len(runs), 'run')}")
         curves += evaluated(grid, place, runs, config)
     rows = [row for curve in curves for row in curve_rows(curve, rng)]
     bands = [band_of(group, rng) for group in grouped(curves)]
@@ -203,8 +236,8 @@ def run(config: Config) -> int:
 def choose_place(config: Config, summaries: Sequence[Row], folders: Sequence[Path]) -> Place:
     """What the command line says, else what all runs say, else the environment's time limit."""
 
-    def agreed(name: str) -> Any:
-        said = [summary.get(name) for summary in summaries]
+    def agreed(name: str, otherwise: Any = None) -> Any:
+        said = [summary.get(name) or otherwise for summary in summaries]
         for other, folder in zip(said, folders, strict=True):
             if other != said[0]:
                 raise InputError(
@@ -218,14 +251,12 @@ def choose_place(config: Config, summaries: Sequence[Row], folders: Sequence[Pat
         raise InputError("env_id must be given for runs without an environment, got none")
     env_kwargs = config.env_kwargs
     env_kwargs = env_kwargs or trusted("env_kwargs", agreed("env_kwargs") or "{}", folders[0])
-    horizon = config.horizon or agreed("horizon")
-    if horizon is not None:
-        return Place(env_id, env_kwargs, horizon, unlimited=True)
     env = make_env(env_id, env_kwargs, unlimited=False)
     limit = env.spec.max_episode_steps if env.spec else None
-    if limit is None:
+    horizon = config.horizon or agreed("horizon", limit)
+    if horizon is None:
         raise InputError(f"horizon must be given for {env_id}, which has no time limit, got none")
-    return Place(env_id, env_kwargs, limit, unlimited=False)
+    return Place(env_id, env_kwargs, horizon, unlimited=horizon != limit)
 
 
 def read_runs(
@@ -265,31 +296,55 @@ def measures() -> list[str]:
     return [name for name, (_, count) in risk.NAMES.items() if count == 1]
 
 
-def check(grid: Grid, place: Place, runs: Sequence[Run]) -> None:
-    """Refuse a grid that the environment or the runs don't allow, by its name or its ends."""
+def settled(grid: Grid, place: Place, runs: Sequence[Run]) -> Grid:
+    """The grid in physical values, where its parameter has a nominal one.
+
+    Raises:
+        InputError: the environment or the runs don't allow its name or its values.
+    """
     if not grid.name:
-        return
+        return grid
     env = place.make()
-    known = known_model(env) is not None
-    choices = [*allowed(env), *(measures() if known else [])]
-    if grid.name not in choices:
-        why = ", whose model isn't known" if grid.name in measures() else ""
+    if known_model(env) is not None and grid.name in measures():
+        check_measures(grid, runs)
+        return grid
+    if grid.name in measures():
         raise InputError(
-            f"perturb must name one of {', '.join(choices)} in {place.env_id}{why}, "
-            f"got {grid.name!r}{near(grid.name, choices)}"
+            f"perturb must name a parameter of {place.env_id}, whose model isn't known, "
+            f"got {grid.name!r}"
+        )
+    others = measures() if known_model(env) is not None else []
+    p = perturbation(env, grid.name, others)
+    values = [p.numbers(value, grid.relative) for value in grid.values.tolist()]
+    for value in (float(grid.values[0]), float(grid.values[-1])):
+        perturbed(place.make(), grid.name, value, grid.relative).close()
+    if p.nominal is None:
+        return replace(grid, nominal=1.0, unit="times nominal")
+    physical = np.sort(rounded(np.array(values)[:, 0]))
+    return Grid(grid.name, physical, nominal=p.nominal, unit=p.unit)
+
+
+def check_measures(grid: Grid, runs: Sequence[Run]) -> None:
+    if grid.relative:
+        raise InputError(
+            f"perturb {grid.name} must be LO:HI:STEP, since a measure has no nominal parameter, "
+            "got x"
         )
     for value in (float(grid.values[0]), float(grid.values[-1])):
-        if grid.name in measures():
-            risk.parse(f"{grid.name}:{value!r}")
-        else:
-            perturbed(place.make(), grid.name, value).close()
-    if grid.name in measures():
-        for r in runs:
-            if r.gamma is None or not (isinstance(r.policy, Tabular) and len(r.policy.pi) == 1):
-                raise InputError(
-                    f"perturb {grid.name} must come with a tabular stationary policy and a "
-                    f"discount, got {r.folder} without"
-                )
+        risk.parse(f"{grid.name}:{value!r}")
+    for r in runs:
+        if r.gamma is None or not (isinstance(r.policy, Tabular) and len(r.policy.pi) == 1):
+            raise InputError(
+                f"perturb {grid.name} must come with a tabular stationary policy and a "
+                f"discount, got {r.folder} without"
+            )
+
+
+def rounded(values: Any) -> Array:
+    """Without the last digits of the largest, where 0.1 + 0.2 isn't 0.3; and no -0."""
+    largest = float(np.abs(values).max())
+    digits = 12 - math.ceil(math.log10(largest)) if largest > 0.0 else 12
+    return np.asarray(np.round(values, min(digits, 300)) + 0.0)
 
 
 # ---------------------------------------------------------------- evaluation
@@ -306,7 +361,7 @@ def evaluated(grid: Grid, place: Place, runs: Sequence[Run], config: Config) -> 
     for k, value in enumerate(grid.values.tolist()):
         envs = [place.make() for _ in range(n)]
         if grid.name:
-            envs = [perturbed(env, grid.name, value) for env in envs]
+            envs = [perturbed(env, grid.name, value, grid.relative) for env in envs]
         mdp = None if grid.name in WRAPPERS else known_model(envs[0])
         for j, r in enumerate(runs):
             rng = np.random.default_rng([config.seed, 0])
@@ -352,7 +407,7 @@ def robust_value(
     mdp: Any, pi: Array, measure: risk.Measure | risk.SRectangular, gamma: float
 ) -> float:
     """μ·V^π where nature plays the worst case of a measure at every step; pi (S, A)."""
-    return float(planning.robust_evaluation(mdp, pi, measure, gamma).V @ mdp.mu)
+    return float(planning.robust_evaluation(mdp, pi, measure, gamma, strict=False).V @ mdp.mu)
 
 
 # ---------------------------------------------------------------- statistics
@@ -397,6 +452,7 @@ def curve_rows(curve: Curve, rng: np.random.Generator) -> Iterator[Row]:
             "seed": curve.run.seed,
             "perturbation": curve.grid.name or "none",
             "value": value,
+            **scale(curve.grid),
             "metric": curve.metric,
             "mean": mean,
             "low": mean if exact else float(found.low[k]),
@@ -411,7 +467,13 @@ def band_rows(b: Band) -> Iterator[Row]:
     head = {"label": b.algorithm, "seeds": b.seeds, "perturbation": b.grid.name or "none"}
     columns = (b.grid.values, b.band.value, b.band.low, b.band.high)
     for value, mean, low, high in zip(*(c.tolist() for c in columns), strict=True):
-        yield head | {"value": value, "metric": b.metric, "mean": mean, "low": low, "high": high}
+        row = head | {"value": value} | scale(b.grid)
+        yield row | {"metric": b.metric, "mean": mean, "low": low, "high": high}
+
+
+def scale(grid: Grid) -> Row:
+    """What the values of a grid are to be read against."""
+    return {"unit": grid.unit, "nominal": grid.nominal}
 
 
 def area_row(b: Band) -> Row:
@@ -422,6 +484,7 @@ def area_row(b: Band) -> Row:
         "perturbation": b.grid.name,
         "from": float(b.grid.values[0]),
         "to": float(b.grid.values[-1]),
+        **scale(b.grid),
         "metric": b.metric,
         "area": float(b.area.value),
         "low": float(b.area.low),
@@ -448,23 +511,30 @@ def write(out: Path, rows: Sequence[Row], bands: Sequence[Band], record: Row) ->
         replace_file(out / "areas.csv", csv_table(areas))
     for name, metric in dict.fromkeys((b.grid.name, b.metric) for b in bands if b.grid.name):
         shown = [b for b in bands if (b.grid.name, b.metric) == (name, metric)]
-        png = picture(shown, name, metric)
+        png = picture(shown, metric)
         replace_file(out / f"{name}-{metric.replace(' ', '-')}.png", png)
     replace_file(out / "evaluation.json", (json.dumps(record, indent=2) + "\n").encode())
 
 
-def picture(bands: Sequence[Band], name: str, metric: str) -> bytes:
-    """Robustness curves with their intervals. Returns a PNG."""
+def mark_nominal(axes: Any, grid: Grid) -> None:
+    """A dashed line at the nominal value, where it is in the grid's range."""
+    if grid.values[0] <= grid.nominal <= grid.values[-1]:
+        axes.axvline(grid.nominal, color="0.4", ls=(0, (4, 3)), lw=1.0, zorder=0)
+
+
+def picture(bands: Sequence[Band], metric: str) -> bytes:
+    """Robustness curves of one grid with their intervals. Returns a PNG."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6.4, 4.2), layout="constrained")
     axes = figure.subplots()
     for k, b in enumerate(bands):
         colour, x = figures.COLOURS[k % len(figures.COLOURS)], b.grid.values
-        label = f"{figures.shown(b.algorithm)} ({b.seeds} seed{'s' * (b.seeds > 1)})"
+        label = f"{figures.shown(b.algorithm)} ({counted(b.seeds, 'seed')})"
         axes.plot(x, b.band.value, color=colour, ls=figures.STYLES[k % 5], lw=1.8, label=label)
         axes.fill_between(x, b.band.low, b.band.high, color=colour, alpha=0.2, lw=0)
-    axes.set(xlabel=name, ylabel=metric)
+    mark_nominal(axes, bands[0].grid)
+    axes.set(xlabel=bands[0].grid.axis, ylabel=metric)
     return figures.finish(figure, axes)
 
 
@@ -473,9 +543,9 @@ def report(rows: Sequence[Row], bands: Sequence[Band]) -> str:
     if all(b.grid.name for b in bands):
         heads = ("perturbation", "metric", "label", "seeds", "mean over grid [95 %]", "worst", "at")
         lines = [heads]
-        for r in map(area_row, bands):
+        for b, r in zip(bands, map(area_row, bands), strict=True):
             worst = (number(r["worst"]), number(r["worst_at"]))
-            head = (r["perturbation"], r["metric"], r["label"], str(r["seeds"]))
+            head = (str(b.grid), r["metric"], r["label"], str(r["seeds"]))
             lines.append((*head, interval(r, "area"), *worst))
         return aligned(lines)
     lines = [("label", "seed", "metric", "mean [95 %]", "std", "length", "episodes")]
@@ -486,6 +556,10 @@ def report(rows: Sequence[Row], bands: Sequence[Band]) -> str:
     for r in (row for b in bands if b.seeds > 1 for row in band_rows(b)):
         over_seeds.append((r["label"], str(r["seeds"]), r["metric"], interval(r, "mean")))
     return "\n\n".join(aligned(part) for part in (lines, over_seeds) if len(part) > 1)
+
+
+def counted(n: int, name: str) -> str:
+    return f"{n} {name}{'s' * (n > 1)}"
 
 
 def number(value: float) -> str:

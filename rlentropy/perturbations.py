@@ -1,9 +1,13 @@
-"""Environments with another parameter: one name, one number (robust spec §5.1-5.2).
+"""Environments with another parameter: one name, one number.
 
-A name is relative or absolute, which `allowed` says of each. The number of a relative one is p, for
-(1 + p) times the nominal value, so 0 is nominal; nominal is what the environment given holds. That
-of an absolute one is the new value itself. Spaces stay the nominal ones, so that a bound on actions
-only acts below its nominal value.
+The number is the new value of the parameter itself, in its own unit, for all parameters alike; or,
+where `relative` is asked for, a multiple of its nominal value, which is what the environment given
+holds. A parameter that is several numbers of different values (the springs of a leg) has no one
+value: it takes multiples only. One that is nominally 0 has no multiples. `allowed` says what each
+is. Spaces stay the nominal ones, so that a bound on actions only acts below its nominal value.
+
+Parameters of gymnasium's environments (robust spec §5.1-5.2) are changed in place; any other
+number among the keyword arguments of a registered environment, by making it anew.
 
 Not offered, since they are bare numbers in the code of the environment: the gravity of Acrobot and
 that of MountainCarContinuous.
@@ -12,99 +16,160 @@ that of MountainCarContinuous.
 from __future__ import annotations
 
 import inspect
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from types import FunctionType, MethodType
 from typing import Any
 
 import gymnasium
 import numpy as np
+from gymnasium.envs.registration import load_env_creator
 from gymnasium.spaces import Box
 from gymnasium.utils import RecordConstructorArgs
 
 from rlentropy.cli import near
+from rlentropy.data.spaces import outline
 from rlentropy.errors import InputError
+from rlentropy.kernels import Array
+from rlentropy.parameters import ANY, BASES, MODELS, NONNEGATIVE, PROBABILITY, WHOLE, Domain
 from rlentropy.policies import uniform_actions
 
 Env = gymnasium.Env[Any, Any]
-Change = Callable[[Any, float], Any]  # of an unwrapped environment, or of a MuJoCo model
 
-SPRING_REFERENCE = 2.0  # rad, where Hopper's springs pull to (§5.2)
-
-
-@dataclass(frozen=True)
-class Scale:
-    """How the number of a perturbation is read."""
-
-    text: str
-    holds: Callable[[float], bool]
-
-
-RELATIVE = Scale("relative: p for (1 + p) times nominal", math.isfinite)
-POSITIVE = Scale("relative: p > -1 for (1 + p) times nominal", lambda p: -1.0 < p < math.inf)
-ABSOLUTE = Scale("absolute", math.isfinite)
-NONNEGATIVE = Scale("absolute, >= 0", lambda value: 0.0 <= value < math.inf)
-PROBABILITY = Scale("absolute, in [0, 1]", lambda value: 0.0 <= value <= 1.0)
+NUMBER = int | float | np.integer | np.floating
+IN_PLACE = "_rlentropy_perturbed"  # set on an environment that was changed itself
 
 
 @dataclass(frozen=True)
 class Perturbation:
     """What a name means in one environment."""
 
+    name: str
     text: str
-    scale: Scale
-    apply: Callable[[Env, float], Env]
+    unit: str  # empty for a number without one
+    domain: Domain
+    nominals: Array  # (n,)
+    apply: Callable[[Env, Array], Env]
+
+    @property
+    def nominal(self) -> float | None:
+        """The nominal value; None where the parameter is several different numbers."""
+        first = float(self.nominals[0])
+        return first if (self.nominals == first).all() else None
 
     @property
     def description(self) -> str:
-        return f"{self.text} ({self.scale.text})"
+        unit = f" {self.unit}" if self.unit else ""
+        if self.nominal is None:
+            return f"{self.text}: in multiples of the nominal {self.listed}{unit}"
+        return f"{self.text}{unit and ','}{unit}: {self.domain.text}, nominal {self.nominal:g}"
+
+    @property
+    def listed(self) -> str:
+        values = sorted(set(self.nominals.tolist()), reverse=True)
+        if len(values) > 6:
+            return f"{values[0]:g} to {values[-1]:g}"
+        return ", ".join(f"{value:g}" for value in values)
+
+    def numbers(self, value: float, relative: bool) -> Array:
+        """The new values, (n,).
+
+        Raises:
+            InputError: naming what the number must be instead.
+        """
+        must = f"perturb {self.name} must be"
+        if not isinstance(value, NUMBER):
+            raise InputError(f"{must} a number, got {value!r}")
+        if relative and not self.nominals.any():
+            raise InputError(
+                f"{must} a value, since it is nominally 0, got {value:g} times nominal"
+            )
+        if not relative and self.nominal is None:
+            raise InputError(
+                f"{must} in multiples of nominal ({self.name}=xLO:HI:STEP), since it is several "
+                f"numbers ({self.listed}), got {value:g}"
+            )
+        numbers = value * self.nominals if relative else np.full(self.nominals.shape, value)
+        if not all(map(self.domain.holds, numbers.tolist())):
+            times = " times nominal" if relative else ""
+            unit = f" ({self.unit})" if self.unit else ""
+            raise InputError(f"{must} {self.domain.text}{unit}, got {value:.12g}{times}")
+        return numbers
 
 
 def allowed(env: Env) -> dict[str, str]:
-    """The names that an environment allows, and what the number of each means."""
+    """The names that an environment allows: what each is, its unit, range and nominal value."""
     return {name: p.description for name, p in perturbations(env).items()}
 
 
-def perturbed(env: Env, name: str, value: float) -> Env:
+def perturbed(env: Env, name: str, value: float, relative: bool = False) -> Env:
     """The environment with a parameter changed; the one given may be changed itself, or closed.
+
+    Args:
+        value: of the parameter, in its own unit.
+        relative: the value is a multiple of the nominal one instead.
 
     Raises:
         InputError: the environment has no such name, or not with this value.
     """
+    found = perturbation(env, name)
+    return found.apply(env, found.numbers(value, relative))
+
+
+def perturbation(env: Env, name: str, others: Sequence[str] = ()) -> Perturbation:
+    """What a name means in an environment.
+
+    Raises:
+        InputError: it means nothing there; lists what does, and `others`.
+    """
     choices = perturbations(env)
     if name not in choices:
+        listed = ", ".join([*map(in_short, choices.values()), *others])
         raise InputError(
-            f"perturb must name one of {', '.join(choices)} in {env.spec.id if env.spec else env}, "
-            f"got {name!r}{near(name, choices)}"
+            f"perturb must name one of {listed} in {env.spec.id if env.spec else env}, "
+            f"got {name!r}{near(name, [*choices, *others])}"
         )
-    if not choices[name].scale.holds(value):
-        raise InputError(f"perturb {name} must be {choices[name].scale.text}, got {value}")
-    return choices[name].apply(env, value)
+    return choices[name]
+
+
+def in_short(p: Perturbation) -> str:
+    if p.nominal is None:
+        return f"{p.name} (multiples of nominal)"
+    return f"{p.name} (nominal {p.nominal:g}{p.unit and ' '}{p.unit})"
 
 
 def perturbations(env: Env) -> dict[str, Perturbation]:
     base: Any = env.unwrapped
     kinds = [kind.__name__ for kind in type(base).__mro__]  # so that nothing need be imported
     found: dict[str, Perturbation] = {}
-    for kind in kinds:
-        for name, (text, scale, change) in BASES.get(kind, {}).items():
-            found.setdefault(name, Perturbation(text, scale, in_place(change)))
-        if "MujocoEnv" in kinds:
-            for name, (text, scale, change) in MODELS.get(kind, {}).items():
-                found.setdefault(name, Perturbation(text, scale, in_model(change)))
-    if env.spec is not None:
-        for name, others in keywords(base, kinds).items():
-            text = "keyword of the environment"
-            found[name] = Perturbation(text, ABSOLUTE, rebuilt(name, others))
-    found["random_action"] = Perturbation(
-        "probability that an action is replaced by a uniform one", PROBABILITY, RandomAction
-    )
-    if isinstance(env.observation_space, Box) and env.observation_space.dtype.kind == "f":
-        found["observation_noise"] = Perturbation(
-            "standard deviation of noise on each observation", NONNEGATIVE, ObservationNoise
-        )
+    tables = [(BASES, base)] + ([(MODELS, base.model)] if "MujocoEnv" in kinds else [])
+    for table, target in tables:
+        for kind in kinds:
+            for name, (text, unit, domain, read, write) in table.get(kind, {}).items():
+                with suppress(AttributeError, KeyError):  # another class of that name
+                    nominals = np.atleast_1d(np.asarray(read(target), np.float64))
+                    apply = in_place(write, table is MODELS)
+                    found.setdefault(name, Perturbation(name, text, unit, domain, nominals, apply))
+    given, annotations = keyword_arguments(env)
+    for name, nominal in given.items():
+        if isinstance(nominal, bool) or not isinstance(nominal, NUMBER) or np.isnan(nominal):
+            continue
+        text = "keyword of the environment"
+        domain = WHOLE if annotations.get(name) in (int, "int") else ANY
+        switch, off = next((SWITCHES[k, name] for k in kinds if (k, name) in SWITCHES), ("", 0.0))
+        nominals = np.array([nominal if not switch or given[switch] else off], np.float64)
+        as_integer = isinstance(nominal, int) and annotations.get(name) not in (float, "float")
+        apply = rebuilt(name, as_integer, {switch: True} if switch else {})
+        found.setdefault(name, Perturbation(name, text, "", domain, nominals, apply))
+    for name, (text, domain, wrapper) in WRAPPERS.items():
+        if name == "random_action" or is_vector(env.observation_space):
+            apply = wrapped(wrapper)
+            found[name] = Perturbation(name, text, "", domain, np.zeros(1), apply)
     return found
+
+
+def is_vector(space: gymnasium.Space[Any]) -> bool:
+    return isinstance(space, Box) and space.dtype.kind == "f"
 
 
 # ---------------------------------------------------------------- any environment
@@ -151,243 +216,89 @@ class ObservationNoise(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorA
         return self.noisy(observation), *rest
 
     def noisy(self, observation: Any) -> Any:
-        noise = self.deviation * self.rng.standard_normal(observation.shape)
-        return (observation + noise).astype(observation.dtype)
+        exact = np.asarray(observation)
+        noise = self.deviation * self.rng.standard_normal(exact.shape)
+        return (exact + noise).astype(self.observation_space.dtype)
 
 
-def keywords(base: Any, kinds: list[str]) -> dict[str, dict[str, Any]]:
-    """Numbers that a finite environment is built from, and the keywords that each needs beside."""
-    if "TabularEnv" in kinds:
-        parameters = inspect.signature(type(base)).parameters.values()
-        return {p.name: {} for p in parameters if isinstance(p.default, float)}
-    if "FrozenLakeEnv" in kinds:
-        return {"success_rate": {"is_slippery": True}}
-    return {"rainy_probability": {"is_rainy": True}} if "TaxiEnv" in kinds else {}
+WRAPPERS: dict[str, tuple[str, Domain, Callable[[Env, float], Env]]] = {
+    "random_action": (
+        "probability that an action is replaced by a uniform one",
+        PROBABILITY,
+        RandomAction,
+    ),
+    "observation_noise": (
+        "standard deviation of noise on each observation",
+        NONNEGATIVE,
+        ObservationNoise,
+    ),
+}
 
 
-def rebuilt(name: str, others: dict[str, Any]) -> Callable[[Env, float], Env]:
-    def apply(env: Env, value: float) -> Env:
+def wrapped(wrapper: Callable[[Env, float], Env]) -> Callable[[Env, Array], Env]:
+    return lambda env, values: wrapper(env, float(values[0]))
+
+
+def in_place(write: Callable[[Any, Array], None], is_model: bool) -> Callable[[Env, Array], Env]:
+    """Changes the unwrapped environment, or its MuJoCo model, which `reset` leaves alone."""
+
+    def apply(env: Env, values: Array) -> Env:
+        base: Any = env.unwrapped
+        write(base.model if is_model else base, values)
+        setattr(base, IN_PLACE, True)
+        return env
+
+    return apply
+
+
+# ---------------------------------------------------------------- keyword arguments
+
+# Keywords that act only beside another one, and their value in effect without that.
+SWITCHES = {
+    ("FrozenLakeEnv", "success_rate"): ("is_slippery", 1.0),
+    ("TaxiEnv", "rainy_probability"): ("is_rainy", 1.0),
+    ("TaxiEnv", "fickle_probability"): ("fickle_passenger", 0.0),
+}
+
+
+def keyword_arguments(env: Env) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What a registered environment is made from, with defaults; and the types it declares."""
+    if env.spec is None or env.spec.entry_point is None:
+        return {}, {}
+    point = env.spec.entry_point
+    creator: Any = load_env_creator(point) if isinstance(point, str) else point
+    parameters: Mapping[str, inspect.Parameter] = {}
+    with suppress(TypeError, ValueError):  # of what is written in C
+        parameters = inspect.signature(creator).parameters
+    defaults = {name: p.default for name, p in parameters.items()}
+    return defaults | env.spec.kwargs, {name: p.annotation for name, p in parameters.items()}
+
+
+def rebuilt(name: str, as_integer: bool, others: dict[str, Any]) -> Callable[[Env, Array], Env]:
+    """Makes the environment anew with another keyword argument, and those it needs beside."""
+
+    def apply(env: Env, values: Array) -> Env:
         assert env.spec is not None
+        if getattr(env.unwrapped, IN_PLACE, False):
+            raise InputError(
+                f"perturb {name} must come before parameters that are changed in place"
+            )
+        value: Any = float(values[0])
+        value = int(value) if as_integer and value.is_integer() else value
+        changed: dict[str, Any] = {**others, name: value}
         try:
-            new = gymnasium.make(env.spec, **{**others, name: value})
-        except (ValueError, AssertionError) as error:
-            raise InputError(f"perturb {name} must suit {env.spec.id}: {error}") from None
+            new = gymnasium.make(env.spec, **changed)
+        except Exception as error:  # whatever a constructor makes of a value it wasn't made for
+            what = str(error) or type(error).__name__
+            raise InputError(f"perturb {name} must suit {env.spec.id}: {what}") from error
+        for space in ("observation_space", "action_space"):
+            before, now = getattr(env, space), getattr(new, space)
+            if outline(before) != outline(now):
+                raise InputError(
+                    f"perturb {name} must leave the {space} of {env.spec.id} as it is, {before}, "
+                    f"got {now} with {value:g}"
+                )
         env.close()
         return new
 
     return apply
-
-
-def in_place(change: Change) -> Callable[[Env, float], Env]:
-    """A perturbation that changes the unwrapped environment."""
-
-    def apply(env: Env, value: float) -> Env:
-        change(env.unwrapped, value)
-        return env
-
-    return apply
-
-
-def in_model(change: Change) -> Callable[[Env, float], Env]:
-    """A perturbation that changes the MuJoCo model, which `reset` leaves alone."""
-
-    def apply(env: Env, value: float) -> Env:
-        base: Any = env.unwrapped
-        change(base.model, value)
-        return env
-
-    return apply
-
-
-# ---------------------------------------------------------------- classic control, LunarLander
-
-
-def scaled(*attributes: str) -> Change:
-    def change(base: Any, p: float) -> None:
-        for name in attributes:
-            setattr(base, name, (1.0 + p) * getattr(base, name))
-
-    return change
-
-
-def cart_pole(attribute: str) -> Change:
-    """Scales an attribute, and computes those that CartPole derives from it at construction."""
-
-    def change(base: Any, p: float) -> None:
-        scaled(attribute)(base, p)
-        base.total_mass = base.masspole + base.masscart
-        base.polemass_length = base.masspole * base.length
-
-    return change
-
-
-def torque_noise(base: Any, value: float) -> None:
-    base.torque_noise_max = value
-
-
-def wind(attribute: str) -> Change:
-    """Sets one part of the wind; where there was no wind, the other part is 0."""
-
-    def change(base: Any, value: float) -> None:
-        if not base.enable_wind:
-            base.enable_wind, base.wind_power, base.turbulence_power = True, 0.0, 0.0
-        setattr(base, attribute, value)
-
-    return change
-
-
-def engine(*constants: str) -> Change:
-    """Scales constants of LunarLander's module for one environment.
-
-    Its `step` reads them as globals: this environment gets the same code with globals of its own.
-    """
-
-    def change(base: Any, p: float) -> None:
-        f = base.step.__func__
-        new = {name: (1.0 + p) * f.__globals__[name] for name in constants}
-        step = FunctionType(
-            f.__code__, {**f.__globals__, **new}, f.__name__, f.__defaults__, f.__closure__
-        )
-        base.step = MethodType(step, base)
-
-    return change
-
-
-BASES: dict[str, dict[str, tuple[str, Scale, Change]]] = {
-    "CartPoleEnv": {
-        "force_mag": ("force on the cart", RELATIVE, scaled("force_mag")),
-        "gravity": ("gravity", RELATIVE, scaled("gravity")),
-        "length": ("half the pole's length", POSITIVE, cart_pole("length")),
-        "masscart": ("mass of the cart", POSITIVE, cart_pole("masscart")),
-        "masspole": ("mass of the pole", POSITIVE, cart_pole("masspole")),
-    },
-    "PendulumEnv": {
-        "g": ("gravity", RELATIVE, scaled("g")),
-        "m": ("mass", POSITIVE, scaled("m")),
-        "l": ("length", POSITIVE, scaled("l")),
-        "max_torque": ("bound that torques are clipped to", POSITIVE, scaled("max_torque")),
-        "dt": ("time step", POSITIVE, scaled("dt")),
-    },
-    "AcrobotEnv": {
-        f"{name}_{k}": (f"{text} of link {k}", POSITIVE, scaled(*(f"{a}_{k}" for a in attributes)))
-        for k in (1, 2)
-        for name, text, attributes in (
-            ("link_length", "length (and centre of mass)", ("LINK_LENGTH", "LINK_COM_POS")),
-            ("link_mass", "mass", ("LINK_MASS",)),
-        )
-    }
-    | {"torque_noise": ("half width of the uniform noise on torques", NONNEGATIVE, torque_noise)},
-    "MountainCarEnv": {
-        "force": ("force of the engine", RELATIVE, scaled("force")),
-        "gravity": ("gravity", RELATIVE, scaled("gravity")),
-    },
-    "Continuous_MountainCarEnv": {
-        "power": ("power of the engine", RELATIVE, scaled("power")),
-    },
-    "LunarLander": {
-        "gravity": ("gravity", RELATIVE, scaled("gravity")),
-        "wind_power": ("greatest force of the wind", NONNEGATIVE, wind("wind_power")),
-        "turbulence_power": (
-            "greatest torque of the wind",
-            NONNEGATIVE,
-            wind("turbulence_power"),
-        ),
-        "main_engine_power": ("main engine", RELATIVE, engine("MAIN_ENGINE_POWER")),
-        "side_engine_power": ("side engines", RELATIVE, engine("SIDE_ENGINE_POWER")),
-        "engine_power": (
-            "all engines",
-            RELATIVE,
-            engine("MAIN_ENGINE_POWER", "SIDE_ENGINE_POWER"),
-        ),
-    },
-}
-
-
-# ---------------------------------------------------------------- MuJoCo
-
-
-def actuated(model: Any) -> Any:
-    """Indices of the actuated joints; the others carry the body through the world."""
-    return np.unique(model.actuator_trnid[:, 0])
-
-
-def mujoco_gravity(model: Any, p: float) -> None:
-    model.opt.gravity[:] *= 1.0 + p
-
-
-def damping(model: Any, p: float) -> None:
-    model.dof_damping[model.jnt_dofadr[actuated(model)]] *= 1.0 + p
-
-
-def friction_loss(model: Any, value: float) -> None:
-    model.dof_frictionloss[model.jnt_dofadr[actuated(model)]] = value
-
-
-def actuator_range(part: slice) -> Change:
-    """Clips the controls of some actuators to [-value, value]."""
-
-    def change(model: Any, value: float) -> None:
-        model.actuator_ctrlrange[part] = (-value, value)
-
-    return change
-
-
-def spring(joint: str) -> Change:
-    """Sets the stiffness of a joint that has none, N m / rad, towards `SPRING_REFERENCE`."""
-
-    def change(model: Any, value: float) -> None:
-        j = model.joint(joint).id
-        model.jnt_stiffness[j] = value
-        model.qpos_spring[model.jnt_qposadr[j]] = SPRING_REFERENCE
-
-    return change
-
-
-def stiffness(*joints: str) -> Change:
-    def change(model: Any, p: float) -> None:
-        for joint in joints:
-            model.jnt_stiffness[model.joint(joint).id] *= 1.0 + p
-
-    return change
-
-
-MODELS: dict[str, dict[str, tuple[str, Scale, Change]]] = {
-    "MujocoEnv": {
-        "gravity": ("gravity", RELATIVE, mujoco_gravity),
-        "damping": ("damping of the actuated joints", POSITIVE, damping),
-        "friction_loss": (
-            "dry friction in the actuated joints, N m",
-            NONNEGATIVE,
-            friction_loss,
-        ),
-        "actuator_range": (
-            "bound that controls are clipped to",
-            NONNEGATIVE,
-            actuator_range(slice(None)),
-        ),
-    },
-    "HopperEnv": {
-        f"{part}_stiffness": (
-            f"spring in the {part} joint towards {SPRING_REFERENCE:g} rad, N m / rad",
-            NONNEGATIVE,
-            spring(f"{part}_joint"),
-        )
-        for part in ("thigh", "leg", "foot")
-    },
-    "HalfCheetahEnv": {
-        f"{side}_stiffness": (
-            f"springs of the {side} leg",
-            POSITIVE,
-            stiffness(*(f"{side[0]}{part}" for part in ("thigh", "shin", "foot"))),
-        )
-        for side in ("back", "front")
-    }
-    | {
-        f"{side}_actuator_range": (
-            f"bound that controls of the {side} leg are clipped to",
-            NONNEGATIVE,
-            actuator_range(part),
-        )
-        for side, part in (("back", slice(0, 3)), ("front", slice(3, 6)))
-    },
-}

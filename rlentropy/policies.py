@@ -18,6 +18,7 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete
 
 from rlentropy import cli
+from rlentropy.checked import Checked
 from rlentropy.errors import InputError
 from rlentropy.files import Unreadable, read_arrays, read_tensors
 from rlentropy.kernels import Array, Count
@@ -208,6 +209,11 @@ def uniform_actions(space: gymnasium.Space[Any], n: int, rng: np.random.Generato
     return np.stack([space.sample() for _ in range(n)])
 
 
+def plain(actions: Any, space: gymnasium.Space[Any]) -> Any:
+    """Discrete actions as Python integers, whose checks in `step` are the quickest."""
+    return np.asarray(actions).tolist() if isinstance(space, Discrete) else actions
+
+
 def random(env: gymnasium.Env[Any, Any]) -> Policy:
     """Uniformly random actions in an environment's action space."""
     return Uniform(env.action_space, env.observation_space)
@@ -227,22 +233,23 @@ def play(
         seeds: of their resets, (n,).
         horizon: steps after which an episode is cut off.
     """
-    n = len(envs)
-    starts = [env.reset(seed=int(seed))[0] for env, seed in zip(envs, seeds, strict=True)]
+    n, played = len(envs), [Checked(env) for env in envs]
+    starts = [env.reset(int(seed)) for env, seed in zip(played, seeds, strict=True)]
     observations = np.stack(starts)
-    returns, lengths = np.zeros(n), np.zeros(n, np.int64)
-    over = np.zeros(n, np.bool_)
+    returns, lengths, over = [0.0] * n, [0] * n, [False] * n
+    alive = list(range(n))
     policy.begin(np.arange(n), rng)
     for t in range(horizon):
-        actions = policy.act(observations, np.full(n, t), rng)
-        for i in np.flatnonzero(~over).tolist():
-            observations[i], reward, terminated, truncated, _ = envs[i].step(actions[i])
-            returns[i] += float(reward)
+        actions = plain(policy.act(observations, np.full(n, t), rng), envs[0].action_space)
+        for i in alive:
+            observations[i], reward, terminated, truncated = played[i].step(actions[i])
+            returns[i] += reward
             lengths[i] = t + 1
             over[i] = terminated or truncated
-        if over.all():
+        alive = [i for i in alive if not over[i]]
+        if not alive:
             break
-    return returns, lengths
+    return np.array(returns), np.array(lengths)
 
 
 def load(run: str | Path, env: gymnasium.Env[Any, Any], mixture: bool = False) -> Policy:

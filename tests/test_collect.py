@@ -628,7 +628,7 @@ def test_an_environment_without_a_limit_needs_a_horizon():
     with pytest.raises(InputError, match="horizon must be >= 1 "):
         collected(**options)
     assert len(collected(**options, horizon=8, steps=40).returns()) == 5
-    with pytest.raises(InputError, match="rewards must be finite, got nan at transition 0"):
+    with pytest.raises(InputError, match="reward must be finite, got nan at step 1 of an"):
         collected("bad.npz", **options, horizon=8, env_kwargs='{"flaw": true}')
     assert os.listdir() == ["data.npz"]
 

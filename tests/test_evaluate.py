@@ -12,7 +12,7 @@ import pytest
 from rlentropy import cli
 from rlentropy.cli import main
 from rlentropy.envs.ring import TOY10
-from rlentropy.evaluate import Grid, area
+from rlentropy.evaluate import Grid, Place, area, mark_nominal, settled
 
 RING, LAKE = "rlentropy/Ring-v0", "FrozenLake-v1"
 STAY, RIGHT = np.eye(3)[[1] * 14], np.eye(3)[[2] * 14]
@@ -167,21 +167,22 @@ def cart_pole(tmp_path, monkeypatch):
 
 
 def test_returns_of_a_neural_policy_are_those_of_single_episodes(cart_pole):
-    rows = evaluate(cart_pole, "--perturb", "length=-0.5:3:0.5", "--episodes", "4", "--seed", "3")
+    rows = evaluate(cart_pole, "--perturb", "length=x0.5:4:0.5", "--episodes", "4", "--seed", "3")
     seeds = np.random.SeedSequence(3).generate_state(4)
-    for p in (-0.5, 0.0, 3.0):
+    for length in (0.25, 0.5, 2.0):
         returns = []
         for seed in seeds:
             env = gymnasium.make("CartPole-v1")
             base = env.unwrapped
-            base.length *= 1.0 + p
+            base.length = length
             base.polemass_length = base.masspole * base.length
             x, over, total = env.reset(seed=int(seed))[0], False, 0.0
             while not over:
                 x, r, terminated, truncated, _ = env.step(int(x[2] + 0.5 * x[3] > 0))
                 over, total = terminated or truncated, total + r
             returns.append(total)
-        row = rows["upright", 0, "return", p]
+        row = rows["upright", 0, "return", length]
+        assert (float(row["nominal"]), row["unit"]) == (0.5, "m")
         assert float(row["mean"]) == pytest.approx(np.mean(returns))
         assert float(row["std"]) == pytest.approx(np.std(returns, ddof=1))
         assert float(row["length"]) == pytest.approx(np.mean(returns))  # one a step
@@ -282,6 +283,65 @@ def test_grids_have_round_values_and_both_ends():
     assert grid.values.tolist() == [round(-0.8 + 0.1 * k, 1) + 0.0 for k in range(49)]
     assert Grid.parse("x=0:1:0.3").values.tolist() == [0.0, 0.3, 0.6, 0.9]
     assert Grid.parse("x=2:2:1").values.tolist() == [2.0]
+    assert Grid.parse("kl-ball=0:0.3:0.05").values.tolist() == [0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3]
+    assert Grid.parse("x=0:1:0.001001001").values.size == 1000
+    assert Grid.parse("x=1e-9:3e-9:1e-9").values.tolist() == [1e-9, 2e-9, 3e-9]
+    assert Grid.parse("x=-1e9:1e9:1e9").values.tolist() == [-1e9, 0.0, 1e9]
+    relative = Grid.parse("x=x0.5:1.5:0.5")
+    assert (relative.values.tolist(), relative.relative) == ([0.5, 1.0, 1.5], True)
+
+
+def test_absolute_and_relative_grids_are_one(cart_pole, capsys):
+    """5 to 15 N either way; start line, table and files show newtons."""
+    run, out = cart_pole / "a", cart_pole / "out"
+    files = []
+    for grid in ("force_mag=5:15:5", "force_mag=x0.5:1.5:0.5"):
+        arguments = ["--episodes", "2", "--out", str(out), "--perturb", grid]
+        assert main(["evaluate", "--run", str(run), *arguments]) == 0
+        first, *table = capsys.readouterr().out.splitlines()
+        assert first == "force_mag 5 to 15 N (nominal 10): 3 values, 1 run"
+        assert table[1].startswith("force_mag 5 to 15 N (nominal 10)  return  upright")
+        rows, bands, areas = (
+            read_csv(out / f"{name}.csv") for name in ("evaluation", "bands", "areas")
+        )
+        for row in (*rows, *bands):
+            assert (row["unit"], float(row["nominal"])) == ("N", 10.0)
+        assert [float(row["value"]) for row in rows] == [5.0, 10.0, 15.0]
+        assert [float(areas[0][name]) for name in ("from", "to", "nominal")] == [5.0, 15.0, 10.0]
+        names = ("evaluation.csv", "bands.csv", "areas.csv", "force_mag-return.png")
+        files.append([(out / name).read_bytes() for name in names])
+    assert files[0] == files[1]
+
+
+def axis_of(grid):
+    from matplotlib.figure import Figure
+
+    axes = Figure().subplots()
+    mark_nominal(axes, grid)
+    return grid.axis, [float(line.get_xdata()[0]) for line in axes.lines]
+
+
+def test_axes_name_and_mark_the_nominal_value():
+    values = np.array([5.0, 10.0, 15.0])
+    newtons = Grid("force_mag", values, nominal=10.0, unit="N")
+    assert axis_of(newtons) == ("force_mag, N (nominal 10)", [10.0])
+    beyond = Grid("p", values, nominal=0.5)
+    assert axis_of(beyond) == ("p (nominal 0.5)", [])
+    times = Grid("engine_power", values / 10, True, 1.0, "times nominal")
+    assert axis_of(times) == ("engine_power, times nominal", [1.0])
+    assert str(times) == "engine_power 0.5 to 1.5 times nominal"
+    assert axis_of(Grid("kl-ball", values)) == ("kl-ball", [])
+
+
+def test_parameters_without_one_nominal_value_have_multiples():
+    pytest.importorskip("Box2D")
+    lander = Place("LunarLander-v3", "{}", 10, False)
+    with pytest.raises(ValueError, match="engine_power must be in multiples of nominal"):
+        settled(Grid.parse("engine_power=0.5:1.5:0.5"), lander, [])
+    found = settled(Grid.parse("engine_power=x0.5:1.5:0.5"), lander, [])
+    assert (found.values.tolist(), found.unit) == ([0.5, 1.0, 1.5], "times nominal")
+    found = settled(Grid.parse("gravity=x0.2:1.8:0.8"), lander, [])
+    assert found.values.tolist() == [-18.0, -10.0, -2.0]
 
 
 # ---------------------------------------------------------------- the command
@@ -313,13 +373,27 @@ def test_results_lie_in_the_run_by_default_and_are_replaced(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--perturb", "p"], "perturb must be NAME=LO:HI:STEP, got 'p'"),
-        (["--perturb", "p=0:x:1"], "perturb must be NAME=LO:HI:STEP, got 'p=0:x:1'"),
-        (["--perturb", "p=0:inf:1"], "perturb must be NAME=LO:HI:STEP, got 'p=0:inf:1'"),
+        (["--perturb", "p"], "perturb must be NAME=LO:HI:STEP or NAME=xLO:HI:STEP, got 'p'"),
+        (
+            ["--perturb", "p=0:x:1"],
+            "perturb must be NAME=LO:HI:STEP or NAME=xLO:HI:STEP, got 'p=0:x:1'",
+        ),
+        (["--perturb", "p=0:inf:1"], "NAME=LO:HI:STEP or NAME=xLO:HI:STEP, got 'p=0:inf:1'"),
+        (["--perturb", "p=x0.5:x1:1"], "or NAME=xLO:HI:STEP, got 'p=x0.5:x1:1'"),
+        (["--perturb", "cvar=0:1:1e-12"], "perturb must have at most 1000 points, got 1e+12 in"),
+        (["--perturb", "cvar=0:1:1e-7"], "perturb must have at most 1000 points, got 1e+07 in"),
+        (["--perturb", "p=0:1e308:1e-308"], "perturb must have at most 1000 points, got inf in"),
+        (["--perturb", "p=1:1.00000000000005:1e-14"], "must have a STEP that tells points apart"),
+        (["--perturb", "random_action=x0:1:1"], "must be a value, since it is nominally 0"),
+        (["--perturb", "kl-ball=x0:1:1"], "kl-ball must be LO:HI:STEP, since a measure has no"),
+        (["--perturb", "p=x0:100:10"], "p must be a probability in [0, 0.5], got 1"),
         (["--perturb", "p=0.2:0.1:0.1"], "perturb must have LO <= HI and STEP > 0"),
         (["--perturb", "p=0:0.1:0"], "perturb must have LO <= HI and STEP > 0"),
         (["--perturb", "p=0:0.6:0.1"], "p must be a probability in [0, 0.5], got 0.6"),
-        (["--perturb", "q=0:0.1:0.1"], "perturb must name one of p, random_action, entropic"),
+        (
+            ["--perturb", "q=0:0.1:0.1"],
+            "name one of p (nominal 0.01), random_action (nominal 0), entropic, ",
+        ),
         (["--perturb", "kl_ball=0:1:1"], "got 'kl_ball'; did you mean kl-ball"),
         (["--perturb", "kl-ball=-1:1:1"], "radius must be >= 0 and finite, got -1.0"),
         (["--perturb", "p=0:0:1", "--perturb", "p=0:0.1:0.1"], "must name each parameter once"),

@@ -17,6 +17,7 @@ import numpy as np
 from gymnasium.spaces import Discrete
 
 from rlentropy import figures, known, planning
+from rlentropy.checked import Checked
 from rlentropy.diversity import vendi_score_of_policy
 from rlentropy.entropy import trajectory_entropy, visitation, visitation_entropy
 from rlentropy.errors import InputError
@@ -200,14 +201,14 @@ def play_episode(
     states, actions = np.empty(H + 1, np.int64), np.empty(H, np.int64)
     if not learner.begin_episode():
         return 0
-    observation, _ = env.reset(seed=int(rng.integers(2**31)))
-    s = states[0] = _state(observation, setting)
+    played = Checked(env)
+    s = states[0] = played.reset(int(rng.integers(2**31))) - setting.first_state
     terminated_at, steps = -1, 0
     for h in range(H):
         a = learner.act(h, int(s))
         if terminated_at < 0:
-            observation, _, terminated, truncated, _ = env.step(a + setting.first_action)
-            s, steps = _state(observation, setting), steps + 1
+            observation, _, terminated, truncated = played.step(a + setting.first_action)
+            s, steps = observation - setting.first_state, steps + 1
             if terminated:
                 terminated_at = h + 1
             elif truncated and h + 1 < H:
@@ -217,21 +218,6 @@ def play_episode(
         actions[h], states[h + 1] = a, s
     learner.end_episode(states, actions, terminated_at)
     return steps
-
-
-def _state(observation: Any, setting: Setting) -> int:
-    try:
-        s = int(observation) - setting.first_state
-        whole = bool(observation == int(observation))
-    except (TypeError, ValueError):
-        s, whole = -1, False
-    if not (whole and 0 <= s < setting.num_states):
-        first = setting.first_state
-        raise InputError(
-            "the environment must return observations in its own space, "
-            f"{first}..{first + setting.num_states - 1}, got {observation!r}"
-        )
-    return s
 
 
 def explore(

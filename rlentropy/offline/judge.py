@@ -26,11 +26,17 @@ class Judge:
         self.mdp, self.unknown = None, ""
         if env is not None and problem.model is not None:
             self.mdp, self.unknown = model_or_reason(env)
+        self.horizon = config.horizon or (env.spec.max_episode_steps if env and env.spec else None)
+        if env is not None and self.mdp is None and self.horizon is None:
+            name = env.spec.id if env.spec else env
+            raise InputError(
+                f"horizon must be >= 1 to evaluate in {name}, which has no time limit, got none"
+            )
         self.optimum: float | None = None
         if self.mdp is not None:
             truth = self.mdp if problem.fail is None else with_fail_state(self.mdp, problem)
             self.truth, self.measure = truth, problem.measure(truth.num_states)
-            best = planning.robust_optimum(truth, self.measure, problem.gamma)
+            best = planning.robust_optimum(truth, self.measure, problem.gamma, strict=False)
             self.optimum = float(truth.mu @ best.V)
         self.held_out: Model | None = None
         if problem.model is not None and problem.held_out is not None:
@@ -96,9 +102,7 @@ class Judge:
         from rlentropy.policies import play
 
         assert self.env is not None
-        limit = self.env.spec.max_episode_steps if self.env.spec else None
-        if limit is None:
-            raise InputError(f"env_id must have a time limit to be evaluated in, got {self.env}")
+        assert self.horizon is not None
         seeds = np.random.default_rng(self.seed).integers(2**31, size=self.episodes)
         members = len(next(iter(learner.diagnostics().values())))
         returns = np.empty((members, self.episodes))
@@ -106,7 +110,7 @@ class Judge:
             policy = learner.policy(m)
             for k, seed in enumerate(seeds.tolist()):
                 rng = np.random.default_rng(seed)
-                returns[m, k] = play([self.env], policy, [seed], limit, rng)[0][0]
+                returns[m, k] = play([self.env], policy, [seed], self.horizon, rng)[0][0]
         return returns
 
     def summary(self, learner: Learner) -> dict[str, Any]:
@@ -129,6 +133,7 @@ class Judge:
             facts = {"mean_return": float(returns.mean())}
             facts |= {"return_ci95": [float(band.low), float(band.high)]}
             facts |= {"returns": returns.mean(1).tolist(), "evaluation_episodes": self.episodes}
+            facts["horizon"] = self.horizon
             if self.unknown:
                 facts["model_unknown"] = self.unknown
         return facts

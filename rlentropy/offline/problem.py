@@ -46,6 +46,7 @@ class Config:
     # likeliest, in [0, 1); 0: among all. Tables, and networks on Discrete spaces: see --unvisited
     support: float = 0.0
     episodes: int = 20  # an evaluation, where --env-id has no known model
+    horizon: int | None = None  # steps of an evaluation episode; default: the environment's limit
 
     def __post_init__(self) -> None:
         for name in ("updates", "seeds", "batch_size", "target_every", "episodes"):
@@ -58,6 +59,8 @@ class Config:
             check_positive(name, getattr(self, name))
         for name in ("gamma", "holdout", "tau", "support"):
             check_number(name, getattr(self, name))
+        if self.horizon is not None:
+            check_whole("horizon", self.horizon, 1)
         if not 0.0 < self.gamma < 1.0:
             raise InputError(f"gamma must be in (0, 1), got {self.gamma}")
         if not 0.0 <= self.holdout < 1.0:

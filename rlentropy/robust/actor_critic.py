@@ -68,6 +68,7 @@ import numpy as np
 import torch
 
 from rlentropy import risk
+from rlentropy.checked import Checked
 from rlentropy.errors import InputError
 from rlentropy.files import check_fields
 from rlentropy.log import Log, State
@@ -114,6 +115,8 @@ class Config:
     activation: Activation = "tanh"  # between layers
     normalise_observations: bool = True  # Box observations, by running mean and deviation
     normalise_rewards: bool = True  # by the running deviation of the discounted return
+    # steps that truncate an episode, in training and evaluation; default: the environment's limit
+    horizon: int | None = None
     random_action: float = 0.0  # probability that the environment plays a uniform action instead
     evaluation_episodes: int = 10  # of each eval/return
     final_episodes: int = 100  # of the summary's mean_return
@@ -127,6 +130,8 @@ class Config:
         for name in ("evaluation_episodes", "final_episodes"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be >= 1, got {getattr(self, name)}")
+        if self.horizon is not None and self.horizon < 1:
+            raise InputError(f"horizon must be >= 1, got {self.horizon}")
         if self.minibatches > self.num_envs * self.rollout_steps:
             raise InputError(
                 "minibatches must be at most num_envs * rollout_steps = "
@@ -295,7 +300,7 @@ class ActorCritic:
         self.critic = MLP((D + K, *hidden, 1), critic_rng.spawn(2), config.activation, 0.01)
         self.policy_adam = Adam(self.policy, config.learning_rate, epsilon=1e-5)
         self.critic_adam = Adam(self.critic, config.critic_learning_rate, epsilon=1e-5)
-        envs = make_copies(env, config.num_envs, config.random_action)
+        envs = make_copies(env, config.num_envs, config.random_action, config.horizon)
         self.copies = Copies(envs, self.encode, env_rng)
         self.observed, self.gained = Moments(D), Moments(1)
         self.gain = np.zeros(config.num_envs)  # Σ γ^(t-k) r_k of the present episodes
@@ -338,8 +343,8 @@ class ActorCritic:
             batch.actions[t] = head.choose(forward(layers, x, config.activation), noise[t])
             self.copies.step(head.to_space(batch.actions[t]), batch, t)
         batch.observations[-1] = self.encode(self.copies.observations)
-        if not (np.isfinite(batch.rewards).all() and np.isfinite(batch.observations).all()):
-            raise InputError("env must return finite rewards and observations, got others")
+        if not np.isfinite(batch.observations).all():  # float64 ones are rounded to float32
+            raise InputError("observations must be finite in single precision, got larger ones")
         self.env_steps += batch.rewards.size
         self.episodes += len(batch.returns)
         return batch
@@ -521,15 +526,16 @@ def run(env: Env, config: Config, rng: np.random.Generator, log: Log) -> Result:
     never stepped.
 
     Raises:
-        InputError: the environment's spaces are not supported, it returns what is not finite, or
-            it does not repeat itself on resuming.
+        InputError: the environment's spaces are not supported, it returns what is not in them or
+            not finite, or it does not repeat itself on resuming.
     """
     learner_rng, evaluation_rng = rng.spawn(2)
     seed = int(evaluation_rng.integers(2**63))
     learner = ActorCritic(env, config, learner_rng)
     copies = min(SIDE_BY_SIDE, max(config.evaluation_episodes, config.final_episodes))
-    judges = make_copies(env, copies, config.random_action)
-    limit = (env.spec.max_episode_steps if env.spec else None) or EVALUATION_LIMIT
+    judges = make_copies(env, copies, config.random_action, config.horizon)
+    horizon = config.horizon or (env.spec.max_episode_steps if env.spec else None)
+    limit = horizon or EVALUATION_LIMIT
     if (state := log.restore()) is not None:
         learner.load_state_dict(state)
     else:
@@ -564,7 +570,7 @@ def run(env: Env, config: Config, rng: np.random.Generator, log: Log) -> Result:
     found = returns(config.final_episodes)
     if not evaluation_passed(log, total - size, total):
         log.scalar("eval/return", found.mean(), total)
-    starts = [judge.reset(seed=k)[0] for k, judge in enumerate(judges)]
+    starts = [Checked(judge).reset(k) for k, judge in enumerate(judges)]
     values = learner.values(normalised(learner.encode(starts), *learner.scaling))
     for copy in (*learner.copies.envs, *judges):
         copy.close()
@@ -576,6 +582,7 @@ def run(env: Env, config: Config, rng: np.random.Generator, log: Log) -> Result:
         "steps": config.steps,
         "risk": config.risk,
         "gamma": config.gamma,
+        "horizon": horizon,
         "value": float(values.mean() * learner.reward_scale),
         "value_is_exact": False,
         "mean_return": mean,

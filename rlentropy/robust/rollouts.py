@@ -7,22 +7,28 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-from gymnasium.spaces import Discrete
 
+from rlentropy.checked import Checked
 from rlentropy.errors import InputError
 from rlentropy.log import State
 from rlentropy.perturbations import RandomAction
+from rlentropy.policies import plain
 from rlentropy.robust.actors import Array, Encoder, Env, Head
 
 
-def make_copies(env: Env, n: int, random_action: float) -> list[Env]:
-    """Environments like `env`, by its spec or else as deep copies, with random actions mixed in."""
+def make_copies(env: Env, n: int, random_action: float, horizon: int | None = None) -> list[Env]:
+    """Environments like `env`, by its spec or else as deep copies, with random actions mixed in.
+
+    Args:
+        horizon: takes the place of the spec's time limit.
+    """
     envs: list[Env] = []
     for _ in range(n):
-        if env.spec is None:
-            twin = copy.deepcopy(env)
+        if env.spec is not None:
+            twin = gymnasium.make(env.spec, horizon, disable_env_checker=True)
         else:
-            twin = gymnasium.make(env.spec, disable_env_checker=True)
+            twin = copy.deepcopy(env)
+            twin = twin if horizon is None else gymnasium.wrappers.TimeLimit(twin, horizon)
         envs.append(RandomAction(twin, random_action) if random_action > 0.0 else twin)
     return envs
 
@@ -61,6 +67,7 @@ class Copies:
 
     def __init__(self, envs: list[Env], encode: Encoder, rng: np.random.Generator) -> None:
         self.envs, self.encode, self.rng = envs, encode, rng
+        self.played = [Checked(env) for env in envs]
         self.seeds = [0] * len(envs)
         self.actions: list[list[Any]] = [[] for _ in envs]  # of the present episodes
         self.returns = [0.0] * len(envs)  # so far in the present episodes
@@ -70,26 +77,24 @@ class Copies:
         """Start an episode in copy i."""
         self.seeds[i] = int(self.rng.integers(2**31))
         self.actions[i], self.returns[i] = [], 0.0
-        self.observations[i], _ = self.envs[i].reset(seed=self.seeds[i])
+        self.observations[i] = self.played[i].reset(self.seeds[i])
 
     def step(self, actions: Any, batch: Batch, t: int) -> None:
         """Step every copy, and write what came of it into row t of the batch."""
-        for i, (env, action) in enumerate(zip(self.envs, self._plain(actions), strict=True)):
-            observation, reward, terminated, truncated, _ = env.step(action)
+        given, rewards = plain(actions, self.envs[0].action_space), []
+        for i, (env, action) in enumerate(zip(self.played, given, strict=True)):
+            observation, reward, terminated, truncated = env.step(action)
             self.observations[i] = observation
             self.actions[i].append(action)
-            self.returns[i] += float(reward)
-            batch.rewards[t, i] = reward
+            self.returns[i] += reward
+            rewards.append(reward)
             if terminated or truncated:
                 batch.ended[t, i] = True
                 if not terminated:
                     batch.cut.append((t, i, np.copy(observation)))
                 batch.returns.append(self.returns[i])
                 self.begin(i)
-
-    def _plain(self, actions: Any) -> Any:
-        """Discrete actions as Python integers, whose checks in `step` are the quickest."""
-        return actions.tolist() if isinstance(self.envs[0].action_space, Discrete) else actions
+        batch.rewards[t] = rewards
 
     def state_dict(self) -> State:
         return {
@@ -109,9 +114,9 @@ class Copies:
         """
         self.rng.bit_generator.state = state["env_rng"]
         self.seeds, self.returns = state["env_seeds"], state["env_returns"]
-        played = iter(self._plain(state["env_actions"]))
-        for i, (env, length) in enumerate(zip(self.envs, state["env_lengths"], strict=True)):
-            self.observations[i], _ = env.reset(seed=self.seeds[i])
+        played = iter(plain(state["env_actions"], self.envs[0].action_space))
+        for i, (env, length) in enumerate(zip(self.played, state["env_lengths"], strict=True)):
+            self.observations[i] = env.reset(self.seeds[i])
             self.actions[i] = [next(played) for _ in range(length)]
             for action in self.actions[i]:
                 self.observations[i] = env.step(action)[0]
