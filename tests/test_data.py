@@ -317,7 +317,8 @@ def test_a_state_that_data_leave_is_not_terminal():
         ({"observation_space": Discrete(10**12, start=-5)}, "states up to 999999999994 and"),
     ],
 )
-def test_tables_that_do_not_fit_in_memory_are_refused_before_it_is_taken(spaces, why):
+def test_tables_that_do_not_fit_in_memory_are_refused_before_it_is_taken(spaces, why, monkeypatch):
+    monkeypatch.setattr(offline.transitions, "available_memory", lambda: 2**35)
     data = Transitions.from_arrays(**tabular_arrays(), **spaces)
     with pytest.raises(InputError, match=f"{why}.*number the ids that occur"):
         data.counts()
@@ -778,6 +779,11 @@ def test_episodes_become_transitions():
         ([Episode([0, 1], [1, 0], [0, 0], [0, 1], [0, 0])], r"episode 0 must hold T \+ 1 obs"),
         ([Episode([0, 1], [1], [0], [0], [0])], "got neither in episode 0"),
         ([Episode({"x": [0, 1]}, [1], [0], [1], [0])], "episode 0 must hold arrays, got a dict"),
+        ([Episode([0, 1], None, [0], [1], [0])], "episode 0 must hold arrays, got"),
+        ([Episode([0, 1], [1], 0.0, [1], [0])], r"got \[2, 1, 0, 1, 1\]"),
+        ([Episode([[0], [1, 2]], [1], [0], [1], [0])], "observations must be an array of numbers"),
+        ([Episode([0, 1], [None], [0], [1], [0])], "episode 0 must hold real numbers, got object"),
+        ([Episode([0, 1], ["left"], [0], [1], [0])], "must hold real numbers, got <U4"),
         (
             [
                 Episode([0, 1], [1], [0], [1], [0]),
@@ -790,6 +796,16 @@ def test_episodes_become_transitions():
 def test_episodes_that_are_refused(episodes, why):
     with pytest.raises(InputError, match=why):
         Transitions.from_episodes(episodes)
+
+
+def test_episodes_may_differ_where_nothing_is_lost():
+    first = Episode([0, 1], [1], [0.5], [False], [True])
+    empty = Episode([3], [], [], [], [])
+    narrow = Episode(np.array([1, 2], np.int32), np.array([0], np.uint8), [1], [1], [0])
+    data = Transitions.from_episodes([first, empty, narrow])
+    np.testing.assert_array_equal(data.observations, [0, 1])
+    np.testing.assert_array_equal(data.rewards, [0.5, 1.0])
+    assert data.observations.dtype == np.int64
 
 
 @pytest.fixture
