@@ -170,6 +170,32 @@ def test_foreign_metadata_are_ignored(tmp_path):
     assert load(tmp_path / "data.hdf5").metadata == {}
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "joint"),
+    [
+        ("i1", "f8", "f8"),
+        ("f4", "f8", "f4"),
+        ("f4", "i8", "f4"),
+        ("u1", "i8", "i8"),
+        ("u8", "i8", "i8"),
+        ("i8", "u1", "i8"),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".npz", ".hdf5"])
+def test_parts_of_other_types_lose_nothing_but_digits(tmp_path, first, second, joint, suffix):
+    if suffix == ".hdf5":
+        pytest.importorskip("h5py")
+    parts = []
+    for dtype, value in ((first, 1), (second, 100.5 if second == "f8" else 100)):
+        arrays = tabular_arrays(20)
+        arrays["rewards"] = np.full(20, value, dtype)
+        parts.append(Batch(**arrays))
+    file = offline.write(tmp_path, f"any{suffix}", parts, Discrete(6), Discrete(3), {})
+    found = load(file).rewards
+    assert found.dtype == joint
+    np.testing.assert_array_equal(found, np.repeat([1.0, parts[1].rewards[0]], 20))
+
+
 # ---------------------------------------------------------------- streaming
 
 

@@ -149,8 +149,8 @@ class Spool:
         if self.first is None:
             self.first = batch
         for key, file, first, x in zip(Batch._fields, self.files, self.first, batch, strict=True):
-            same = x.shape[1:] == first.shape[1:] and np.can_cast(x.dtype, first.dtype)
-            if not same:
+            how: Any = "same_kind" if first.dtype.kind == "f" else "safe"  # floats are rounded
+            if x.shape[1:] != first.shape[1:] or not np.can_cast(x.dtype, first.dtype, how):
                 raise InputError(
                     f"{key} must have one shape and type in all episodes, "
                     f"{first.shape[1:]} of {first.dtype}, got {x.shape[1:]} of {x.dtype}"
