@@ -466,7 +466,8 @@ class Store:
         """Lay the parts end to end, and put the dataset in its place; its summary."""
         new = [*self.parts, *([] if cut is None else [cut])]
         base, own = self.begun["base"], new
-        old = load(self.data).columns if base else None
+        spaces = (env.observation_space, env.action_space)
+        old = load(self.data).check_spaces(*spaces).columns if base else None
         if old is not None:
             kept = Batch(*(column[:base] for column in old))
             mine = Batch(*(column[base - self.begun["steps"] :] for column in kept))
@@ -481,7 +482,6 @@ class Store:
                 shutil.copytree(self.path, self.folder / self.data)  # with all that others put in
             elif old is not None:
                 new = [kept, *new]
-            spaces = (env.observation_space, env.action_space)
             written = write(self.folder, self.data, new, *spaces, metadata, env)
             os.rename(written, self.folder / "whole")
             (self.folder / "config.json").unlink()

@@ -315,6 +315,10 @@ def test_data_of_others_are_appended_to(tmp_path):
     assert len(found) == 110
     assert found.rewards.dtype == np.float32
     assert found.observation_space == Discrete(9)
+    whole = arrays | {"actions": arrays["actions"][:, None] * 1.0}  # ids in another guise
+    np.savez("theirs3.npz", **whole)
+    found = collected("theirs3.npz", **CHAIN, steps=60, seed=1, append=True)
+    np.testing.assert_array_equal(found.actions[:50], arrays["actions"])
     np.savez("theirs2.npz", **arrays)
     with pytest.raises(InputError, match="data must be of collect to be resumed"):
         collected("theirs2.npz", **CHAIN, steps=60, resume=True)

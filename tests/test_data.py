@@ -170,6 +170,32 @@ def test_foreign_metadata_are_ignored(tmp_path):
     assert load(tmp_path / "data.hdf5").metadata == {}
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "joint"),
+    [
+        ("i1", "f8", "f8"),
+        ("f4", "f8", "f4"),
+        ("f4", "i8", "f4"),
+        ("u1", "i8", "i8"),
+        ("u8", "i8", "i8"),
+        ("i8", "u1", "i8"),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".npz", ".hdf5"])
+def test_parts_of_other_types_lose_nothing_but_digits(tmp_path, first, second, joint, suffix):
+    if suffix == ".hdf5":
+        pytest.importorskip("h5py")
+    parts = []
+    for dtype, value in ((first, 1), (second, 100.5 if second == "f8" else 100)):
+        arrays = tabular_arrays(20)
+        arrays["rewards"] = np.full(20, value, dtype)
+        parts.append(Batch(**arrays))
+    file = offline.write(tmp_path, f"any{suffix}", parts, Discrete(6), Discrete(3), {})
+    found = load(file).rewards
+    assert found.dtype == joint
+    np.testing.assert_array_equal(found, np.repeat([1.0, parts[1].rewards[0]], 20))
+
+
 # ---------------------------------------------------------------- streaming
 
 
@@ -317,7 +343,8 @@ def test_a_state_that_data_leave_is_not_terminal():
         ({"observation_space": Discrete(10**12, start=-5)}, "states up to 999999999994 and"),
     ],
 )
-def test_tables_that_do_not_fit_in_memory_are_refused_before_it_is_taken(spaces, why):
+def test_tables_that_do_not_fit_in_memory_are_refused_before_it_is_taken(spaces, why, monkeypatch):
+    monkeypatch.setattr(offline.transitions, "available_memory", lambda: 2**35)
     data = Transitions.from_arrays(**tabular_arrays(), **spaces)
     with pytest.raises(InputError, match=f"{why}.*number the ids that occur"):
         data.counts()
@@ -778,6 +805,11 @@ def test_episodes_become_transitions():
         ([Episode([0, 1], [1, 0], [0, 0], [0, 1], [0, 0])], r"episode 0 must hold T \+ 1 obs"),
         ([Episode([0, 1], [1], [0], [0], [0])], "got neither in episode 0"),
         ([Episode({"x": [0, 1]}, [1], [0], [1], [0])], "episode 0 must hold arrays, got a dict"),
+        ([Episode([0, 1], None, [0], [1], [0])], "episode 0 must hold arrays, got"),
+        ([Episode([0, 1], [1], 0.0, [1], [0])], r"got \[2, 1, 0, 1, 1\]"),
+        ([Episode([[0], [1, 2]], [1], [0], [1], [0])], "observations must be an array of numbers"),
+        ([Episode([0, 1], [None], [0], [1], [0])], "episode 0 must hold real numbers, got object"),
+        ([Episode([0, 1], ["left"], [0], [1], [0])], "must hold real numbers, got <U4"),
         (
             [
                 Episode([0, 1], [1], [0], [1], [0]),
@@ -790,6 +822,16 @@ def test_episodes_become_transitions():
 def test_episodes_that_are_refused(episodes, why):
     with pytest.raises(InputError, match=why):
         Transitions.from_episodes(episodes)
+
+
+def test_episodes_may_differ_where_nothing_is_lost():
+    first = Episode([0, 1], [1], [0.5], [False], [True])
+    empty = Episode([3], [], [], [], [])
+    narrow = Episode(np.array([1, 2], np.int32), np.array([0], np.uint8), [1], [1], [0])
+    data = Transitions.from_episodes([first, empty, narrow])
+    np.testing.assert_array_equal(data.observations, [0, 1])
+    np.testing.assert_array_equal(data.rewards, [0.5, 1.0])
+    assert data.observations.dtype == np.int64
 
 
 @pytest.fixture

@@ -304,6 +304,15 @@ def test_minari_data_that_others_have_added_to(minari):
     assert len(load("test-v0")) == 2 * N + 10
 
 
+def test_minari_data_are_not_added_to_in_types_that_lose(minari):
+    data = made()
+    spaces = (data.observation_space, data.action_space)
+    part = data.columns._replace(observations=data.observations * 1.0)
+    with pytest.raises(InputError, match="observations must be of int64 as in the data that are"):
+        offline.write(minari.parents[1], "test-v0", [part], *spaces, {})
+    assert len(load("test-v0")) == N
+
+
 # ---------------------------------------------------------------- types that are not numpy's
 
 

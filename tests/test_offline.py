@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from gymnasium.spaces import Box, Discrete
 
-from rlentropy import FiniteMDP, planning, risk
-from rlentropy.data import Transitions
+from rlentropy import FiniteMDP, cli, planning, risk
+from rlentropy.data import Transitions, transitions
 from rlentropy.envs.ring import RingEnv
 from rlentropy.envs.tabular import TabularEnv
 from rlentropy.log import Log
@@ -820,6 +820,26 @@ def test_one_action_alone_is_no_grid_of_nothing():
     )
     weights = learnt(fqi, alone, updates=3, **SMALL).network["network"]
     assert all(np.isfinite(w.numpy()).all() for w in weights)
+
+
+def test_the_command_line_says_what_it_made_of_the_data(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(transitions, "available_memory", lambda: 2**35)
+    s, ends = np.arange(100) % 5, np.arange(100) % 10 == 9
+    names = ("observations", "actions", "rewards", "next_observations", "terminations")
+    columns = (s, (s % 3)[:, None], np.ones(100, np.float16), np.roll(s, -1), ends & False)
+    good = dict(zip(names, columns, strict=True)) | {"truncations": ends}
+    huge = good | {k: good[k] * 10**9 for k in ("observations", "next_observations")}
+    for name, arrays, code in (("good", good, 0), ("huge", huge, 2)):
+        np.savez(tmp_path / f"{name}.npz", **arrays)
+        line = ["rfzi", "--data", str(tmp_path / f"{name}.npz"), "--out", str(tmp_path / name)]
+        assert cli.main(line) == code
+    out, err = capsys.readouterr()
+    assert (
+        "observations as Discrete(5) from int64 (N,); actions as Discrete(3) from int64 (N" in out
+    )
+    assert err.count("\n") == 1
+    assert "got states up to 4000000000 and actions up to 2, which take 715 GiB of 32 GiB" in err
+    assert not (tmp_path / "huge").exists()
 
 
 def test_a_policy_refuses_other_spaces():

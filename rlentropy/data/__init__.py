@@ -166,7 +166,7 @@ def write(
     Args:
         folder: where a Minari dataset of this id lies, its episodes come first.
         target: says the kind.
-        parts: columns of whole episodes, at least one set; the first says the types.
+        parts: columns of whole episodes, at least one set.
 
     Returns:
         What was written, to be renamed.

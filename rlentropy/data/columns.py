@@ -149,13 +149,14 @@ class Spool:
         if self.first is None:
             self.first = batch
         for key, file, first, x in zip(Batch._fields, self.files, self.first, batch, strict=True):
-            if x.shape[1:] != first.shape[1:] or x.dtype != first.dtype:
+            how: Any = "same_kind" if first.dtype.kind == "f" else "safe"  # floats are rounded
+            if x.shape[1:] != first.shape[1:] or not np.can_cast(x.dtype, first.dtype, how):
                 raise InputError(
                     f"{key} must have one shape and type in all episodes, "
                     f"{first.shape[1:]} of {first.dtype}, got {x.shape[1:]} of {x.dtype}"
                 )
             with _spare_disk():
-                file.write(np.ascontiguousarray(x).tobytes())
+                file.write(x.astype(first.dtype).tobytes())
         self.length += len(batch.rewards)
 
     def columns(self) -> Batch:

@@ -130,7 +130,7 @@ def _npz_column(
 
 
 def write_npz(path: Path, parts: Sequence[Batch], metadata: dict[str, Any]) -> None:
-    """Columns of several parts, end to end; the types are those of the first."""
+    """Columns of several parts, end to end; their types are those of `joint`."""
     with path.open("wb") as file:
         with zipfile.ZipFile(file, "w") as archive:
             for key, column in zip(Batch._fields, zip(*parts, strict=True), strict=True):
@@ -162,8 +162,16 @@ def _aligned(name: str, begin: int) -> zipfile.ZipInfo:
 
 
 def joint(column: Sequence[NDArray[Any]]) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    """Shape and type of parts laid end to end."""
-    return (sum(map(len, column)), *column[0].shape[1:]), column[0].dtype
+    """Shape and type of parts laid end to end: of floats the first's, else one that holds all."""
+    shape, types = column[0].shape[1:], [part.dtype for part in column]
+    dtype = types[0]
+    if not all(
+        np.can_cast(other, dtype, "same_kind" if dtype.kind == "f" else "safe") for other in types
+    ):
+        dtype = np.result_type(*types)
+        if all(other.kind in "iu" for other in types) and dtype.kind == "f":
+            dtype = np.dtype(np.int64)  # of int64 and uint64
+    return (sum(map(len, column)), *shape), dtype
 
 
 def pieces(column: Sequence[NDArray[Any]], dtype: np.dtype[Any]) -> Iterator[NDArray[Any]]:

@@ -154,7 +154,7 @@ def _text(h5py: Any, dataset: Any) -> str | None:
 
 
 def write_hdf5(path: Path, parts: Sequence[Batch], metadata: dict[str, Any]) -> None:
-    """Columns of several parts, end to end; the types are those of the first."""
+    """Columns of several parts, end to end; their types are those of `joint`."""
     h5py = optional("h5py")
     reserve(path, sum(x.nbytes for part in parts for x in part) + 2**16)
     with h5py.File(path, "w") as file:

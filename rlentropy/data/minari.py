@@ -150,6 +150,7 @@ def write_minari(
         rows, before = storage.total_steps, storage.metadata.get("rlentropy_crc32")
         if before is not None and before["rows"] != rows:
             before = None  # others have written in between
+        _check_types(next(iter(storage.get_episodes([0]))), parts[0])
         storage.update_episodes(buffers)
     else:
         rows, before = 0, None
@@ -174,6 +175,18 @@ def write_minari(
     namespaces, mine = optional("minari.namespace"), str(Path(dataset_id).parent)
     if mine != "." and mine not in namespaces.list_local_namespaces():
         namespaces.create_namespace(mine)  # where the dataset will be, so that Minari lists it
+
+
+def _check_types(episode: dict[str, Any], part: Batch) -> None:
+    """Refuse to add numbers that the type of the present ones doesn't hold.
+
+    Raises:
+        InputError: names the column.
+    """
+    for key in ("observations", "actions", "rewards"):
+        there, new = episode[key].dtype, getattr(part, key).dtype
+        if not np.can_cast(new, there, "same_kind" if there.kind == "f" else "safe"):
+            raise InputError(f"{key} must be of {there} as in the data that are there, got {new}")
 
 
 def _size(part: Batch) -> int:

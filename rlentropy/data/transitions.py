@@ -112,7 +112,8 @@ class Transitions:
         """
         spool = Spool()
         for k, episode in enumerate(episodes):
-            spool.add(_flat(episode, k))
+            if len((batch := _flat(episode, k)).rewards):  # an empty one has types of its own
+                spool.add(batch)
         return cls.from_arrays(*spool.columns(), **rest)
 
     @property
@@ -271,19 +272,21 @@ def _check_table(S: int, A: int, last_state: int, last_action: int) -> None:
 def _flat(episode: Episode, k: int) -> Batch:
     """The transitions of the k-th episode."""
     names = ("observations", "actions", "rewards", "terminations", "truncations")
-    if any(isinstance(getattr(episode, name), dict | tuple) for name in names):
+    parts = [getattr(episode, name, None) for name in names]
+    if any(part is None or isinstance(part, dict | tuple) for part in parts):
         raise InputError(f"episode {k} must hold arrays, got a dict or tuple (Dict, Tuple spaces)")
-    x, actions, rewards, terminations, truncations = (
-        np.asarray(getattr(episode, name)) for name in names
-    )
-    T = len(rewards)
-    if len(x) != T + 1 or any(len(y) != T for y in (actions, terminations, truncations)):
-        lengths = [len(y) for y in (x, actions, rewards, terminations, truncations)]
+    arrays = [plain(name, part) for name, part in zip(names, parts, strict=True)]
+    lengths = [len(y) if y.ndim else 0 for y in arrays]
+    x, actions, rewards, terminations, truncations = arrays
+    T = lengths[2]
+    if lengths != [T + 1, T, T, T, T]:
         raise InputError(
             f"episode {k} must hold T + 1 observations and T actions, rewards, terminations and "
             f"truncations, got {lengths}"
         )
-    ended = (np.asarray(terminations) != 0) | (np.asarray(truncations) != 0)
-    if T and not ended[-1]:
+    if odd := [str(y.dtype) for y in arrays if y.dtype.kind not in "iuf"]:
+        raise InputError(f"episode {k} must hold real numbers, got {', '.join(odd)}")
+    if T and not ((terminations[-1] != 0) | (truncations[-1] != 0)).any():
         raise InputError(f"episodes must end terminated or truncated, got neither in episode {k}")
-    return Batch(x[:-1], actions, rewards, x[1:], terminations, truncations)
+    flags: Any = (y.astype(np.float64) for y in (terminations, truncations))  # of any types
+    return Batch(x[:-1], actions, rewards, x[1:], *flags)
