@@ -68,7 +68,9 @@ class Judge:
         """μ·V^π, exact, under the command's risk."""
         if self.problem.fail is not None:
             pi = np.append(pi, pi[:1], axis=0)  # what is done in the fail state changes nothing
-        found = planning.robust_evaluation(self.truth, pi, self.measure, self.problem.gamma)
+        found = planning.robust_evaluation(
+            self.truth, pi, self.measure, self.problem.gamma, strict=False
+        )
         return float(self.truth.mu @ found.V)
 
     def coverage(self, pi: Array) -> float:
