@@ -37,7 +37,10 @@ def as_numbers(given: Any, name: str, what: str) -> Any:
     if np.ma.is_masked(array):
         raise InputError(f"{name} must be numbers {what}, got masked entries")
     if array.dtype.kind == "O" and all(isinstance(x, Real) for x in array.flat):
-        return np.array(array, np.float64)
+        try:
+            return np.array(array, np.float64)
+        except OverflowError as error:
+            raise InputError(f"{name} must be numbers {what}, got an {error}") from None
     if array.dtype.kind not in "biuf":
         raise InputError(f"{name} must be real numbers {what}, got a {kind} of {array.dtype}")
     return np.array(array, np.float64)

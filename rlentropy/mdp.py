@@ -75,6 +75,8 @@ class FiniteMDP:
         state_ids: Any = None,
         action_ids: Any = None,
     ) -> None:
+        if not isinstance(normalise, bool):
+            raise InputError(f"normalise must be True or False, got a {type(normalise).__name__}")
         entries = arrays.kernel_entries(P)
         S, A = entries.S, entries.A
         if S == 0 or A == 0:
