@@ -31,7 +31,7 @@ def kernel_entries(P: Any) -> Entries:
         if P.ndim != 2 or P.shape[1] == 0 or P.shape[0] % P.shape[1]:
             raise InputError(f"sparse P must be (S*A, S), got {P.shape}")
         S, A = P.shape[1], P.shape[0] // P.shape[1]
-        return Entries(S, A, *sparse_entries(P, "P", A), rounding_of(P.dtype))
+        return Entries(S, A, *sparse_entries(P, "P", A), rounding_of(P))
     if _has_sparse(P):
         raise InputError(
             f"P must be (S, A, S), or scipy.sparse (S*A, S), got a list of {len(P)} sparse arrays; "
@@ -45,7 +45,7 @@ def kernel_entries(P: Any) -> Entries:
     S, A = array.shape[:2]
     flat = array.reshape(S * A, S)
     row, column = np.nonzero(flat)  # NaN counts as nonzero, and is refused later
-    return Entries(S, A, row, column, flat[row, column], rounding_of(getattr(P, "dtype", None)))
+    return Entries(S, A, row, column, flat[row, column], rounding_of(P))
 
 
 def _has_sparse(given: Any) -> bool:
@@ -240,7 +240,7 @@ def distribution(given: Any, S: int, name: str, normalise: bool = False) -> Arra
     mu: Array = as_numbers(given, name, "(S,)")
     if mu.shape != (S,):
         raise InputError(f"{name} must be (S,) = {(S,)}, got {mu.shape}")
-    rounding, total = rounding_of(getattr(given, "dtype", None)), float(mu.sum())
+    rounding, total = rounding_of(given), float(mu.sum())
     fits = 0.0 < total < np.inf if normalise else abs(total - 1.0) <= rounding
     if not ((mu >= 0.0).all() and fits):
         raise InputError(

@@ -271,7 +271,7 @@ def read_mdptoolbox(P: Any, R: Any) -> tuple[Any, Any]:
                 f"P must be (A, S, S), or a list of A scipy.sparse (S, S), got {array.shape}{hint}"
             )
         A, S = array.shape[:2]
-        kernel = array.transpose(1, 0, 2).astype(getattr(P, "dtype", array.dtype))
+        kernel = np.asarray(P).transpose(1, 0, 2)  # in its own type, whose rounding counts
     if hasattr(R, "tocoo"):
         if R.shape == (A * S, S):
             return kernel, _state_major(R, A, "R")

@@ -480,6 +480,18 @@ def test_kinds_of_numbers_that_are_numbers() -> None:
     assert FiniteMDP(P, r, [True, False]).mu.tolist() == [1.0, 0.0]
 
 
+def test_tensors_of_torch_are_arrays() -> None:
+    torch = pytest.importorskip("torch")
+    P, mu = torch.full((3, 2, 3), 1 / 3), torch.full((3,), 1 / 3)
+    for mdp in (
+        FiniteMDP(P, torch.ones(3, 2), mu),
+        FiniteMDP.from_mdptoolbox(P.permute(1, 0, 2), torch.ones(3, 2), mu),
+    ):
+        np.testing.assert_allclose(dense(mdp), 1 / 3, rtol=1e-15)
+    with pytest.raises(InputError, match="P must be numbers .* other Tensor"):
+        FiniteMDP(P.requires_grad_(), np.ones((3, 2)), mu)
+
+
 def test_subnormal_probabilities_are_kept() -> None:
     mdp = FiniteMDP([[[1.0, 5e-324]], [[0.0, 1.0]]], np.zeros((2, 1)), [1.0, 0.0])
     assert mdp.P.toarray()[0, 1] == 5e-324
