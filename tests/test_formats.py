@@ -488,7 +488,7 @@ def test_tensors_of_torch_are_arrays() -> None:
         FiniteMDP.from_mdptoolbox(P.permute(1, 0, 2), torch.ones(3, 2), mu),
     ):
         np.testing.assert_allclose(dense(mdp), 1 / 3, rtol=1e-15)
-    with pytest.raises(InputError, match="P must be numbers .* other Tensor"):
+    with pytest.raises(InputError, match=r"P must be numbers .* other Tensor"):
         FiniteMDP(P.requires_grad_(), np.ones((3, 2)), mu)
 
 
