@@ -182,7 +182,8 @@ def check_law(env: Env, model: Model, law: Law) -> None:
         raise InputError(
             f"env's model must be the law of its class, got one whose {min(replaced)} is replaced"
         )
-    if getattr(env, "fickle_passenger", False):  # its law depends on what the state doesn't hold
+    fickle = attribute(env, "fickle_passenger")  # its law depends on what the state doesn't hold
+    if isinstance(fickle, int | np.bool_) and fickle:
         raise InputError(
             "env's table P must be the law of its step, got Taxi with a fickle passenger, "
             "whose destination changes on the way"

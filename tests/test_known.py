@@ -438,6 +438,11 @@ def test_an_attribute_of_that_name_may_hold_anything(name, P) -> None:
         FiniteMDP.from_env(env)
 
 
+def test_a_flag_of_another_meaning_is_no_passenger() -> None:
+    for flag in (False, 0, None, "yes", np.ones(2)):
+        assert known_model(type("Good", (Walk,), {"P": NEXT, "fickle_passenger": flag})())
+
+
 def test_a_good_table_is_known_and_a_raising_property_unknown() -> None:
     assert known_model(type("Good", (Walk,), {"P": NEXT})()) is not None
     assert known_model(type("Raising", (Raises, Walk), {})()) is None
