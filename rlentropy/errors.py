@@ -32,19 +32,25 @@ def as_numbers(given: Any, name: str, what: str) -> Any:
         raise InputError(f"{name} must be numbers {what}, got {kind} {given.shape}")
     try:
         array = np.ma.asanyarray(given) if np.ma.isMaskedArray(given) else np.asarray(given)
-    except (TypeError, ValueError):
-        raise InputError(f"{name} must be numbers {what}, got a ragged {kind}") from None
+    except (TypeError, ValueError, RuntimeError):
+        raise InputError(f"{name} must be numbers {what}, got a ragged or other {kind}") from None
     if np.ma.is_masked(array):
         raise InputError(f"{name} must be numbers {what}, got masked entries")
     if array.dtype.kind == "O" and all(isinstance(x, Real) for x in array.flat):
-        return np.array(array, np.float64)
+        try:
+            return np.array(array, np.float64)
+        except OverflowError as error:
+            raise InputError(f"{name} must be numbers {what}, got an {error}") from None
     if array.dtype.kind not in "biuf":
         raise InputError(f"{name} must be real numbers {what}, got a {kind} of {array.dtype}")
     return np.array(array, np.float64)
 
 
-def rounding_of(dtype: Any) -> float:
-    """How far a distribution of this type may sum from 1."""
-    if dtype is None or np.dtype(dtype).kind != "f":
+def rounding_of(given: Any) -> float:
+    """How far a distribution of this array's type may sum from 1."""
+    dtype = getattr(given, "dtype", None)
+    if dtype is not None and not isinstance(dtype, np.dtype):  # of torch, of pandas
+        dtype = np.asarray(given).dtype
+    if dtype is None or dtype.kind != "f":
         return ROUNDING
     return max(ROUNDING, 32.0 * float(np.finfo(dtype).eps))

@@ -44,6 +44,7 @@ PASSIVE = (*SILENT, RecordEpisodeStatistics, RecordVideo, HumanRendering, Render
 
 STARTS = 100  # episodes of one step each, which repeat the start and one action of it
 WALKS, STEPS, VISITS = 15, 50, 3  # episodes towards a transition, their length, until random
+WORK = 30_000_000  # multiplications spent on planning the walks
 FALSE_ALARM = 1e-9  # probability that a true model is refused for its frequencies
 STRENGTH = 2.0  # visits for which the declared odds stand in the bets
 REWARD_ROUNDING = 1e-6  # relative: rewards may be float32
@@ -181,7 +182,8 @@ def check_law(env: Env, model: Model, law: Law) -> None:
         raise InputError(
             f"env's model must be the law of its class, got one whose {min(replaced)} is replaced"
         )
-    if getattr(env, "fickle_passenger", False):  # its law depends on what the state doesn't hold
+    fickle = attribute(env, "fickle_passenger")  # its law depends on what the state doesn't hold
+    if isinstance(fickle, int | np.bool_) and fickle:
         raise InputError(
             "env's table P must be the law of its step, got Taxi with a fickle passenger, "
             "whose destination changes on the way"
@@ -215,7 +217,7 @@ class _Comparison:
             for _ in range(0 if self.model.terminal[s] else STEPS):
                 visits += s == target
                 a = its_action if s == target else int(guide[s])
-                if visits > VISITS:
+                if visits > VISITS or a < 0:
                     a = int(rng.integers(self.A))
                 s, over = self.move(s, a)
                 if over:
@@ -290,14 +292,14 @@ class _Comparison:
         return [divmod(i, A) for i in chosen]
 
     def guide(self, target: int) -> Any:
-        """The actions that are most likely to reach a state within an episode, (S,)."""
+        """The actions that are most likely to reach a state within an episode, (S,), or -1."""
         P, shape = self.model.P, (self.model.num_states, self.A)
-        reached = np.zeros(shape[0])
-        for _ in range(STEPS):
+        chances, reached = np.zeros(shape), np.zeros(shape[0])
+        for _ in range(max(1, min(STEPS, WORK // (WALKS * P.nnz)))):
             reached[target] = 1.0
             chances = 0.99 * (P @ reached).reshape(shape)  # rather soon than late
             reached = chances.max(1)
-        return chances.argmax(1)
+        return np.where(reached > 0.0, chances.argmax(1), -1)
 
 
 def _merged(outcomes: list[Outcome]) -> list[Outcome]:

@@ -75,6 +75,8 @@ class FiniteMDP:
         state_ids: Any = None,
         action_ids: Any = None,
     ) -> None:
+        if not isinstance(normalise, bool):
+            raise InputError(f"normalise must be True or False, got a {type(normalise).__name__}")
         entries = arrays.kernel_entries(P)
         S, A = entries.S, entries.A
         if S == 0 or A == 0:
@@ -264,7 +266,8 @@ class FiniteMDP:
         some state is entered both with and without (or is a start), one more absorbing state, the
         last, takes the place of the terminated entries into such states: the model has S + 1
         states, or S + k where k such entries of one (s, a) must be told apart. A successor listed
-        twice counts with the sum of its probabilities and their mean reward.
+        twice counts with the sum of its probabilities and their mean reward; one of probability 0
+        is left out, since gymnasium's own tables are full of them.
 
         Raises:
             ValueError: the table is not an MDP.

@@ -31,7 +31,7 @@ def kernel_entries(P: Any) -> Entries:
         if P.ndim != 2 or P.shape[1] == 0 or P.shape[0] % P.shape[1]:
             raise InputError(f"sparse P must be (S*A, S), got {P.shape}")
         S, A = P.shape[1], P.shape[0] // P.shape[1]
-        return Entries(S, A, *sparse_entries(P, "P", A), rounding_of(P.dtype))
+        return Entries(S, A, *sparse_entries(P, "P", A), rounding_of(P))
     if _has_sparse(P):
         raise InputError(
             f"P must be (S, A, S), or scipy.sparse (S*A, S), got a list of {len(P)} sparse arrays; "
@@ -45,7 +45,7 @@ def kernel_entries(P: Any) -> Entries:
     S, A = array.shape[:2]
     flat = array.reshape(S * A, S)
     row, column = np.nonzero(flat)  # NaN counts as nonzero, and is refused later
-    return Entries(S, A, row, column, flat[row, column], rounding_of(getattr(P, "dtype", None)))
+    return Entries(S, A, row, column, flat[row, column], rounding_of(P))
 
 
 def _has_sparse(given: Any) -> bool:
@@ -139,16 +139,18 @@ def checked_kernel(entries: Entries, normalise: bool, place: Place) -> Array:
     S, A, row, _, p, rounding = entries
     begin = np.flatnonzero(np.append(True, row[1:] != row[:-1])) if row.size else row
     filled, count = row[begin], np.diff(begin, append=row.size)
-    total = np.add.reduceat(p, begin) if row.size else np.zeros(0)
-    wrong = ~(total > 0.0) if normalise else ~(np.abs(total - 1.0) <= rounding)
-    bad = np.concatenate([filled[wrong], row[~(np.isfinite(p) & (p >= 0.0))]])
+    with np.errstate(over="ignore", invalid="ignore"):  # infinity is no sum to accept
+        total = np.add.reduceat(p, begin) if row.size else np.zeros(0)
+    fits = (total > 0.0) & (total < np.inf) if normalise else np.abs(total - 1.0) <= rounding
+    bad = np.concatenate([filled[~fits], row[~(np.isfinite(p) & (p >= 0.0))]])
     if filled.size < S * A:  # found before memory for S * A rows is taken
         gap = np.flatnonzero(filled != np.arange(filled.size))
         bad = np.append(bad, gap[0] if gap.size else filled.size)
     if bad.size:
         i = int(bad.min())
         here = p[row == i]
-        what = f"sum {here.sum()}" if (here >= 0.0).all() else f"entry {here.min()}"
+        with np.errstate(over="ignore"):
+            what = f"sum {here.sum()}" if (here >= 0.0).all() else f"entry {here.min()}"
         raise InputError(
             f"P[s, a] must be a distribution (entries >= 0, sum 1 within {rounding:.2g}), "
             f"got {what} at (s, a) = {place(i)}"
@@ -238,7 +240,7 @@ def distribution(given: Any, S: int, name: str, normalise: bool = False) -> Arra
     mu: Array = as_numbers(given, name, "(S,)")
     if mu.shape != (S,):
         raise InputError(f"{name} must be (S,) = {(S,)}, got {mu.shape}")
-    rounding, total = rounding_of(getattr(given, "dtype", None)), float(mu.sum())
+    rounding, total = rounding_of(given), float(mu.sum())
     fits = 0.0 < total < np.inf if normalise else abs(total - 1.0) <= rounding
     if not ((mu >= 0.0).all() and fits):
         raise InputError(
@@ -267,11 +269,8 @@ def check_absorbing(terminal: Any, A: int, rows: Rows, r: Array, place: Place) -
 
 def checked_ids(given: Any, n: int, name: str) -> Count:
     """What a file calls states or actions, (n,): whole numbers that rise."""
-    ids = np.array(given)
-    if (
-        ids.shape != (n,)
-        or ids.dtype.kind not in "iu"
-        or (np.diff(ids.astype(np.int64)) <= 0).any()
-    ):
-        raise InputError(f"{name} must be {n} whole numbers that rise, got {given!r}")
+    ids: Array = as_numbers(given, name, f"({n},)")
+    whole = ids.shape == (n,) and (ids == np.floor(ids)).all() and (np.abs(ids) < 2.0**53).all()
+    if not (whole and (np.diff(ids) > 0).all()):
+        raise InputError(f"{name} must be {n} whole numbers that rise, got {ids.tolist()}")
     return ids.astype(np.int64)

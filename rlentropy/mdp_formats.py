@@ -174,15 +174,20 @@ def read_table(table: Any) -> tuple[Lines, Any, int]:
         raise InputError(f"P[{short}] must have {A} actions like P[0], got {len(table[short])}")
     if not entries:
         raise InputError("P must be a toy-text table with transitions, got none, from (0, 0) on")
-    try:
-        s, a, s2, p, r, done = (np.array(x) for x in zip(*entries, strict=True))
-    except ValueError as error:
-        raise InputError(f"P must be a toy-text table of numbers, got {error}") from None
-    p, r = as_numbers(p, "P", "probabilities"), as_numbers(r, "P", "rewards")
-    if s2.ndim != 1 or s2.dtype.kind not in "iu" or done.ndim != 1 or done.dtype.kind not in "biu":
+    s, a = (np.array([entry[k] for entry in entries]) for k in (0, 1))
+    s2, p, r, done = (
+        as_numbers([entry[k] for entry in entries], f"P's {name}", "(one each)")
+        for k, name in ((2, "next states"), (3, "probabilities"), (4, "rewards"), (5, "terminated"))
+    )
+    if max(x.ndim for x in (s2, p, r, done)) > 1:
+        raise InputError("P must be a toy-text table of one number each, got arrays")
+    if (odd := np.flatnonzero((s2 != np.floor(s2)) | ((done != 0) & (done != 1)))).size:
+        k = odd[0]
         raise InputError(
-            f"P must have whole next states and terminated of bool, got {s2.dtype}, {done.dtype}"
+            "P must have whole next states, and terminated True or False, got "
+            f"{s2[k]}, {done[k]} at (s, a) = ({s[k]}, {a[k]})"
         )
+    s2 = s2.astype(np.int64)
     if (outside := np.flatnonzero((s2 < 0) | (s2 >= S))).size:
         k = outside[0]
         raise InputError(
@@ -192,7 +197,7 @@ def read_table(table: Any) -> tuple[Lines, Any, int]:
         k = bad[0]
         raise InputError(f"P[s, a] must be probabilities, got {p[k]} at (s, a) = ({s[k]}, {a[k]})")
     some = p > 0.0
-    return Lines(s, a, s2.astype(np.int64), p, r).where(some), done.astype(bool)[some], A
+    return Lines(s, a, s2, p, r).where(some), done[some] != 0, A
 
 
 def with_ends(lines: Lines, ends: Any, S: int) -> tuple[Count, int]:
@@ -266,7 +271,7 @@ def read_mdptoolbox(P: Any, R: Any) -> tuple[Any, Any]:
                 f"P must be (A, S, S), or a list of A scipy.sparse (S, S), got {array.shape}{hint}"
             )
         A, S = array.shape[:2]
-        kernel = array.transpose(1, 0, 2).astype(getattr(P, "dtype", array.dtype))
+        kernel = np.asarray(P).transpose(1, 0, 2)  # in its own type, whose rounding counts
     if hasattr(R, "tocoo"):
         if R.shape == (A * S, S):
             return kernel, _state_major(R, A, "R")

@@ -643,11 +643,16 @@ def test_a_wrapper_that_changes_actions_is_believed():
     assert [int(np.argmax(x)) for x in found.visits.sum(2)] == list(range(15, 6, -1))
 
 
-def test_setting_refuses_a_model_that_contradicts_the_spaces():
+def test_a_model_that_contradicts_the_spaces_is_unknown():
     env = DoubleChainEnv(5)
     env.observation_space = gymnasium.spaces.Discrete(6)
-    with pytest.raises(InputError, match="model must have 6 states"):
-        entgame.run(env, entgame.Config(horizon=3), np.random.default_rng(0), Log(None))
+    config = entgame.Config(horizon=3, episodes=2)
+    summary = entgame.run(env, config, np.random.default_rng(0), Log(None)).summary
+    assert not summary["value_is_exact"]
+    assert "must be Discrete(5) as its model has it, got Discrete(6)" in summary["model_unknown"]
+    config = entgame.Config(horizon=3, episodes=2, simulator="compiled")
+    with pytest.raises(InputError, match=r"without a known model, got compiled: .*Discrete\(5\)"):
+        entgame.run(env, config, np.random.default_rng(0), Log(None))
 
 
 # ---------------------------------------------------------------- determinism

@@ -480,6 +480,18 @@ def test_kinds_of_numbers_that_are_numbers() -> None:
     assert FiniteMDP(P, r, [True, False]).mu.tolist() == [1.0, 0.0]
 
 
+def test_tensors_of_torch_are_arrays() -> None:
+    torch = pytest.importorskip("torch")
+    P, mu = torch.full((3, 2, 3), 1 / 3), torch.full((3,), 1 / 3)
+    for mdp in (
+        FiniteMDP(P, torch.ones(3, 2), mu),
+        FiniteMDP.from_mdptoolbox(P.permute(1, 0, 2), torch.ones(3, 2), mu),
+    ):
+        np.testing.assert_allclose(dense(mdp), 1 / 3, rtol=1e-15)
+    with pytest.raises(InputError, match=r"P must be numbers .* other Tensor"):
+        FiniteMDP(P.requires_grad_(), np.ones((3, 2)), mu)
+
+
 def test_subnormal_probabilities_are_kept() -> None:
     mdp = FiniteMDP([[[1.0, 5e-324]], [[0.0, 1.0]]], np.zeros((2, 1)), [1.0, 0.0])
     assert mdp.P.toarray()[0, 1] == 5e-324
@@ -553,8 +565,78 @@ def test_damaged_sparse_arrays(P, message) -> None:
 
 def test_ids() -> None:
     P, r, mu = two_states()
-    for wrong in ([1], [2, 1], [1, 1], [0.5, 1.5], "ab", [[1, 2]]):
+    for wrong in ([1], [2, 1], [1, 1], [0.5, 1.5], [[1, 2]], [1, np.nan], [0, 2**60]):
         with pytest.raises(InputError, match="state_ids must be 2 whole numbers that rise"):
             FiniteMDP(P, r, mu, state_ids=wrong)
         with pytest.raises(InputError, match="action_ids must be 2 whole numbers that rise"):
             FiniteMDP(P, r, mu, action_ids=wrong)
+    with pytest.raises(InputError, match=r"state_ids must be numbers \(2,\), got str"):
+        FiniteMDP(P, r, mu, state_ids="ab")
+
+
+# ---------------------------------------------------------------- damage of any kind
+
+P3 = np.full((3, 2, 3), 1 / 3)
+ODD = [
+    None, {}, [], (), "x", b"x", 0, 1.5, True, np.nan, 1j, object(), len, {1}, [[]], [[[]]], [None],
+    ["a"], np.zeros(0), np.zeros((0, 0)), np.zeros((3, 0, 3)), np.zeros((3, 2, 3)), P3 * np.nan,
+    P3 * np.inf, P3 * 1e308, -P3, P3 * 1e-320, P3.astype(np.float16), P3.astype(complex),
+    P3.astype(str), np.ma.masked_less(P3, 0.5), sp.csr_array((6, 3)), sp.csr_array((3, 3)),
+    sp.coo_array(P3.reshape(6, 3) * 1j), sp.dok_array((6, 3)), sp.dia_array((6, 3)),
+    [sp.eye_array(3), 3], np.array([sp.eye_array(3)] * 2, object), P3[0], P3[0, 0], 10**400,
+    [10**400] * 3, [[10**400] * 2] * 3, range(3), iter([1]), np.datetime64("2020-01-01"),
+    np.array([2**63, 0, 1], np.uint64), np.ones((3, 2, 3), np.longdouble) / 3, bytearray(b"abc"),
+]  # fmt: skip
+
+
+def outcome(call) -> str:
+    """What a call was refused with; nothing if it was accepted."""
+    try:
+        call()
+    except InputError as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("odd", ODD, ids=[f"{k}-{type(x).__name__}" for k, x in enumerate(ODD)])
+def test_any_argument_may_be_anything(odd) -> None:
+    """Accepted, or one line; nothing else."""
+    good = {"P": P3, "r": np.ones((3, 2)), "mu": np.full(3, 1 / 3)}
+    names = [*good, "terminal", "support", "normalise", "state_ids", "action_ids"]
+    calls = [lambda n=name: FiniteMDP(**(good | {n: odd})) for name in names]
+    calls += [
+        lambda: FiniteMDP(**(good | {"P": odd}), normalise=True),
+        lambda: FiniteMDP.from_mdptoolbox(odd, good["r"]),
+        lambda: FiniteMDP.from_mdptoolbox(P3.transpose(1, 0, 2), odd),
+        lambda: FiniteMDP.from_table(odd, good["mu"]),
+        lambda: FiniteMDP.from_table({0: {0: [(1.0, 0, odd, False)]}}, [1.0]),
+        lambda: FiniteMDP.from_table({0: {0: [(odd, 0, 0.0, False)]}}, [1.0]),
+        lambda: FiniteMDP.from_table({0: {0: [(1.0, odd, 0.0, False)]}}, [1.0]),
+        lambda: FiniteMDP.from_table({0: {0: [(1.0, 0, 0.0, odd)]}}, [1.0]),
+        lambda: FiniteMDP.from_table({0: {0: odd}}, [1.0]),
+    ]
+    assert not [said for call in calls if "\n" in (said := outcome(call))]
+
+
+def test_a_damaged_file_is_read_or_refused_in_one_line(tmp_path, rng) -> None:
+    lines = [f"{s},{a},{(s + a) % 3},1,{s}" for s in range(3) for a in range(2)]
+    whole = "\n".join([HEADER, *lines, ""]).encode()
+    extra = [b"\n", b",", b'"', b"nan", b"1e999", b"-", b"9" * 20, b"#", b"\x00", b"inf", b";"]
+    path, read = tmp_path / "m.csv", 0
+    for _ in range(400):
+        text = bytearray(whole)
+        for _ in range(int(rng.integers(1, 4))):
+            i, kind = int(rng.integers(len(text))), rng.integers(3)
+            if kind == 0:
+                text[i] = rng.integers(256)
+            elif kind == 1:
+                del text[i : i + int(rng.integers(1, 9))]
+            else:
+                text[i:i] = extra[rng.integers(len(extra))]
+        path.write_bytes(text)
+        said = outcome(lambda: FiniteMDP.from_csv(path))
+        read += not said
+        assert said.startswith(f"{path}: ") or not said
+        assert "\n" not in said
+    assert 0 < read < 400

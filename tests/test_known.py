@@ -3,10 +3,12 @@
 import copy
 import json
 import random
+import time
 
 import gymnasium
 import numpy as np
 import pytest
+import scipy.sparse as sp
 from gymnasium import wrappers
 from gymnasium.envs.toy_text.cliffwalking import CliffWalkingEnv
 from gymnasium.envs.toy_text.frozen_lake import FrozenLakeEnv
@@ -16,6 +18,7 @@ from gymnasium.spaces import Discrete
 from rlentropy import FiniteMDP, known
 from rlentropy.cli import main
 from rlentropy.envs.ring import RingEnv
+from rlentropy.envs.tabular import TabularEnv
 from rlentropy.errors import InputError
 from rlentropy.exploration.episodes import steps_by_its_model
 from rlentropy.mdp import known_model, model_or_reason
@@ -276,6 +279,21 @@ def test_bets_win_a_fortune_as_rarely_as_they_say(monkeypatch) -> None:
     assert 0 < alarms <= 100
 
 
+def test_large_models_are_checked_in_bounded_time() -> None:
+    n, A = 30_000, 4
+    s = np.arange(n)[:, None]
+    P = sp.csr_array(
+        (np.ones(n * A), ((s + np.arange(1, A + 1)) % n).ravel(), np.arange(n * A + 1)),
+        shape=(n * A, n),
+    )
+    mdp = FiniteMDP(P, np.ones((n, A)), np.eye(1, n)[0])
+    assert known_model(changed(TabularEnv, mdp=mdp)) is mdp  # `changed` takes the mark away
+    began = time.process_time()
+    with pytest.raises(InputError, match="no probability"):
+        FiniteMDP.from_env(changed(TabularEnv, random_action(0.2), mdp=mdp))
+    assert time.process_time() - began < 2.0
+
+
 def test_the_given_environment_and_the_generators_are_left_alone() -> None:
     class Global(FrozenLakeEnv):
         """Draws from the global generators too."""
@@ -420,6 +438,11 @@ def test_an_attribute_of_that_name_may_hold_anything(name, P) -> None:
         FiniteMDP.from_env(env)
 
 
+def test_a_flag_of_another_meaning_is_no_passenger() -> None:
+    for flag in (False, 0, None, "yes", np.ones(2)):
+        assert known_model(type("Good", (Walk,), {"P": NEXT, "fickle_passenger": flag})())
+
+
 def test_a_good_table_is_known_and_a_raising_property_unknown() -> None:
     assert known_model(type("Good", (Walk,), {"P": NEXT})()) is not None
     assert known_model(type("Raising", (Raises, Walk), {})()) is None
@@ -447,6 +470,15 @@ def test_commands_say_why_a_model_is_unknown(tmp_path, capsys, env_id, kwargs, r
     assert main(["random-policy", *where, str(played), "--horizon", "4", "--episodes", "3"]) == 0
     summary = json.loads((played / "summary.json").read_text())
     assert summary["value_is_exact"] is False
+    assert "optimum" not in summary
+    assert reason in summary["model_unknown"]
+    data = str(tmp_path / "d.npz")
+    collect = ["--steps", "60", "--horizon", "10", "--data", data, "--quiet"]
+    assert main(["collect", *where[:4], *collect]) == 0
+    learnt = tmp_path / "learnt"
+    fit = ["--data", data, "--updates", "5", "--episodes", "2"]
+    assert main(["fqi", *where, str(learnt), *fit]) == 0
+    summary = json.loads((learnt / "summary.json").read_text())
     assert "optimum" not in summary
     assert reason in summary["model_unknown"]
     for command in (["robust-planning"], ["robust-pg"], ["optimal-exploration", "--horizon", "4"]):

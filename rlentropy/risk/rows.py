@@ -116,7 +116,7 @@ def distributions(p: Any, name: str) -> Any:
     Raises:
         ValueError: an entry is negative or NaN, or a row doesn't sum to 1.
     """
-    rounding = rounding_of(getattr(p, "dtype", None))
+    rounding = rounding_of(p)
     if is_sparse(p):
         if np.dtype(p.dtype).kind not in "biuf":
             raise InputError(

@@ -256,6 +256,8 @@ class IntervalBall(Interval):
 
     def _required(self, S: int) -> Any:
         """States of the support where q > 0 is required, in a sparse row or not."""
+        if rows.is_sparse(self.support):
+            return super()._required(S)  # they are stored
         listed = rows.candidates(self.support, S)
         wanted = np.zeros(S, bool) if listed is None else listed & (self.lower > 0.0)
         return np.flatnonzero(wanted if wanted.ndim == 1 else wanted.any(0))
