@@ -448,7 +448,10 @@ def make_env(env_id: str, env_kwargs: str, unlimited: bool) -> gymnasium.Env[Any
             raise ValueError("no object")
     except (ValueError, RecursionError):
         raise InputError(f"env_kwargs must be a JSON object, got {env_kwargs!r}") from None
-    if ":" in env_id and os.getcwd() not in sys.path:
+    module, colon, name = env_id.partition(":")
+    if colon and (":" in name or not (name and all(map(str.isidentifier, module.split("."))))):
+        raise InputError(f"env_id must be an id, or MODULE:ID, got {env_id!r}")
+    if colon and os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
     try:
         return gymnasium.make(env_id, max_episode_steps=-1 if unlimited else None, **kwargs)
