@@ -325,7 +325,10 @@ def check_stored(
     command: str, config_class: type[Any], stored: dict[str, Any], folder: Path
 ) -> None:
     """Refuse the settings of a run that the command can't have written."""
+    known = {field.name for kind in (Options, config_class) for field in dataclasses.fields(kind)}
     try:
+        if unknown := sorted(set(stored) - known):
+            raise InputError(f"it has no option {', '.join(unknown)}")
         parsed = parse_arguments(command, config_class, as_arguments(stored))
     except InputError as error:
         raise InputError(f"the settings stored in {folder} must suit {command}: {error}") from None

@@ -300,13 +300,13 @@ def test_a_kill_while_overwriting_leaves_the_old_run_or_the_new(server, referenc
     assert server.run(*RUNS["compiled"], "--seed", 6, "--out", new)[0] == 0
     ends = {5: old, 6: (result(new), tensorboard(new))}
     seen = set()
-    for point in range(1, 26, 2):
+    for point in range(1, 62, 5):
         folder = tmp_path / f"run{point}"
         shutil.copytree(server.folder / "reference-compiled", folder)
         code, _, _ = server.run(
             *RUNS["compiled"], "--seed", 6, "--out", folder, "--overwrite", crash_at=point
         )
-        assert code == -signal.SIGKILL
+        assert code in (0, -signal.SIGKILL)  # 0: there are fewer points than that
         code, _, err = server.run("entgame", "--out", folder, "--resume")
         assert (code, err) == (0, ""), f"after a kill at point {point}"
         seed = json.loads((folder / "config.json").read_text())["seed"]
