@@ -325,7 +325,10 @@ def check_stored(
     command: str, config_class: type[Any], stored: dict[str, Any], folder: Path
 ) -> None:
     """Refuse the settings of a run that the command can't have written."""
+    known = {field.name for kind in (Options, config_class) for field in dataclasses.fields(kind)}
     try:
+        if unknown := sorted(set(stored) - known):
+            raise InputError(f"it has no option {', '.join(unknown)}")
         parsed = parse_arguments(command, config_class, as_arguments(stored))
     except InputError as error:
         raise InputError(f"the settings stored in {folder} must suit {command}: {error}") from None
@@ -459,7 +462,10 @@ def make_env(env_id: str, env_kwargs: str, unlimited: bool) -> gymnasium.Env[Any
             f"got {limit!r}"
         )
     limit = -1 if unlimited else limit
-    if ":" in env_id and os.getcwd() not in sys.path:
+    module, colon, name = env_id.partition(":")
+    if colon and (":" in name or not (name and all(map(str.isidentifier, module.split("."))))):
+        raise InputError(f"env_id must be an id, or MODULE:ID, got {env_id!r}")
+    if colon and os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
     try:
         env = gymnasium.make(env_id, limit, **{"disable_env_checker": True} | kwargs)

@@ -47,9 +47,10 @@ def stored_settings(folder: Path) -> dict[str, Any] | None:
 
     Where config.json is lost or damaged, those that the checkpoint holds.
     """
-    with suppress(InputError, OSError, KeyError, TypeError, ValueError):
-        config = read_json(folder / "config.json")
-        return dict(config["settings"]) | {"command": str(config["command"])}
+    for place in (folder, folder / MOVING, folder / REPLACED):  # of an --overwrite cut short
+        with suppress(InputError, OSError, KeyError, TypeError, ValueError):
+            config = read_json(place / "config.json")
+            return dict(config["settings"]) | {"command": str(config["command"])}
     with suppress(InputError):
         return owner_of(folder)
     return None

@@ -8,8 +8,10 @@ import os
 import random
 import re
 import resource
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import gymnasium
@@ -20,7 +22,9 @@ from rlentropy.cli import main
 from rlentropy.envs.double_chain import DoubleChainEnv
 from rlentropy.errors import InputError
 from rlentropy.exploration import entgame, random_policy
+from rlentropy.files import locked
 from rlentropy.log import Log
+from rlentropy.run import LOCK
 
 ROOT = Path(__file__).parents[1]
 CHAIN = "rlentropy/DoubleChain-v0"
@@ -273,6 +277,149 @@ def test_wrong_toml_is_one_line_and_exit_2(cli, tmp_path, content, said):
     (tmp_path / "run.toml").write_bytes(content)
     code, _, err = cli("entgame", *SMALL, "--config", "run.toml")
     check_refusal(code, err, *said)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("help = 0", "config must hold options alone, got 'help'"),
+        ("h = 1", "config must hold options alone, got 'h'"),
+        ('"env-id" = "a"\nenv_id = "b"', "env_id must be given once, got 'env-id' and 'env_id'"),
+        ('config = "other.toml"', "config must hold options alone, got 'config'"),
+        ("episodes = [3]", r"episodes must be a value of its option, got \[3\]"),
+        ("episodes = true", "episodes must be a value of its option, got True"),
+        ("episodes = {a = 1}", "episodes must be a value"),
+        ("label = 1979-05-27", "label must be a value"),
+        ('label = "--help"', "label"),
+        ('label = "a\\u0000b"', "without null characters"),
+        ('out = "a\\u0000b"', "without null characters"),
+        ("episodes = " + "9" * 5000, "TOML"),
+        ("episodes = " + "[" * 50_000, "TOML"),
+    ],
+)
+def test_tables_that_hold_more_than_options(cli, tmp_path, content, said):
+    (tmp_path / "run.toml").write_text(content)
+    if "--help" in content:  # a text, whatever it looks like
+        assert cli("entgame", *SMALL, "--episodes", 2, "--config", "run.toml", "--out", "x")[0] == 0
+        assert read_json("x/summary.json")["label"] == "--help"
+        return
+    code, out, err = cli("entgame", *SMALL, "--config", "run.toml")
+    check_refusal(code, err, said)
+    assert out == ""
+
+
+@pytest.mark.parametrize("label", ["a\nb", "\x1b[2J", "x" * 101, "\u202e"])
+def test_labels_that_would_steer_a_terminal(cli, label):
+    code, _, err = cli("entgame", *SMALL, "--episodes", "2", "--label", label)
+    check_refusal(code, err, "label must be at most 100 printable characters")
+
+
+@pytest.mark.parametrize("env_id", ["a:b:c", ":", "a:", ":b", ".x:y", "x y:z", "rlentropy/"])
+def test_ids_that_are_none(cli, env_id):
+    code, _, err = cli("entgame", "--env-id", env_id, "--episodes", "2", "--horizon", "3")
+    check_refusal(code, err, "env_id")
+
+
+def test_deep_json_as_keyword_arguments(cli):
+    code, _, err = cli("entgame", *SMALL, "--episodes", "2", "--env-kwargs", "[" * 100_000)
+    check_refusal(code, err, "env_kwargs must be a JSON object")
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (MemoryError("7 TiB"), "memory must suffice .* 7 TiB"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "memory must suffice"),
+        (ModuleNotFoundError("No module named 'torch'", name="torch"), "importable, got .*torch"),
+        (ImportError("libtorch.so is no library"), "importable, got libtorch"),
+        (OSError(36, "File name too long", "xxx"), "File name too long: 'xxx'"),
+    ],
+)
+def test_what_the_machine_refuses_is_one_line(cli, monkeypatch, error, said):
+    def fail(*arguments):
+        raise error
+
+    monkeypatch.setattr(entgame, "run", fail)
+    code, _, err = cli("entgame", *SMALL, "--episodes", "2", "--out", "x")
+    check_refusal(code, err, said)
+
+
+@pytest.mark.parametrize(
+    "error", [KeyError("x"), RuntimeError("y"), ImportError("z", name="rlentropy.z")]
+)
+def test_our_bugs_show_a_traceback(cli, monkeypatch, error):
+    def fail(*arguments):
+        raise error
+
+    monkeypatch.setattr(entgame, "run", fail)
+    with pytest.raises(type(error)):
+        cli("entgame", *SMALL, "--episodes", "2", "--out", "x")
+
+
+def test_a_neural_command_without_torch(tmp_path):
+    (tmp_path / "torch.py").write_text("raise ImportError('no torch here')")
+    code = "import sys; from rlentropy.cli import main; sys.exit(main(sys.argv[1:]))"
+    command = [sys.executable, "-c", code, "robust-actor-critic", "--env-id", "CartPole-v1"]
+    ended = subprocess.run(
+        [*command, "--steps", "64"], cwd=tmp_path, capture_output=True, text=True, timeout=120
+    )
+    check_refusal(ended.returncode, ended.stderr, "importable, got no torch here")
+
+
+def test_a_reader_that_has_seen_enough(tmp_path):
+    command = f"{sys.executable} {ROOT / 'train.py'} entgame --help | head -1"
+    ended = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=120)
+    assert ended.stdout.count("\n") == 1
+    assert ended.stderr == ""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs signals")
+@pytest.mark.parametrize("command", [("entgame", *SMALL), ("compare",)])
+def test_an_interrupt_while_modules_load(tmp_path, command):
+    for delay in (0.15, 0.4, 0.8):
+        ended = subprocess.Popen(
+            [sys.executable, str(ROOT / "train.py"), *command],
+            cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
+        )  # fmt: skip
+        time.sleep(delay)
+        ended.send_signal(signal.SIGINT)
+        _, err = ended.communicate(timeout=120)
+        assert ended.returncode in (130, -signal.SIGINT, 0, 2)
+        assert "Traceback" not in err
+        assert err.count("\n") <= 1
+
+
+# ---------------------------------------------------------------- whose folder it is
+
+
+def test_here_is_a_folder_too(cli, tmp_path, monkeypatch):
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    run = ("entgame", *SMALL, "--out", ".", "--quiet")
+    assert cli(*run, "--episodes", "5") == (0, "", "")
+    assert read_json("summary.json")["episodes"] == 5
+    assert cli(*run, "--episodes", "4", "--overwrite") == (0, "", "")
+    assert read_json("summary.json")["episodes"] == 4
+    assert cli(*run, "--episodes", "6", "--resume") == (0, "", "")
+    assert not [p for p in Path().iterdir() if p.name.startswith(".")]
+    code, _, err = cli(*run, "--episodes", "-4", "--overwrite")
+    check_refusal(code, err, "episodes")
+    assert read_json("summary.json")["episodes"] == 6
+
+
+@pytest.mark.parametrize("flag", ["--resume", "--overwrite"])
+def test_a_folder_in_use_is_left_alone(cli, tmp_path, flag):
+    run = ("entgame", *SMALL, "--episodes", "5", "--out", "run")
+    assert cli(*run)[0] == 0
+    before = {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file()}
+    with locked(tmp_path / "run" / LOCK, "out", tmp_path / "run"):
+        code, _, err = cli(*run, "--episodes", "9", flag)
+        check_refusal(code, err, f"out must not be in use, got run, where process {os.getpid()}")
+    assert {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file()} == before
+    with locked(tmp_path / "new" / LOCK, "out", tmp_path / "new"):
+        code, _, err = cli("entgame", *SMALL, "--episodes", "5", "--out", "new")
+        check_refusal(code, err, "out must not be in use")
+    assert not (tmp_path / "new").exists()
 
 
 def test_missing_toml_and_folder_as_toml(cli, tmp_path):

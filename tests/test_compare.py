@@ -15,7 +15,7 @@ from scipy import stats
 
 from rlentropy import intervals
 from rlentropy.cli import main
-from rlentropy.runs import Run, accepted, find_folders, read_run
+from rlentropy.runs import Refused, Run, accepted, find_folders, read_run
 
 STEPS = np.array([10, 30, 100, 300, 1000, 3000, 10000])
 
@@ -423,3 +423,110 @@ def test_compare_does_not_import_torch(two_algorithms):
     )
     command = [sys.executable, "-c", code, "compare", "runs"]
     assert subprocess.run(command, cwd=two_algorithms, timeout=120).returncode == 0
+
+
+# ---------------------------------------------------------------- odd labels and summaries
+
+ODD = ("x y", "x-y", "X/Y", "..", "../../up", "$a$ $b", "\\frac$", "=1+1", "_hidden", "a\nb\x1b[2J")
+
+
+def test_odd_labels_stay_apart_and_break_nothing(tmp_path, capsys):
+    labels = [*ODD, "\u202eabc", "\ud800", "z" * 9000, "z" * 9001]
+    for k, label in enumerate(labels):
+        summary = {"label": label, "grid_shape": [1, 2], "state_visits": [k + 1, 2]}
+        write_run(tmp_path / "runs" / str(k), {"eval/gap": power_law(1.0 + k)}, **summary)
+    assert compare(tmp_path) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert all(c.isprintable() or c == "\n" for c in out)
+    assert max(map(len, out.splitlines())) < 300
+    rows = read_csv(tmp_path / "out" / "final.csv")
+    names = [row["algorithm"] for row in rows]
+    assert len(set(names)) == len(labels)
+    assert not [name for name in names if name.startswith(("=", "+", "-", "@"))]
+    aggregate = tmp_path / "out" / "aggregate"
+    folders = sorted(path.parent for path in aggregate.rglob("events*"))
+    assert len(set(folders)) == len(labels)
+    assert {folder.parent for folder in folders} == {aggregate}
+    assert {p.name for p in tmp_path.iterdir()} == {"runs", "out"}
+    for picture in ("curves", "final", "reach", "visits"):
+        assert (tmp_path / "out" / f"{picture}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_pictures_show_labels_as_they_are():
+    from matplotlib.figure import Figure
+
+    from rlentropy.figures import shown
+
+    axes = Figure().subplots()
+    for label in ODD:
+        axes.plot([0, 1], label=shown(label))
+    axes.figure.legend()
+    axes.figure.canvas.draw()
+    _, drawn = axes.get_legend_handles_labels()
+    assert len(drawn) == len(ODD)
+    assert len(shown("z" * 9000)) <= 60
+    for text in axes.figure.legends[0].get_texts():
+        seen, is_formula = text._preprocess_math(text.get_text())
+        assert not is_formula
+        assert "\\$" not in seen
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"grid_shape": [3, 5], "state_visits": [1] * 31}, "grid_shape must be that of state_vis"),
+        ({"grid_shape": [31], "state_visits": [1] * 31}, "grid_shape must be"),
+        ({"grid_shape": [1, 2], "state_visits": ["a", "b"]}, "state_visits must be numbers"),
+        ({"grid_shape": [1, 2]}, "grid_shape must be that of state_visits"),
+        ({"env_steps": "many"}, "env_steps must be a number >= 0, got 'many'"),
+        ({"env_steps": True}, "env_steps must be a number"),
+        ({"episodes": -1}, "episodes must be a number"),
+        ({"episodes": 1e999}, "episodes must be a number"),
+        ({"seed": 0.5}, "seed must be a whole number"),
+        ({"seed": None}, "seed must be a whole number"),
+        ({"label": ["x"]}, "label must be text"),
+        ({"command": {"a": 1}}, "command must be text"),
+        ({"horizon": "x"}, "horizon must be a whole number"),
+        ({"finished": "yes"}, "it is not finished"),
+    ],
+)
+def test_summaries_whose_facts_are_of_another_kind(tmp_path, capsys, change, why):
+    write_run(tmp_path / "runs" / "a", {"eval/gap": power_law(1.0)}, **change)
+    assert compare(tmp_path) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: runs must hold a finished run")
+    assert why in line
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "[]", "5", "null", '{"tag": "eval/gap"}', '{"tag": 1, "step": 1, "value": 1}', "\0\0\0",
+        '{"tag": "eval/gap", "step": -1, "value": 1}', '{"tag": "x", "step": 1e999, "value": 1}',
+        '{"tag": "eval/gap", "step": 1.5, "value": 1}', '{"tag": "x", "step": 1, "value": "1"}',
+        '{"tag": "eval/gap", "step": 1, "value": [1]}', "[" * 100_000, '{"tag": "x", "st',
+    ],
+)  # fmt: skip
+def test_metrics_that_are_none(tmp_path, line):
+    folder = write_run(tmp_path / "a", {"eval/gap": power_law(1.0)})
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write(line + "\n")
+    with pytest.raises(Refused, match="it is not readable"):
+        read_run(folder)
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, "[]", "\0", "9" * 5000, "{}"])
+def test_a_summary_that_is_none(tmp_path, content):
+    folder = write_run(tmp_path / "a", {"eval/gap": power_law(1.0)})
+    (folder / "summary.json").write_text(content)
+    with pytest.raises(Refused, match="it is not readable"):
+        read_run(folder)
+
+
+@pytest.mark.parametrize("name", ["n" * 300, "n" * 5000, "a/" * 3000, "[", "**/[!", "~nobody"])
+def test_names_that_no_folder_has(tmp_path, monkeypatch, capsys, name):
+    monkeypatch.chdir(tmp_path)
+    for command in (["compare", name], ["evaluate", "--run", name]):
+        assert main(command) == 2
+        assert capsys.readouterr().err.startswith("error: runs must be run folders or globs")

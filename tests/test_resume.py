@@ -294,6 +294,114 @@ def test_a_kill_while_overwriting(server, reference, tmp_path):
         check_same(folder, reference("compiled"))
 
 
+def test_a_kill_while_overwriting_leaves_the_old_run_or_the_new(server, reference, tmp_path):
+    """Never a mixture of both: --resume ends one or the other."""
+    old, new = reference("compiled"), tmp_path / "new"
+    assert server.run(*RUNS["compiled"], "--seed", 6, "--out", new)[0] == 0
+    ends = {5: old, 6: (result(new), tensorboard(new))}
+    seen = set()
+    for point in range(1, 62, 5):
+        folder = tmp_path / f"run{point}"
+        shutil.copytree(server.folder / "reference-compiled", folder)
+        code, _, _ = server.run(
+            *RUNS["compiled"], "--seed", 6, "--out", folder, "--overwrite", crash_at=point
+        )
+        assert code in (0, -signal.SIGKILL)  # 0: there are fewer points than that
+        code, _, err = server.run("entgame", "--out", folder, "--resume")
+        assert (code, err) == (0, ""), f"after a kill at point {point}"
+        seed = json.loads((folder / "config.json").read_text())["seed"]
+        check_same(folder, ends[seed])
+        seen.add(seed)
+    assert seen == {5, 6}
+
+
+# ---------------------------------------------------------------- two writers, foreign files
+
+
+def test_a_second_process_is_refused(server, tmp_path):
+    folder = tmp_path / "run"
+    slow = (*RUNS["gymnasium"][:-2], "--checkpoint-every", 1, "--episodes", 100_000)
+    command = [sys.executable, str(ROOT / "train.py"), *map(str, slow), "--out", str(folder)]
+    first = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    while not (folder / "checkpoint" / "state.npz").exists():
+        assert first.poll() is None
+        time.sleep(0.01)
+    for flag in ("--resume", "--overwrite"):
+        code, _, err = server.run(*slow, "--out", folder, flag)
+        assert code == 2
+        said = f"out must not be in use, got {folder}, where process {first.pid} writes"
+        assert err == f"error: {said}\n"
+    first.kill()
+    first.communicate()
+    rows = (folder / "metrics.jsonl").read_text().splitlines()[:-1]
+    keys = [(row["tag"], row["step"]) for row in map(json.loads, rows)]
+    assert len(keys) == len(set(keys))
+    code, _, _ = server.run("entgame", "--out", folder, "--resume", signal=signal.SIGINT,
+                            signal_after=1.0)  # fmt: skip
+    assert code in (130, -signal.SIGINT)
+
+
+@pytest.mark.parametrize("how", ["lost", "damaged"])
+def test_a_lost_config_comes_back_from_the_checkpoint(server, reference, tmp_path, how):
+    folder = tmp_path / "run"
+    assert server.run(*RUNS["compiled"], "--episodes", 32, "--out", folder)[0] == 0
+    path = folder / "config.json"
+    path.unlink() if how == "lost" else path.write_text("{")
+    code, _, err = server.run("entgame", "--out", folder, "--resume", "--episodes", 60)
+    assert (code, err) == (0, "")
+    check_same(folder, reference("compiled"))
+    assert json.loads(path.read_text())["settings"]["episodes"] == 60
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("episodes", "x", "must suit entgame: Error parsing --episodes"),
+        ("episodes", "60", "episodes must be a value of its option in the settings stored"),
+        ("episodes", 60.0, "must suit entgame: Error parsing --episodes"),
+        ("horizon", [6], "horizon must be a value of its option"),
+        ("clip", 1, "must suit entgame"),
+        ("objective", "--help", "must suit entgame"),
+        ("help", True, "must suit entgame"),
+        ("nothing", 3, "must suit entgame"),
+        ("seed", 6, "seed must be 5 as when the run of the checkpoint there was started, got 6"),
+    ],
+)
+def test_a_config_that_no_command_wrote(server, reference, tmp_path, name, value, said):
+    reference("compiled")
+    folder = tmp_path / "run"
+    shutil.copytree(server.folder / "reference-compiled", folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["settings"][name] = value
+    (folder / "config.json").write_text(json.dumps(config))
+    code, out, err = server.run("entgame", "--out", folder, "--resume", "--episodes", 80)
+    assert (code, out) == (2, "")
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert said in err
+
+
+def test_a_foreign_checkpoint_or_log_is_refused_and_nothing_is_lost(server, reference, tmp_path):
+    for name in ("compiled", "random"):
+        reference(name)
+    for file, said in (
+        ("checkpoint/state.npz", "command must be 'random-policy' as when the run of the check"),
+        ("metrics.jsonl", "metrics.jsonl must begin with the"),
+    ):
+        folder = tmp_path / file.replace("/", "-")
+        shutil.copytree(server.folder / "reference-compiled", folder)
+        shutil.copy(server.folder / "reference-random" / file, folder / file)
+        before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+        code, _, err = server.run("entgame", "--out", folder, "--resume", "--episodes", 80)
+        assert code == 2
+        assert err.count("\n") == 1
+        assert said in err
+        after = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+        assert {p: c for p, c in after.items() if p.name != "config.json"} == {
+            p: c for p, c in before.items() if p.name != "config.json"
+        }
+
+
 # ---------------------------------------------------------------- Ctrl-C
 
 

@@ -172,6 +172,18 @@ def test_a_resumed_gradient_run_is_the_unbroken_one(tmp_path):
     assert {line["tag"]: line for line in half[1] if line["step"] == 20} == last
 
 
+@pytest.mark.parametrize(("first", "every"), [(10, 10), (10, 4), (7, 7), (0, 5)])
+def test_a_longer_gradient_run_logs_each_evaluation_once(tmp_path, first, every):
+    command = ["robust-pg", "--env-id", "rlentropy/Ring-v0", "--step-size", "1e-3", "--quiet"]
+    command += ["--eval-every", str(every), "--out", str(tmp_path / "run")]
+    assert main([*command, "--updates", str(first)]) == 0
+    for updates in (first, 20):
+        assert main([*command, "--updates", str(updates), "--resume"]) == 0
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    steps = [row["step"] for row in map(json.loads, lines) if row["tag"] == "eval/gap"]
+    assert steps == sorted({0, first, 20, *range(0, 21, every)})
+
+
 @pytest.mark.parametrize(
     ("settings", "complaint"),
     [

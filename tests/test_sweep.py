@@ -13,6 +13,8 @@ import pytest
 from rlentropy import sweep
 from rlentropy.cli import main
 from rlentropy.errors import InputError
+from rlentropy.files import locked
+from rlentropy.run import LOCK
 
 CHAIN = "rlentropy/DoubleChain-v0"
 SMALL = ("--set", "episodes=20", "--set", "horizon=4", "--quiet")
@@ -153,6 +155,10 @@ def test_plan_of_a_file(tmp_path):
         (("--config", "empty.toml"), r"config must hold \[\[runs\]\]"),
         (("--config", "good.toml", "--commands", "entgame"), "got both"),
         (("--config", "good.toml"), "env_kwargs must be a JSON object"),
+        (("--commands", "entgame", "--env-ids", CHAIN, "--set", "help=1"), "options alone"),
+        (("--commands", "entgame", "--env-ids", CHAIN, "--seeds", "999999999999"), "at most"),
+        (("--commands", "entgame", "--env-ids", CHAIN, "--seeds", "5:99999999999"), "at most"),
+        (("--commands", "entgame", "--env-ids", ""), "env_ids must be gymnasium ids"),
     ],
 )
 def test_wrong_input_runs_nothing(worlds, capsys, arguments, message):
@@ -167,6 +173,44 @@ def test_wrong_input_runs_nothing(worlds, capsys, arguments, message):
     with pytest.raises(InputError, match=message):
         raise InputError(line)
     assert not Path("results").exists()
+
+
+@pytest.mark.parametrize(
+    ("top", "line", "message"),
+    [
+        ("out = 5", "", "out must be str in config, got 5"),
+        ("workers = true", "", "workers must be int in config, got True"),
+        ("workers = 1.5", "", "workers must be int in config, got 1.5"),
+        ("", "command = {a = 1}", "command must be one of"),
+        ("", 'command = ["entgame"]', "command must be one of"),
+        ("", "env_ids = [-1]", "env_ids must be gymnasium ids"),
+        ("", "env_ids = [[]]", "env_ids must be gymnasium ids"),
+        ("", "env_id = 5", "env_ids must be gymnasium ids"),
+        ("", "seeds = [1.5]", "seeds must be"),
+        ("", "seeds = true", "seeds must be"),
+        ("", "seeds = 2.0", "seeds must be"),
+        ("", "seeds = 1979-05-27", "seeds must be"),
+        ("", "label = 3", "left to|label must be|options of entgame must suit"),
+        ("", "horizon = [4]", "horizon must be a value of its option"),
+        ("", '"env-kwargs" = "{}"\nenv_kwargs = "{}"', "env_kwargs must be given once"),
+        ("", "env_kwargs = [1]", "env_kwargs must be a JSON object"),
+        ("", "help = 0", "options alone"),
+        ("", 'objective = "--help"', "objective"),
+        ("common = 5", "", "must be a table"),
+    ],
+)
+def test_tables_of_the_wrong_kind(worlds, capsys, top, line, message):
+    usual = {"command": '"entgame"', "env_id": f'"{CHAIN}"', "seeds": "1", "episodes": "2"}
+    lines = [f"{k} = {v}" for k, v in usual.items() if k != line.split(" = ")[0]]
+    Path("s.toml").write_text(f"{top}\n[[runs]]\n" + "\n".join([*lines, line]))
+    assert main(["sweep", "--config", "s.toml"]) == (0 if line == "label = 3" else 2)
+    told = capsys.readouterr().err
+    if line != "label = 3":  # as in a shell, where all is text
+        assert told.startswith("error: ")
+        assert told.count("\n") == 1
+        with pytest.raises(InputError, match=message):
+            raise InputError(told)
+        assert not Path("results").exists()
 
 
 # ---------------------------------------------------------------- the runs
@@ -256,6 +300,30 @@ def test_interrupt_saves_and_the_same_command_goes_on(worlds, number):
     subprocess.run([*command, "--out", "whole", "--quiet"], check=True, timeout=120)
     for path in Path("whole").glob("*/x/seed?/summary.json"):
         assert summary(path.parent) == summary(Path("cut", *path.parts[1:-1]))
+
+
+@pytest.mark.skipif(not hasattr(os, "killpg"), reason="needs process groups")
+def test_workers_end_with_the_sweep_and_have_saved(worlds):
+    """A killed sweep leaves no second writer for the repeated command to meet."""
+    code = "import sys; from rlentropy.cli import main; sys.exit(main())"
+    command = [sys.executable, "-c", code, "sweep", "--commands", "random-policy", "--seeds", "1"]
+    command += ["--env-ids", "sweep_worlds:Sweep/World-v0", "--set", 'env_kwargs={"flaw": "slow"}']
+    command += ["--set", "horizon=5", "--set", "episodes=100000", "--out", "out"]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not (found := list(Path("out").glob("*/*/seed0/metrics.jsonl"))):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    folder = found[0].parent
+    with pytest.raises(InputError, match="in use"), locked(folder / LOCK, "out", folder):
+        pass
+    process.kill()
+    process.wait()
+    while (folder / LOCK).exists():  # the worker takes it away when it ends
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert (folder / "checkpoint" / "state.npz").exists()
+    assert not (folder / "summary.json").exists()
 
 
 def test_progress_is_a_live_line_on_a_terminal(monkeypatch, capsys):
