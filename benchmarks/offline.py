@@ -556,7 +556,7 @@ def robustness(bands: list[evaluate.Band]) -> bytes:
     shown = Figure(figsize=(2.2 * len(grids), 3.2), layout="constrained")
     axes = shown.subplots(1, len(grids), sharey=True)
     for axis, grid in zip(axes, grids.values(), strict=True):
-        evaluate.mark_nominal(axis, grid)
+        grid.mark_nominal(axis)
         for k, b in enumerate(b for b in bands if b.grid.name == grid.name):
             look: dict[str, Any] = {"color": figures.COLOURS[k], "ls": figures.STYLES[k % 5]}
             axis.plot(b.grid.values, b.band.value, label=b.algorithm, lw=1.6, **look)

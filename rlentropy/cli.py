@@ -63,7 +63,7 @@ class Options:
     """Options that every command shares."""
 
     env_id: str = ""  # gymnasium id, or module:id to import that first; offline only to evaluate
-    env_kwargs: str = "{}"  # JSON object of keyword arguments for the environment
+    env_kwargs: str = "{}"  # JSON object of its keyword arguments; max_episode_steps is its limit
     config: Path | None = None  # TOML file of any of these options; the command line wins
     seed: int = 0  # seed of everything random, >= 0
     label: str = ""  # what compare calls these settings; default: the command

@@ -59,7 +59,7 @@ class Config:
     """An offline dataset from random actions or the policy of a finished run."""
 
     env_id: str = ""  # gymnasium id; default: that of the run whose policy is played
-    env_kwargs: str = "{}"  # JSON object of keyword arguments for the environment
+    env_kwargs: str = "{}"  # JSON object of its keyword arguments; max_episode_steps is its limit
     data: str = ""  # where to: a Minari id, or a path that ends in .npz, .hdf5 or .h5 (required)
     policy: str = "random"  # random: uniformly random actions; or the folder of a finished run
     mixture: bool = False  # play the run's mixture, one policy an episode, not its projection

@@ -24,7 +24,7 @@ import math
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -38,6 +38,7 @@ from rlentropy.compare import aligned
 from rlentropy.entropy import visitation
 from rlentropy.errors import InputError
 from rlentropy.files import csv_table, plain, replace_file, writing
+from rlentropy.grids import Grid, rounded
 from rlentropy.intervals import Estimate, estimate
 from rlentropy.kernels import Array, Count
 from rlentropy.mdp import known_model
@@ -50,7 +51,6 @@ Env = gymnasium.Env[Any, Any]
 Row = dict[str, Any]
 
 RETURN, VALUE, ROBUST = "return", "value", "robust value"
-MOST_POINTS = 1000  # of a grid
 WRAPPERS = ("random_action", "observation_noise")  # what is then played isn't the model
 # Settings in which the runs of one algorithm may differ.
 INCIDENTAL = {"seed", "out", "label", "quiet", "eval_every", "checkpoint_every", "device"}
@@ -84,64 +84,6 @@ class Config:
             raise InputError(f"horizon must be >= 1, got {self.horizon}")
         if self.seed < 0:
             raise InputError(f"seed must be >= 0, got {self.seed}")
-
-
-@dataclass(frozen=True)
-class Grid:
-    """Values of a perturbation, (K,); the nominal environment has one value, and no name.
-
-    They are in the parameter's own unit, or where it has no one nominal value, multiples of it.
-    """
-
-    name: str = ""
-    values: Array = field(default_factory=lambda: np.zeros(1))
-    relative: bool = False  # values are multiples of the nominal value
-    nominal: float = math.nan  # where there is one
-    unit: str = ""
-
-    @classmethod
-    def parse(cls, text: str) -> Grid:
-        """From NAME=LO:HI:STEP, or NAME=xLO:HI:STEP for multiples of nominal.
-
-        HI is included where a whole number of steps leads there.
-
-        Raises:
-            InputError: the text is no such thing, or has more than MOST_POINTS points.
-        """
-        name, _, numbers = text.partition("=")
-        relative = numbers.startswith("x")
-        try:
-            low, high, step = (float(number) for number in numbers.removeprefix("x").split(":"))
-        except ValueError:
-            low = high = step = math.nan
-        if not (name and math.isfinite(low) and math.isfinite(high) and math.isfinite(step)):
-            raise InputError(f"perturb must be NAME=LO:HI:STEP or NAME=xLO:HI:STEP, got {text!r}")
-        if low > high or step <= 0.0:
-            raise InputError(f"perturb must have LO <= HI and STEP > 0, got {text!r}")
-        if not (steps := (high - low) / step) < MOST_POINTS:
-            raise InputError(
-                f"perturb must have at most {MOST_POINTS} points, got {steps + 1:.6g} in {text!r}"
-            )
-        values = rounded(low + step * np.arange(math.floor(steps + 1e-9) + 1))
-        if np.unique(values).size < values.size:
-            raise InputError(f"perturb must have a STEP that tells points apart, got {text!r}")
-        return cls(name, values, relative)
-
-    def __str__(self) -> str:
-        low, high = f"{self.values[0]:.12g}", f"{self.values[-1]:.12g}"
-        ends = low if self.values.size == 1 else f"{low} to {high}"
-        if not self.name or math.isnan(self.nominal):
-            return f"{self.name} {ends}" if self.name else "nominal"
-        if self.relative:
-            return f"{self.name} {ends} {self.unit}"
-        return f"{self.name} {ends}{self.unit and ' '}{self.unit} (nominal {self.nominal:.12g})"
-
-    @property
-    def axis(self) -> str:
-        """What an axis of its values is called."""
-        name = f"{self.name}, {self.unit}" if self.unit else self.name
-        named = self.relative or math.isnan(self.nominal)
-        return name if named else f"{name} (nominal {self.nominal:.12g})"
 
 
 @dataclass(frozen=True)
@@ -340,13 +282,6 @@ def check_measures(grid: Grid, runs: Sequence[Run]) -> None:
             )
 
 
-def rounded(values: Any) -> Array:
-    """Without the last digits of the largest, where 0.1 + 0.2 isn't 0.3; and no -0."""
-    largest = float(np.abs(values).max())
-    digits = 12 - math.ceil(math.log10(largest)) if largest > 0.0 else 12
-    return np.asarray(np.round(values, min(digits, 300)) + 0.0)
-
-
 # ---------------------------------------------------------------- evaluation
 
 
@@ -452,7 +387,7 @@ def curve_rows(curve: Curve, rng: np.random.Generator) -> Iterator[Row]:
             "seed": curve.run.seed,
             "perturbation": curve.grid.name or "none",
             "value": value,
-            **scale(curve.grid),
+            **curve.grid.scale,
             "metric": curve.metric,
             "mean": mean,
             "low": mean if exact else float(found.low[k]),
@@ -467,13 +402,8 @@ def band_rows(b: Band) -> Iterator[Row]:
     head = {"label": b.algorithm, "seeds": b.seeds, "perturbation": b.grid.name or "none"}
     columns = (b.grid.values, b.band.value, b.band.low, b.band.high)
     for value, mean, low, high in zip(*(c.tolist() for c in columns), strict=True):
-        row = head | {"value": value} | scale(b.grid)
+        row = head | {"value": value} | b.grid.scale
         yield row | {"metric": b.metric, "mean": mean, "low": low, "high": high}
-
-
-def scale(grid: Grid) -> Row:
-    """What the values of a grid are to be read against."""
-    return {"unit": grid.unit, "nominal": grid.nominal}
 
 
 def area_row(b: Band) -> Row:
@@ -484,7 +414,7 @@ def area_row(b: Band) -> Row:
         "perturbation": b.grid.name,
         "from": float(b.grid.values[0]),
         "to": float(b.grid.values[-1]),
-        **scale(b.grid),
+        **b.grid.scale,
         "metric": b.metric,
         "area": float(b.area.value),
         "low": float(b.area.low),
@@ -516,12 +446,6 @@ def write(out: Path, rows: Sequence[Row], bands: Sequence[Band], record: Row) ->
     replace_file(out / "evaluation.json", (json.dumps(record, indent=2) + "\n").encode())
 
 
-def mark_nominal(axes: Any, grid: Grid) -> None:
-    """A dashed line at the nominal value, where it is in the grid's range."""
-    if grid.values[0] <= grid.nominal <= grid.values[-1]:
-        axes.axvline(grid.nominal, color="0.4", ls=(0, (4, 3)), lw=1.0, zorder=0)
-
-
 def picture(bands: Sequence[Band], metric: str) -> bytes:
     """Robustness curves of one grid with their intervals. Returns a PNG."""
     from matplotlib.figure import Figure
@@ -533,7 +457,7 @@ def picture(bands: Sequence[Band], metric: str) -> bytes:
         label = f"{figures.shown(b.algorithm)} ({counted(b.seeds, 'seed')})"
         axes.plot(x, b.band.value, color=colour, ls=figures.STYLES[k % 5], lw=1.8, label=label)
         axes.fill_between(x, b.band.low, b.band.high, color=colour, alpha=0.2, lw=0)
-    mark_nominal(axes, bands[0].grid)
+    bands[0].grid.mark_nominal(axes)
     axes.set(xlabel=bands[0].grid.axis, ylabel=metric)
     return figures.finish(figure, axes)
 

@@ -12,7 +12,7 @@ import pytest
 from rlentropy import cli
 from rlentropy.cli import main
 from rlentropy.envs.ring import TOY10
-from rlentropy.evaluate import Grid, Place, area, mark_nominal, settled
+from rlentropy.evaluate import Grid, Place, area, settled
 
 RING, LAKE = "rlentropy/Ring-v0", "FrozenLake-v1"
 STAY, RIGHT = np.eye(3)[[1] * 14], np.eye(3)[[2] * 14]
@@ -317,7 +317,7 @@ def axis_of(grid):
     from matplotlib.figure import Figure
 
     axes = Figure().subplots()
-    mark_nominal(axes, grid)
+    grid.mark_nominal(axes)
     return grid.axis, [float(line.get_xdata()[0]) for line in axes.lines]
 
 
