@@ -415,7 +415,8 @@ def optimum(
             if scale * width + 2.0 * rounding <= 0.9 * tolerance:
                 bounds = (TV, scale * low, scale * high, rounding, mdp.terminal)
                 found = certified.macqueen(np.eye(A)[choice], Q, V, *bounds)
-                break
+                if found.width <= tolerance:  # values themselves round too
+                    break
             limited = scale * width <= 2.0 * rounding
         if limited or certified.stalled(widths, window) or work.done == max_iterations:
             operator = Optimality(Nature(mdp, risk.Nominal(), gamma))

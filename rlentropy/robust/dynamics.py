@@ -471,7 +471,8 @@ def _solve(
             if scale * width + 2.0 * rounding <= 0.9 * tolerance:
                 bounds = (TV, scale * low, scale * high, rounding, operator.ended)
                 near = certified.macqueen(operator.policy(), operator.Q, V, *bounds)
-                return _robust_value(operator, near, work)
+                if near.width <= tolerance:  # values themselves round too
+                    return _robust_value(operator, near, work)
             limited = scale * width <= 2.0 * rounding
         if limited or certified.stalled(widths, window) or not work.spend():
             break
