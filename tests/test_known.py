@@ -11,7 +11,7 @@ import pytest
 import scipy.sparse as sp
 from gymnasium import wrappers
 from gymnasium.envs.toy_text.cliffwalking import CliffWalkingEnv
-from gymnasium.envs.toy_text.frozen_lake import FrozenLakeEnv
+from gymnasium.envs.toy_text.frozen_lake import FrozenLakeEnv, generate_random_map
 from gymnasium.envs.toy_text.taxi import TaxiEnv
 from gymnasium.spaces import Discrete
 
@@ -253,6 +253,23 @@ def test_frequencies_that_differ_are_found_and_true_ones_never() -> None:
         FiniteMDP.from_env(changed(RingEnv, noisier, p=0.1))
     for p in np.linspace(0.0, 0.5, 11):
         assert known_model(changed(RingEnv, p=float(p))) is not None
+
+
+def test_frequencies_count_over_all_rows_together() -> None:
+    """In a large lake hardly any (s, a) is met twice."""
+    desc = generate_random_map(30, p=0.95, seed=4)
+    other = FrozenLakeEnv(desc=desc, success_rate=0.8).P
+
+    class Surer(FrozenLakeEnv):
+        def step(self, action):
+            self.P, mine = other, self.P
+            answer = super().step(action)
+            self.P = mine
+            return answer
+
+    with pytest.raises(InputError, match=r"frequencies .* likely against unlikely"):
+        FiniteMDP.from_env(Surer(desc=desc))
+    assert known_model(FrozenLakeEnv(desc=desc)) is not None
 
 
 def test_start_frequencies() -> None:
