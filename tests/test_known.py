@@ -255,8 +255,9 @@ def test_frequencies_that_differ_are_found_and_true_ones_never() -> None:
         assert known_model(changed(RingEnv, p=float(p))) is not None
 
 
-def test_frequencies_count_over_all_rows_together() -> None:
-    """In a large lake hardly any (s, a) is met twice."""
+def test_frequencies_count_over_all_rows_together(monkeypatch) -> None:
+    """In a large lake hardly any (s, a) is met twice, but for the start's."""
+    monkeypatch.setattr(known, "STARTS", 1)
     desc = generate_random_map(30, p=0.95, seed=4)
     other = FrozenLakeEnv(desc=desc, success_rate=0.8).P
 
