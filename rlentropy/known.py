@@ -100,11 +100,17 @@ def _hands_on(wrapper: Any, wrappers: tuple[type, ...]) -> bool:
 def draws_from_mdp(env: Env) -> bool:
     """Whether `step` and `reset` declare themselves to be nothing but draws from ``env.mdp``.
 
-    The mark sits on the functions, so a subclass that overrides one of them loses it.
+    The mark sits on the functions, so a subclass that overrides one of them loses it, unless it
+    copies it with `functools.wraps`, which leaves a trace. States and actions count from 0 there.
     """
-    kind = type(env)
-    marked = all(getattr(method, "samples_mdp", False) for method in (kind.reset, kind.step))
-    return marked and not {"reset", "step"} & set(vars(env))
+    if {"reset", "step"} & set(vars(env)):
+        return False
+    methods = type(env).reset, type(env).step
+    marked = all(
+        getattr(m, "samples_mdp", False) and not hasattr(m, "__wrapped__") for m in methods
+    )
+    spaces = env.observation_space, env.action_space
+    return marked and all(getattr(space, "start", 0) == 0 for space in spaces)
 
 
 def attribute(env: Env, name: str) -> Any:

@@ -1,6 +1,7 @@
 """Which models are believed: behind which wrappers, and only while they agree with `step`."""
 
 import copy
+import functools
 import json
 import random
 import time
@@ -353,6 +354,23 @@ def test_a_model_that_is_exchanged_is_the_one_that_is_drawn_from() -> None:
     assert known_model(env) is env.mdp
     assert [env.reset(seed=seed)[0] for seed in range(5)] == [4] * 5
     assert env.step(0)[0] == 5
+
+
+def test_the_mark_of_a_step_is_not_passed_on() -> None:
+    class Wrapped(RingEnv):
+        @functools.wraps(RingEnv.step)
+        def step(self, action):
+            observation, reward, *rest = super().step(action)
+            return observation, reward + 1.0, *rest
+
+    class Renumbered(RingEnv):
+        def __init__(self):
+            super().__init__()
+            self.observation_space = Discrete(14, start=1)
+
+    for env in (Wrapped(), Renumbered()):
+        assert known_model(env) is None
+        assert not steps_by_its_model(env)
 
 
 @pytest.mark.parametrize("kind", [int, np.int64, np.array])
