@@ -43,9 +43,11 @@ SILENT = (OrderEnforcing, PassiveEnvChecker, TimeLimit)
 PASSIVE = (*SILENT, RecordEpisodeStatistics, RecordVideo, HumanRendering, RenderCollection)
 
 STARTS = 100  # episodes of one step each, which repeat the start and one action of it
-WALKS, STEPS, VISITS = 15, 50, 3  # episodes towards a transition, their length, until random
+WALKS, STEPS, LONG = 5, 40, 150  # episodes of each kind, and their lengths; towards odd rewards
+VISITS = 3  # of a goal, after which a walk is random
 WORK = 30_000_000  # multiplications spent on planning the walks
-FALSE_ALARM = 1e-9  # probability that a true model is refused for its frequencies
+FALSE_ALARM = 1e-9  # probability that a true model is refused for its frequencies, twice
+BINS = 5  # of the ranks of what happens, from the likeliest down
 STRENGTH = 2.0  # visits for which the declared odds stand in the bets
 REWARD_ROUNDING = 1e-6  # relative: rewards may be float32
 
@@ -98,11 +100,17 @@ def _hands_on(wrapper: Any, wrappers: tuple[type, ...]) -> bool:
 def draws_from_mdp(env: Env) -> bool:
     """Whether `step` and `reset` declare themselves to be nothing but draws from ``env.mdp``.
 
-    The mark sits on the functions, so a subclass that overrides one of them loses it.
+    The mark sits on the functions, so a subclass that overrides one of them loses it, unless it
+    copies it with `functools.wraps`, which leaves a trace. States and actions count from 0 there.
     """
-    kind = type(env)
-    marked = all(getattr(method, "samples_mdp", False) for method in (kind.reset, kind.step))
-    return marked and not {"reset", "step"} & set(vars(env))
+    if {"reset", "step"} & set(vars(env)):
+        return False
+    methods = type(env).reset, type(env).step
+    marked = all(
+        getattr(m, "samples_mdp", False) and not hasattr(m, "__wrapped__") for m in methods
+    )
+    spaces = env.observation_space, env.action_space
+    return marked and all(getattr(space, "start", 0) == 0 for space in spaces)
 
 
 def attribute(env: Env, name: str) -> Any:
@@ -200,11 +208,13 @@ class _Comparison:
         self.first_state = int(env.observation_space.start)
         self.first_action = int(env.action_space.start)
         self.S, self.A = int(env.observation_space.n), model.num_actions
-        self.bets = _Bets(model.num_states * self.A + 1)
+        self.bets, self.ranks = _Bets(model.num_states * self.A + 1), _Bets(1)
         self.known: dict[tuple[int, int], list[Outcome]] = {}
+        # Not the generator of a reset with any seed, of which the environment's may be a copy.
+        self.rng, self.rank_rng = np.random.default_rng([1, 2, 3]).spawn(2)
 
     def run(self) -> None:
-        rng, P = np.random.default_rng(0), self.model.P
+        P = self.model.P
         most = int(self.model.mu.argmax())
         wide = np.diff(P.indptr[most * self.A : (most + 1) * self.A + 1])
         s, action = self.start(0), int(wide.argmax())  # the action with the most successors
@@ -212,17 +222,23 @@ class _Comparison:
             if not self.model.terminal[s]:
                 self.move(s, action)
             s = self.start()
-        for target, its_action in self.targets(rng):
-            guide, visits = self.guide(target), 0
-            for _ in range(0 if self.model.terminal[s] else STEPS):
-                visits += s == target
-                a = its_action if s == target else int(guide[s])
-                if visits > VISITS or a < 0:
-                    a = int(rng.integers(self.A))
-                s, over = self.move(s, a)
-                if over:
-                    break
-            s = self.start()
+        for goals, walks, steps in self.plans():
+            guide = self.guide(list(goals))
+            for _ in range(walks):
+                self.walk(s, goals, guide, steps)
+                s = self.start()
+
+    def walk(self, s: int, goals: dict[int, int], guide: Any, steps: int) -> None:
+        """An episode from s towards states where an action is to be tried; random in the end."""
+        visits = 0
+        for _ in range(0 if self.model.terminal[s] else steps):
+            visits += s in goals
+            a = goals.get(s, int(guide[s]))
+            if visits > VISITS or a < 0:
+                a = int(self.rng.integers(self.A))
+            s, over = self.move(s, a)
+            if over:
+                break
 
     def start(self, seed: int | None = None) -> int:
         try:
@@ -256,8 +272,12 @@ class _Comparison:
             raise self.differs(
                 f"{here} to {after} with reward {gain:g}, where the model has {ending[0][2]:g}"
             )
-        chance = sum(e[0] for e in close)
-        self.bets.place(s * self.A + a, (after, close[0][2], end), chance, f"successors of {s, a}")
+        happened = close[self.rank_rng.integers(len(close))] if len(close) > 1 else close[0]
+        self.bets.place(s * self.A + a, happened[1:], happened[0], f"successors of {s, a}")
+        # Uniform on [0, 1) in every row alike, so that all rows count together.
+        rank = sum(e[0] for e in entries[: entries.index(happened)])
+        rank += happened[0] * self.rank_rng.random()
+        self.ranks.place(0, min(int(BINS * rank), BINS - 1), 1.0 / BINS, "likely against unlikely")
         return after, end or bool(truncated)
 
     def state(self, observation: Any, method: str) -> int:
@@ -276,39 +296,45 @@ class _Comparison:
     def broken(self, method: str, error: Exception) -> InputError:
         return self.differs(f"{method} raising {type(error).__name__}: {error}")
 
-    def targets(self, rng: np.random.Generator) -> list[tuple[int, int]]:
-        """Transitions worth a walk, (s, a): odd rewards, ends, and any."""
+    def plans(self) -> list[tuple[dict[int, int], int, int]]:
+        """What is worth some walks: goals, state -> action; walks; their length.
+
+        Any odd reward, whichever is nearest; a few ends; a few of all (s, a).
+        """
         model, A = self.model, self.A
         P, live = model.P, np.repeat(model.reachable() & ~model.terminal, A)
         live[self.S * A :] = False
         row = np.repeat(np.arange(live.size), np.diff(P.indptr))
-        odd = np.abs(model.r.ravel() - np.median(model.r))
-        odd = np.flatnonzero(live & (odd >= 0.5 * odd.max(initial=0.0)) & (odd > 0.0))
+        far = np.abs(model.r.ravel() - np.median(model.r)) * live
+        odd = self.rng.permutation(np.flatnonzero((far > 0.0) & (far >= 0.5 * far.max())))
         ends = np.unique(row[model.terminal[P.indices] & live[row]])
-        chosen: list[int] = []
-        for group, share in ((odd, 5), (ends, 10), (np.flatnonzero(live), WALKS)):
-            if group.size:
-                chosen += rng.choice(group, share - len(chosen), group.size < WALKS).tolist()
-        return [divmod(i, A) for i in chosen]
+        chosen = [
+            self.rng.choice(group, WALKS, group.size < WALKS)
+            for group in (ends, np.flatnonzero(live))
+            if group.size
+        ]
+        single = [({i // A: i % A}, 1, STEPS) for i in np.concatenate(chosen or [odd]).tolist()]
+        return [(dict(divmod(i, A) for i in odd.tolist()), WALKS, LONG), *single]
 
-    def guide(self, target: int) -> Any:
-        """The actions that are most likely to reach a state within an episode, (S,), or -1."""
+    def guide(self, goals: list[int]) -> Any:
+        """The actions that are most likely to reach a goal within an episode, (S,), or -1."""
         P, shape = self.model.P, (self.model.num_states, self.A)
         chances, reached = np.zeros(shape), np.zeros(shape[0])
-        for _ in range(max(1, min(STEPS, WORK // (WALKS * P.nnz)))):
-            reached[target] = 1.0
+        for _ in range(max(1, min(2 * STEPS, WORK // (2 * WALKS * P.nnz)))):
+            reached[goals] = 1.0
             chances = 0.99 * (P @ reached).reshape(shape)  # rather soon than late
             reached = chances.max(1)
         return np.where(reached > 0.0, chances.argmax(1), -1)
 
 
 def _merged(outcomes: list[Outcome]) -> list[Outcome]:
-    """Outcomes with probability, those that look the same together."""
+    """Outcomes with probability, those that look the same together, the likeliest first."""
     chances: dict[tuple[int, float, bool], float] = {}
     for p, successor, reward, terminated in outcomes:
         key = (int(successor), float(reward), bool(terminated))
         chances[key] = chances.get(key, 0.0) + float(p)
-    return [(p, *key) for key, p in chances.items() if p > 0.0]
+    possible = [(p, *key) for key, p in chances.items() if p > 0.0]
+    return sorted(possible, key=lambda outcome: -outcome[0])
 
 
 class _Bets:

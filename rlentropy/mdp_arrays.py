@@ -67,7 +67,7 @@ def sparse_entries(M: Any, name: str, A: int) -> tuple[Count, Count, Array]:
         ):
             raise InputError(
                 f"{name}.indptr must be {R + 1} numbers that rise from 0 to the number of entries, "
-                f"got {indptr.size} up to {indptr[-1:]} for {M.data.size} entries"
+                f"got {indptr.size} up to {max(indptr, default=0)} for {M.data.size} entries"
             )
         row = np.repeat(np.arange(R), np.diff(indptr))
         column, values = M.indices.astype(np.int64), M.data.astype(np.float64)

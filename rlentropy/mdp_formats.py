@@ -20,11 +20,12 @@ from rlentropy.kernels import Array, Count
 from rlentropy.mdp_arrays import sparse_entries
 
 CSV_HEADER = ["idstatefrom", "idaction", "idstateto", "probability", "reward"]
-OPENERS = {
-    b"\x1f\x8b": gzip.decompress,
-    b"BZh": bz2.decompress,
-    b"\xfd7zXZ\x00": lzma.decompress,
+OPENERS: dict[bytes, Any] = {
+    b"\x1f\x8b": gzip.open,
+    b"BZh": bz2.open,
+    b"\xfd7zXZ\x00": lzma.open,
 }
+UNPACKED = 2**30  # bytes that a compressed file may hold
 ENCODINGS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16", b"\xef\xbb\xbf": "utf-8-sig"}
 LARGEST_ID = 2**53  # beyond, doubles skip whole numbers
 
@@ -118,11 +119,14 @@ def _read_numbers(path: str | Path) -> Array:
 def _read_text(path: str | Path) -> str:
     try:
         data = Path(path).read_bytes()
-        for mark, decompress in OPENERS.items():
-            if data.startswith(mark):
-                data = decompress(data)
+        opener = next((o for mark, o in OPENERS.items() if data.startswith(mark)), None)
+        if opener is not None:
+            with opener(io.BytesIO(data)) as file:
+                data = file.read(UNPACKED + 1)
     except (OSError, EOFError, lzma.LZMAError, zlib.error, ValueError) as error:
         raise InputError(f"{path}: must be a readable CSV file, got {error}") from None
+    if opener is not None and len(data) > UNPACKED:
+        raise InputError(f"{path}: must unpack to at most {UNPACKED / 2**30:g} GiB, got more")
     encoding = next((name for mark, name in ENCODINGS.items() if data.startswith(mark)), "utf-8")
     try:
         text = data.decode(encoding)

@@ -12,7 +12,7 @@ import scipy.sparse as sp
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlentropy import FiniteMDP, planning
+from rlentropy import FiniteMDP, mdp_formats, planning
 from rlentropy.errors import InputError
 
 seeds = st.integers(0, 2**32 - 1)
@@ -328,6 +328,14 @@ def test_files_that_are_no_such_text(tmp_path, data, message) -> None:
     (tmp_path / "odd.csv").write_bytes(data)
     with pytest.raises(InputError, match=rf"odd\.csv: .*{message}"):
         FiniteMDP.from_csv(tmp_path / "odd.csv")
+
+
+def test_a_file_that_unpacks_to_too_much(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(mdp_formats, "UNPACKED", 1000)
+    for compress in (gzip.compress, bz2.compress, lzma.compress):
+        (tmp_path / "m.csv").write_bytes(compress(b" " * 10**6))
+        with pytest.raises(InputError, match=r"m\.csv: must unpack to at most"):
+            FiniteMDP.from_csv(tmp_path / "m.csv")
 
 
 def test_files_that_cannot_be_opened(tmp_path) -> None:

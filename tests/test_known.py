@@ -1,6 +1,7 @@
 """Which models are believed: behind which wrappers, and only while they agree with `step`."""
 
 import copy
+import functools
 import json
 import random
 import time
@@ -11,7 +12,7 @@ import pytest
 import scipy.sparse as sp
 from gymnasium import wrappers
 from gymnasium.envs.toy_text.cliffwalking import CliffWalkingEnv
-from gymnasium.envs.toy_text.frozen_lake import FrozenLakeEnv
+from gymnasium.envs.toy_text.frozen_lake import FrozenLakeEnv, generate_random_map
 from gymnasium.envs.toy_text.taxi import TaxiEnv
 from gymnasium.spaces import Discrete
 
@@ -255,6 +256,24 @@ def test_frequencies_that_differ_are_found_and_true_ones_never() -> None:
         assert known_model(changed(RingEnv, p=float(p))) is not None
 
 
+def test_frequencies_count_over_all_rows_together(monkeypatch) -> None:
+    """In a large lake hardly any (s, a) is met twice, but for the start's."""
+    monkeypatch.setattr(known, "STARTS", 1)
+    desc = generate_random_map(30, p=0.95, seed=4)
+    other = FrozenLakeEnv(desc=desc, success_rate=0.8).P
+
+    class Surer(FrozenLakeEnv):
+        def step(self, action):
+            self.P, mine = other, self.P
+            answer = super().step(action)
+            self.P = mine
+            return answer
+
+    with pytest.raises(InputError, match=r"frequencies .* likely against unlikely"):
+        FiniteMDP.from_env(Surer(desc=desc))
+    assert known_model(FrozenLakeEnv(desc=desc)) is not None
+
+
 def test_start_frequencies() -> None:
     def mostly_zero(env, answer):
         env.state = 0 if env.np_random.random() < 0.5 else env.state
@@ -335,6 +354,23 @@ def test_a_model_that_is_exchanged_is_the_one_that_is_drawn_from() -> None:
     assert known_model(env) is env.mdp
     assert [env.reset(seed=seed)[0] for seed in range(5)] == [4] * 5
     assert env.step(0)[0] == 5
+
+
+def test_the_mark_of_a_step_is_not_passed_on() -> None:
+    class Wrapped(RingEnv):
+        @functools.wraps(RingEnv.step)
+        def step(self, action):
+            observation, reward, *rest = super().step(action)
+            return observation, reward + 1.0, *rest
+
+    class Renumbered(RingEnv):
+        def __init__(self):
+            super().__init__()
+            self.observation_space = Discrete(14, start=1)
+
+    for env in (Wrapped(), Renumbered()):
+        assert known_model(env) is None
+        assert not steps_by_its_model(env)
 
 
 @pytest.mark.parametrize("kind", [int, np.int64, np.array])
