@@ -265,3 +265,29 @@ def test_a_fail_state_leaves_the_list_as_it_is(rng) -> None:
         wider.support.toarray().reshape(S + 1, A, S + 1)[:S, :, :S], listed
     )
     assert wider.support.nnz == listed.sum()
+
+
+@pytest.mark.parametrize("norm", ["l1", "l2"])
+def test_solvers_with_s_rectangular_sets_go_where_the_model_lists(rng, norm) -> None:
+    P, r, listed = model(rng, False)
+    mdp, bare = (FiniteMDP(P, r, np.eye(S)[0], **o) for o in ({"support": listed}, {}))
+    masked = risk.SRectangular(0.4, norm, (listed | (P > 0.0)).reshape(S * A, S))
+    one = robust_optimum(mdp, risk.SRectangular(0.4, norm), GAMMA)
+    two = robust_optimum(bare, masked, GAMMA)
+    np.testing.assert_allclose(one.V, two.V, rtol=0, atol=2e-8)
+    paying = FiniteMDP(P, np.where(listed, -5.0, r[:, :, None]), np.eye(S)[0], support=listed)
+    with pytest.raises(ValueError, match="rewards depend on the successor"):
+        robust_optimum(paying, masked, GAMMA)
+
+
+def test_the_markov_risk_goes_where_a_played_action_lists(rng) -> None:
+    P, r, listed = model(rng, False)
+    pi = rng.dirichlet(np.ones(A), S)
+    pi[0] = [1.0, 0.0]
+    mdp, ball = FiniteMDP(P, r, np.eye(S)[0], support=listed), risk.TVBall(0.3)
+    V = robust_evaluation(mdp, pi, ball, GAMMA, markov_risk=True).V
+    mixed = np.einsum("sa,sat->st", pi, P)
+    may = (mixed > 0.0) | (listed & (pi > 0.0)[:, :, None]).any(1)
+    for s in range(S):
+        exact = row_program("tv-ball", 0.3, mixed[s], GAMMA * V, may[s])
+        assert V[s] == pytest.approx(pi[s] @ r[s] + exact, abs=1e-8)

@@ -32,7 +32,7 @@ from rlentropy.robust.nature import UNIT, Nature
 
 Method = Literal["newton", "policy-iteration", "value-iteration"]
 METHODS = ("newton", "policy-iteration", "value-iteration")
-JOINT_ERROR = 64.0  # of s-rectangular backups, as `nature.ERRORS` has those of measures
+JOINT_ERROR = 8.0  # of s-rectangular backups, as `nature.ERRORS` has those of measures
 
 
 @dataclass(frozen=True)
@@ -217,12 +217,13 @@ class Joint:
     def __init__(
         self, mdp: FiniteMDP, measure: SRectangular, gamma: float, pi: Array | None
     ) -> None:
-        if mdp.r_successor is not None:
+        if mdp.supported_rows[1] is not None:
             raise InputError(
                 "measure must not be s-rectangular where rewards depend on the successor, "
                 f"got {measure!r}"
             )
-        self.mdp, self.measure, self.scale, self.fixed = mdp, measure, gamma, pi
+        self.mdp, self.scale, self.fixed = mdp, gamma, pi
+        self.measure = measure.listing(mdp.support, mdp.num_states)
         self.rho, self.gamma, self.ended, self.r = 0.0, gamma, mdp.terminal, mdp.r
         self.P, self.nominal = mdp.P, Nature(mdp, risk.Nominal(), gamma)
         self.nominal.factor = JOINT_ERROR
@@ -350,15 +351,17 @@ def robust_evaluation(
     _check(gamma, tolerance, max_iterations, "newton")
     pi = check_policy(mdp, pi)
     if markov_risk:
-        if mdp.r_successor is not None or isinstance(measure, SRectangular):
+        if mdp.supported_rows[1] is not None or isinstance(measure, SRectangular):
             raise InputError(
                 "markov_risk must come with rewards r(s, a) and a measure of single rows, got "
                 f"{measure!r}"
-                + (" and rewards of successors" if mdp.r_successor is not None else "")
+                + (" and rewards of successors" if mdp.supported_rows[1] is not None else "")
             )
         S, A = pi.shape
         mix = sp.csr_array((pi.ravel(), np.arange(S * A), np.arange(0, S * A + 1, A)))
-        mdp = FiniteMDP(mix @ mdp.P, (pi * mdp.r).sum(1)[:, None], mdp.mu, terminal=mdp.terminal)
+        r, listed = (pi * mdp.r).sum(1)[:, None], mdp.support
+        listed = None if listed is None else (mix != 0) @ listed
+        mdp = FiniteMDP(mix @ mdp.P, r, mdp.mu, terminal=mdp.terminal, support=listed)
         pi = np.ones((S, 1))
     if isinstance(measure, SRectangular):
         operator: Operator = Joint(mdp, measure, gamma, pi)

@@ -39,6 +39,7 @@ UNIT = 2.0**-53  # half the distance of 1 to the next float64
 # What a measure's arithmetic adds to that of a mean, in units: measured against 60 digits
 # (benchmarks/certificates.py), with room.
 ERRORS: tuple[tuple[Any, float], ...] = (
+    (risk.Nominal, 1.0),
     (OUTSIDER, 4.0),
     ((risk.MeanCVaR, risk.LinfBall, risk.Entropic, risk.IntervalBall, risk.Scenarios), 4.0),
     ((risk.Chi2Penalty, risk.L2Ball, risk.WassersteinPenalty, risk.WassersteinBall), 8.0),
@@ -202,7 +203,7 @@ class Nature:
         """The rounding of W over rows of so many successors with values in [low, high]."""
         largest, span = np.maximum(np.abs(low), np.abs(high)), high - low
         if isinstance(self.measure, risk.Nominal):
-            return (count + 2.0) * UNIT * largest
+            return self.factor * (count + 2.0) * UNIT * largest
         if isinstance(self.measure, risk.Entropic):  # a logarithm's, over β
             span = np.minimum(1.0 / self.measure.risk_aversion, 200.0 * span)
         error = UNIT * (4.0 * largest + self.factor * (count + 8.0) * span)

@@ -11,7 +11,7 @@ import numpy as np
 from rlentropy import risk
 from rlentropy.errors import InputError
 from rlentropy.log import Log
-from rlentropy.mdp import FiniteMDP
+from rlentropy.mdp import FiniteMDP, of_observations
 from rlentropy.robust.dynamics import (
     Method,
     RobustValue,
@@ -29,7 +29,9 @@ class Config:
     """Robust planning; needs an environment whose model is known."""
 
     risk: str = "entropic:1"  # risk measure, NAME:PARAMETER; a wrong name lists them all
-    risk_support: Support | None = None  # where nature may put mass; default: the measure's own
+    # where nature may put mass: where P > 0, or anywhere; beside what the model lists with
+    # probability 0; default: the measure's own, full for contamination and Wasserstein
+    risk_support: Support | None = None
     gamma: float = 0.95  # discount, in [0, 1)
     tolerance: float | None = None  # of the bounds, in reward units; default: 1e-8 if within reach
     method: Method = "newton"  # how values move between Bellman sweeps
@@ -74,7 +76,7 @@ def run(env: gymnasium.Env[Any, Any], config: Config, rng: np.random.Generator, 
         "iterations": best.iterations,
     }
     arrays = {"pi": best.pi, "V": best.V, "Q": best.Q, "lower": best.lower, "upper": best.upper}
-    return Result(summary, arrays)
+    return Result(summary, of_observations(env, arrays))
 
 
 def refuse(solve: Any, mdp: FiniteMDP, *arguments: Any, **options: Any) -> RobustValue:
