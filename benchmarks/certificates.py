@@ -1,7 +1,7 @@
 # ruff: noqa: E402
 """Certificates of discounted planning near γ = 1, against values in 60 digits.
 
-python benchmarks/certificates.py [--solves N] [--entropies N] [--seed K] [--workers N] [--csv PATH]
+python benchmarks/certificates.py [--solves N] [--entropies N] [--workers N] [--summary PATH] …
 
 Each solve draws an MDP of a few states (`small_mdps`), a discount up to 1 - 1e-8, scale and offset
 of the rewards, a measure, a solver with its arguments and a tolerance, asks rlentropy, and compares
@@ -320,42 +320,39 @@ def solve(seed: int, seconds: float, k: int) -> Line:
     return run(draw(seed, k), seconds) if k >= 0 else explore(seed, -1 - k)
 
 
-def summary(lines: Iterable[Line]) -> str:
+def summary(lines: Iterable[Line]) -> list[dict[str, Any]]:
+    """Counts over all solves, and by discount, style, measure and solver; `s` is CPU seconds."""
     lines = list(lines)
-    text: list[str] = []
+    groups: dict[str, Callable[[Line], str]] = {
+        "": lambda x: "all",
+        "gamma": lambda x: x.gamma,
+        "style": lambda x: x.style,
+        "measure": lambda x: x.measure.partition(":")[0],
+        "solver": lambda x: x.solver,
+    }
+    return [
+        {"by": by, "name": name} | counts([x for x in lines if key(x) == name])
+        for by, key in groups.items()
+        for name in dict.fromkeys(sorted((key(x) for x in lines), key=str.casefold))
+    ]
 
-    def add(name: str, some: list[Line]) -> None:
-        nonlocal text
-        answered = [x for x in some if x.outcome == "answered"]
-        refused = [x for x in some if x.outcome == "refused"]
-        counts = {
-            "solves": len(some),
-            "answered": len(answered),
-            "refused": len(refused),
-            "late": len(some) - len(answered) - len(refused),
-            "misses": sum(x.missed for x in some),
-            "outside": sum(bool(x.outside) for x in answered),
-            "astray": sum(bool(x.astray) for x in answered),
-            "idle": sum(x.idle for x in some),
-            "named": sum(x.attainable is not None for x in refused),
-            "attained": sum(bool(x.attained) for x in refused),
-        }
-        cells = [*(f"{n:9}" for n in counts.values()), f"{sum(x.ms for x in some) / 1e3:9.2f}"]
-        text = text or [f"{'':22}" + "".join(f"{name:>9}" for name in [*counts, "s"])]
-        text.append(f"{name:22}" + "".join(cells))
 
-    add("all", lines)
-    groups: tuple[Callable[[Line], str], ...] = (
-        lambda x: f"γ = {x.gamma}",
-        lambda x: x.style,
-        lambda x: x.measure.partition(":")[0],
-        lambda x: x.solver,
-    )
-    for key in groups:
-        text.append("")
-        for name in dict.fromkeys(sorted((key(x) for x in lines), key=str.casefold)):
-            add(name, [x for x in lines if key(x) == name])
-    return "\n".join(text)
+def counts(lines: list[Line]) -> dict[str, Any]:
+    answered = [x for x in lines if x.outcome == "answered"]
+    refused = [x for x in lines if x.outcome == "refused"]
+    return {
+        "solves": len(lines),
+        "answered": len(answered),
+        "refused": len(refused),
+        "late": len(lines) - len(answered) - len(refused),
+        "misses": sum(x.missed for x in lines),
+        "outside": sum(bool(x.outside) for x in answered),
+        "astray": sum(bool(x.astray) for x in answered),
+        "idle": sum(x.idle for x in lines),
+        "named": sum(x.attainable is not None for x in refused),
+        "attained": sum(bool(x.attained) for x in refused),
+        "s": round(sum(x.ms for x in lines) / 1e3, 2),
+    }
 
 
 def read(path: Path) -> list[Line]:
@@ -384,15 +381,18 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--limit", type=float, default=30.0, help="seconds for one answer")
     parser.add_argument("--csv", type=Path, help="where lines are kept, and a study goes on")
+    parser.add_argument("--summary", type=Path, help="a CSV file for the table")
     options = parser.parse_args()
+    command = (
+        f"python benchmarks/certificates.py --seed {options.seed} --solves {options.solves}"
+        f" --entropies {options.entropies}"
+    )
     lines: list[Line] = []
     if options.csv and options.csv.exists():
         lines = read(options.csv)
     elif options.csv:
         with open(options.csv, "w") as file:
-            file.write(f"# python benchmarks/certificates.py --seed {options.seed}")
-            file.write(f" --solves {options.solves} --entropies {options.entropies}")
-            file.write(f" --csv {options.csv}\n")
+            file.write(f"# {command} --csv {options.csv}\n")
             csv.writer(file).writerow(f.name for f in fields(Line))
     there = {line.solve for line in lines}
     every = [*range(options.solves), *range(-1, -1 - options.entropies, -1)]
@@ -403,7 +403,16 @@ def main() -> None:
             if options.csv:
                 with open(options.csv, "a", newline="") as file:
                     csv.writer(file).writerow(asdict(line).values())
-    print(summary(lines))
+    table = summary(lines)
+    print("".join(f"{name:>22}" if name == "name" else f"{name:>9}" for name in table[0]))
+    for row in table:
+        print("".join(f"{x:>22}" if name == "name" else f"{x:>9}" for name, x in row.items()))
+    if options.summary:
+        with open(options.summary, "w", newline="") as file:
+            file.write(f"# {command} --summary {options.summary}\n")
+            writer = csv.DictWriter(file, table[0])
+            writer.writeheader()
+            writer.writerows(table)
 
 
 if __name__ == "__main__":
