@@ -22,7 +22,6 @@ from rlentropy.kernels import Array, Task
 from rlentropy.mdp import FiniteMDP
 from rlentropy.robust import certified
 from rlentropy.robust.dynamics import (
-    Optimality,
     RobustValue,
     check_discounted,
     robust_evaluation,
@@ -30,6 +29,7 @@ from rlentropy.robust.dynamics import (
     robust_policy_gradient,
 )
 from rlentropy.robust.nature import UNIT, Nature, rounding_of_backups
+from rlentropy.robust.operators import Optimality
 
 __all__ = [
     "Exploration",

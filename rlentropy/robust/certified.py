@@ -18,18 +18,15 @@ from __future__ import annotations
 import math
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy.sparse as sp
 
 from rlentropy.kernels import Array, Index
 from rlentropy.risk.tilts import Mask
+from rlentropy.robust.nature import UNIT
+from rlentropy.robust.operators import Operator
 
-if TYPE_CHECKING:
-    from rlentropy.robust.dynamics import Operator
-
-UNIT = 2.0**-53  # half the distance of 1 to the next float64
 DENSE = 1000  # states up to which linear systems are factorised as dense matrices
 SPARSE = 20_000  # states up to which sweeps that stall make way for linear systems
 
