@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 Parsed = TypeVar("Parsed")
 
 LONGEST_LABEL = 100  # characters
+TOO_LARGE = ("can't allocate memory", "Maximum allowed dimension", "array is too big")  # of arrays
 
 COMMANDS = {
     "optimal-exploration": ("rlentropy.exploration.optimal", "exact optimum of a known model"),
@@ -115,7 +116,7 @@ def refusal_of(error: Exception) -> str | None:
     """The line for an error that isn't our bug: wrong input, or what the machine doesn't give."""
     if isinstance(error, InputError):
         return str(error)
-    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+    if isinstance(error, MemoryError) or any(part in str(error) for part in TOO_LARGE):
         return f"memory must suffice for what was asked, got too little: {error}"
     if isinstance(error, ImportError) and not (error.name or "").startswith("rlentropy"):
         return f"the packages that rlentropy needs must be importable, got {error}"
@@ -169,6 +170,7 @@ def train(command: str, arguments: list[str]) -> int:
     with loading():
         module = import_module(COMMANDS[command][0])
     options, config = parse(command, module.Config, arguments)
+    check_whole(options, config)
     offline = hasattr(config, "data")
     if options.env_id == "" and not offline:
         raise InputError("env_id must be a gymnasium id (--env-id), got none")
@@ -256,7 +258,9 @@ def use(tool: str, arguments: list[str]) -> int:
     """Run a command that takes no environment."""
     with loading():
         module = import_module(TOOLS[tool][0])
-    code: int = module.run(ask_tyro(module.Config, tool, module.Config.__doc__, arguments))
+    config = ask_tyro(module.Config, tool, module.Config.__doc__, arguments)
+    check_whole(config)
+    code: int = module.run(config)
     return code
 
 
@@ -375,9 +379,19 @@ def ask_tyro(
                 args=arguments,
             )
     except SystemExit as end:
-        if not end.code:
+        if not end.code and {"-h", "--help"} & set(arguments):
             raise
+        if not end.code:  # --quiet=--help
+            raise InputError("--help must stand alone, got it as a value") from None
         raise InputError(one_line(complaint.getvalue())) from None
+
+
+def check_whole(*tables: Any) -> None:
+    """Refuse whole numbers that no array index or file format holds."""
+    for table in tables:
+        for name, value in vars(table).items():
+            if isinstance(value, int) and abs(value) >= 2**63:
+                raise InputError(f"{name} must be less than 2^63, got {value}")
 
 
 def one_line(complaint: str) -> str:

@@ -33,6 +33,7 @@ State = dict[str, Any]  # numpy arrays, and anything JSON can hold
 
 
 CHECKPOINT = Path("checkpoint", "state.npz")  # in a run folder
+CURE = "put it back from a copy, or pass --overwrite to start anew"
 
 
 class Interrupted(KeyboardInterrupt):
@@ -185,8 +186,7 @@ class Log:
             if not path.is_file() or sum_of_file(path, 0, length) != total:
                 raise InputError(
                     f"{path} must begin with the {length} bytes that the run had written there at "
-                    "its last checkpoint, got others: put it back from a copy, or pass --overwrite "
-                    "to start anew"
+                    f"its last checkpoint, got others; {CURE}"
                 )
         return state
 
@@ -324,7 +324,7 @@ def read_checkpoint(
     except FileNotFoundError:
         return None
     except InputError as error:
-        raise InputError(f"{error}; put it back from a copy, or start anew") from None
+        raise InputError(f"{error}; {CURE}") from None
 
 
 def owner_of(directory: Path) -> dict[str, Any] | None:
@@ -340,3 +340,5 @@ def owner_of(directory: Path) -> dict[str, Any] | None:
             return {"command": str(owner["command"])} | dict(owner)
     except FileNotFoundError:
         return None
+    except InputError as error:
+        raise InputError(f"{error}; {CURE}") from None

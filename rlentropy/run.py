@@ -215,6 +215,8 @@ class RunFolder:
                 self._abandon()
             raise
         finally:
+            with suppress(InputError):
+                log.close()  # while the folder is still ours
             with suppress(OSError):
                 self._discard()
 

@@ -48,6 +48,14 @@ RUNS = {
         *("--final-episodes", "1", "--epochs", "1", "--minibatches", "1"),
     ),
 }
+DATA = ("--env-id", "CartPole-v1", "--steps", "99", "--num-envs", "1")
+NEURAL = ("--updates", "3", "--hidden", "4", "--batch-size", "8", "--evaluation-episodes", "1")
+NUMBERS = (
+    *["0", "1", "2", "3", "-1", "0.5", "nan", "inf", "1e308", "1e-320", "-0.0", "1e999"],
+    10**6,
+    10**12,
+    2**63,
+)
 BUDGETS = {"entgame": "--episodes", "maxent": "--episodes", "pg": "--updates", "critic": "--steps"}
 
 
@@ -57,6 +65,7 @@ def finished(tmp_path_factory):
     base = tmp_path_factory.mktemp("finished")
     for name, command in RUNS.items():
         assert cli.main([*command, "--quiet", "--out", str(base / name)]) == 0
+    assert cli.main(["collect", *DATA, "--data", str(base / "d.npz"), "--quiet"]) == 0
     return base
 
 
@@ -229,13 +238,30 @@ def load_everything(argv):
     return 0
 
 
-def test_odd_options(tmp_path, monkeypatch, capsys):
+def sound(command, base):
+    """A short command line that is fine."""
+    data = ("--data", str(base / "d.npz"), *NEURAL)
+    return {
+        **{name: TINY for name in cli.COMMANDS if "exploration" in cli.COMMANDS[name][0]},
+        "optimal-exploration": TINY[:-2],
+        "robust-planning": RUNS["pg"][1:3],
+        "robust-pg": RUNS["pg"][1:],
+        "robust-actor-critic": RUNS["critic"][1:],
+        **dict.fromkeys(("rfzi", "rfqi", "fqi"), data),
+        "collect": (*DATA, "--data", "x.npz"),
+        "evaluate": ("--run", str(base / "entgame"), "--out", "out", "--episodes", "1"),
+        "compare": (str(base / "entgame"),),
+        "sweep": ("--commands", "rfzi", "--env-ids", "CartPole-v1", "--out", "out"),
+    }[command]
+
+
+def test_odd_options(finished, tmp_path, monkeypatch, capsys):
     def make(rng, folder):
         command = pick(rng, cli.COMMANDS | cli.TOOLS)
-        argv = [command, *(TINY if command in RUNS else ())]
-        for _ in range(1 + int(rng.integers(3))):
+        argv = [command, *sound(command, finished)]
+        for _ in range(1 + int(rng.integers(2))):
             flag = f"--{pick(rng, fields_of(command)).replace('_', '-')}"
-            value = str(pick(rng, (*TEXTS, 1, 0, -1, 0.5, 10**12)))
+            value = str(pick(rng, NUMBERS if rng.random() < 0.6 else TEXTS))
             argv += [f"{flag}={value}"] if rng.random() < 0.7 else [flag, value]
         return [a for a in argv if a not in ("--help", "-h")]
 

@@ -408,3 +408,81 @@ def test_a_stranger_imports_no_module_and_opens_no_file(
     assert not (tmp_path / "ran").exists()
     typed = ["--env-id", "rlentropy/Ring-v0", "--env-kwargs", "{}", "--horizon", "3", "--quiet"]
     assert cli.main(["evaluate", "--run", copy, *typed, "--episodes", "1"]) == 0
+
+
+# ---------------------------------------------------------------- neural policies
+
+
+def neural(kind):
+    """What policy.pt holds of a network 4-3-2 on CartPole, and who reads it."""
+    torch = pytest.importorskip("torch")
+    generator = torch.Generator().manual_seed(0)
+
+    def some(*shape):
+        return torch.randn(shape, generator=generator)
+
+    if kind == "actor-critic":
+        from rlentropy.robust.actor_critic import load_policy
+
+        saved = {"flat": some(4 * 3 + 3 + 3 * 2 + 2), "sizes": [4, 3, 2], "activation": "tanh"}
+        saved |= {"mean": some(4).double(), "deviation": torch.ones(4).double()}
+        return saved | {"stochastic": False}, load_policy
+    from rlentropy.offline.fqi import load_policy
+
+    layers = [some(1, 4, 3), some(1, 3, 2), some(1, 1, 3), some(1, 1, 2)]
+    saved = {"sizes": [4, 3, 2], "network": layers, "first_state": -1, "discrete": False}
+    saved |= {"features": torch.stack([some(4), torch.ones(4)]), "observation_shape": [4]}
+    saved |= {"actions": torch.arange(2), "discrete_actions": True}
+    return saved | {"behaviour": layers, "support": 0.1}, load_policy
+
+
+@pytest.mark.parametrize("kind", ["actor-critic", "offline"])
+def test_one_observation_of_a_neural_policy(kind, rng):
+    """CartPole's four numbers are one observation, not four."""
+    saved, load_policy = neural(kind)
+    env = gymnasium.make("CartPole-v1")
+    policy = load_policy(saved, env)
+    batch = rng.normal(size=(50, 4))
+    actions = policy.act(batch, np.zeros(50, int), rng)
+    assert actions.shape == (50,)
+    for observation, action in zip(batch, actions, strict=True):
+        assert np.shape(policy.act(observation)) == ()
+        assert policy.act(observation) == action
+    assert env.action_space.contains(policy.act(batch[0]))
+    assert "(4,)" in repr(policy)
+    with pytest.raises(InputError, match=r"or one of shape \(4,\), .* got \(50, 3\)"):
+        policy.act(batch[:, :3])
+
+
+@pytest.mark.parametrize("kind", ["actor-critic", "offline"])
+def test_networks_that_do_not_fit_together(kind):
+    torch = pytest.importorskip("torch")
+    saved, load_policy = neural(kind)
+    env = gymnasium.make("CartPole-v1")
+    odd = (None, "x", [], [4, 3], [4, "3", 2], 5, torch.zeros(2), torch.zeros(1, 2, 3), True, 1j)
+    odd += (torch.tensor(0.0), [torch.tensor(0.0)], -0.5, torch.zeros(2, dtype=torch.complex64))
+    refused = 0
+    for name in saved:
+        others = [{k: v for k, v in saved.items() if k != name}]
+        others += [saved | {name: value} for value in odd]
+        for other in others:
+            try:
+                load_policy(other, env).act(np.zeros(4))
+            except InputError:
+                refused += 1
+            # Whatever is accepted acts.
+    assert refused > 6 * len(saved)
+
+
+def test_a_network_of_another_command(tmp_path):
+    torch = pytest.importorskip("torch")
+    env = gymnasium.make("CartPole-v1")
+    for kind, command in (("actor-critic", "fqi"), ("offline", "robust-actor-critic")):
+        run = finished(tmp_path / kind, command)
+        torch.save(neural(kind)[0], run / "policy.pt")
+        with pytest.raises(InputError, match=r"policy\.pt must .*policy\.pt\)"):
+            load(run, env)
+    run = finished(tmp_path / "tabular", "maxent")
+    torch.save({}, run / "policy.pt")
+    with pytest.raises(InputError, match=r"run must hold policy\.npz of maxent"):
+        load(run, env)

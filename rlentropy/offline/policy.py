@@ -205,8 +205,13 @@ def check_saved(saved: dict[str, Any]) -> None:
     check_fields(saved, dict.fromkeys(("sizes", "network", "observation_shape"), list))
     check_fields(saved, {"first_state": int, "discrete": bool, "discrete_actions": bool})
     check_fields(saved, dict.fromkeys(("features", "actions"), Tensor))
-    check_fields(saved, {"behaviour": list, "support": float} if saved.get("support") else {})
-    sizes, members = saved["sizes"], len(saved["network"][0]) if saved["network"] else 0
+    check_fields(saved, {"behaviour": list, "support": float} if "support" in saved else {})
+    first = saved["network"][0] if saved["network"] else None
+    if not (isinstance(first, Tensor) and first.ndim and saved["features"].ndim):
+        raise InputError("policy.pt must hold layers of a network and features, got others")
+    if not 0.0 <= saved.get("support", 0.0) <= 1.0:
+        raise InputError(f"policy.pt must hold a support in [0, 1], got {saved['support']}")
+    sizes, members = saved["sizes"], len(first)
     check_shapes(sizes, {})
     shapes = [(members, rows, columns) for rows, columns in pairwise(sizes)]
     shapes += [(members, 1, columns) for columns in sizes[1:]]
