@@ -97,6 +97,7 @@ def solve(operator: Operator, V: Array, gamma: float, tolerance: float, work: Wo
     """
     h = centred(operator, V, 0.0, gamma)
     h = policy_iteration(operator, h, gamma, work)
+    h = h if np.isfinite(h).all() else np.zeros_like(h)  # its systems were singular to rounding
     found = enclose(operator, h, gamma, work)
     if found.width > tolerance and operator.rho != 0.0:
         # A state whose value is 0 rounds nothing there, and may be where all others end.
@@ -170,6 +171,7 @@ def enclose(operator: Operator, h: Array, gamma: float, work: Work) -> Enclosure
                 x = x + sign * max(float(excess.max()), 0.0) / (1.0 - gamma)
                 break
             x = x + sign * linear_solve(*operator.chain(x), excess + 0.25 * slack, gamma)
+            x = np.where(operator.ended, 0.0, x)
         else:  # a constant: T (x + c) = T x + γ c
             change = operator.apply(h)[0] - h
             excess = sign * change + operator.rounding(h)
@@ -189,7 +191,10 @@ def linear_solve(start: Index, state: Index, q: Array, b: Array, gamma: float) -
     S = b.size
     P = sp.csr_array((q, state.astype(np.int32), start.astype(np.int32)), (S, S))
     if S <= DENSE:
-        return np.asarray(np.linalg.solve(np.eye(S) - gamma * P.toarray(), b))
+        try:
+            return np.asarray(np.linalg.solve(np.eye(S) - gamma * P.toarray(), b))
+        except np.linalg.LinAlgError:  # singular to rounding, as γ is 1 to rounding
+            return b
     from scipy.sparse.linalg import LinearOperator, bicgstab, spilu, splu
 
     system = sp.csc_array(sp.eye_array(S) - gamma * P)
@@ -205,6 +210,8 @@ def linear_solve(start: Index, state: Index, q: Array, b: Array, gamma: float) -
 
 def attainable(width: float) -> str:
     """A tolerance that is met from another start too, where rounding falls differently."""
+    if not width < 1e300:
+        return "inf"
     width = max(3.0 * width, 1e-290)
     unit = 10.0 ** (math.floor(math.log10(width)) - 1)
     return f"{math.ceil(width / unit) * unit:.2g}"
