@@ -202,20 +202,14 @@ def train(command: str, arguments: list[str]) -> int:
     settings = {**as_settings(options), **as_settings(config), "out": str(path)}
     rng = np.random.default_rng(np.random.SeedSequence(options.seed))
     say = Console(options.quiet)
-    with locked(path / LOCK, "out", path):
+    with on_device(options.device), locked(path / LOCK, "out", path):
         folder = RunFolder.open(path, command, settings, options.resume, options.overwrite)
         say.line(f"run folder: {path}")
         if (summary := folder.finished_summary()) is not None:
             say.line("already finished with this budget")
             say.table(summary)
             return 0
-        with (
-            on_device(options.device),
-            threadpool_limits(1),
-            stoppable(log),
-            say.progress(log),
-            folder.running(log),
-        ):
+        with threadpool_limits(1), stoppable(log), say.progress(log), folder.running(log):
             result = module.run(subject, config, rng, log, *more)
             log.text("config", "```json\n" + json.dumps(settings, indent=2) + "\n```")
             summary = folder.finish(log, result)

@@ -489,7 +489,11 @@ def test_unwritable_folder(cli, tmp_path, out):
 
 
 @pytest.mark.parametrize(
-    "wrong", [("--episodes", "-5"), ("--eval-every", "-1"), ("--simulator", "compiled")]
+    "wrong",
+    [
+        *(("--episodes", "-5"), ("--eval-every", "-1"), ("--simulator", "compiled")),
+        *(("--device", "nowhere"), ("--seed", str(2**63))),
+    ],
 )
 def test_a_refused_command_can_be_corrected(cli, wrong):
     """It must not leave a half-made run behind that stands in the way of the corrected command."""
