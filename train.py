@@ -2,7 +2,7 @@
 
 import sys
 
-from rlentropy_cli import main
+from rlentropy.cli import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -20,7 +20,10 @@ __all__ = ["EmpiricalModel", "FiniteMDP", "entropy", "load_run", "planning", "ri
 if not (Path(__file__).parent / "envs").is_dir():
     __path__.append(str(Path(__file__).parents[1]))
 
-import rlentropy.envs  # noqa: F401  (registers the rlentropy/* ids)
+from rlentropy.start import loading
+
+with loading():
+    import rlentropy.envs  # noqa: F401  (registers the rlentropy/* ids)
 
 
 def __getattr__(name: str) -> object:
