@@ -139,7 +139,7 @@ class Measure:
         q = self._worst(block)
         cost = self._cost(q, block.p, block.state, block.index, block.ok)
         nominal, worst = (block.span * tilts.total(law * block.x) for law in (block.p, q))
-        return np.asarray(block.low + np.minimum(worst + cost, nominal))
+        return np.asarray(block.low + np.minimum(worst + np.maximum(cost, 0.0), nominal))
 
 
 class UncertaintySet(Measure):

@@ -206,10 +206,9 @@ class Nature:
             return self.factor * (count + 2.0) * UNIT * largest
         if isinstance(self.measure, risk.Entropic):  # a logarithm's, over β
             span = np.minimum(1.0 / self.measure.risk_aversion, 200.0 * span)
-        error = UNIT * (4.0 * largest + self.factor * (count + 8.0) * span)
-        # Costs near 0 round relative to their weight, which may be far above all values.
-        weight = getattr(self.measure, "weight", 0.0)
-        return error + 64.0 * UNIT**2 * weight + 1e-305
+        # Costs near 0 round by weight × unit², but p is known to cost nothing, and no q less: then
+        # the error is at most the geometric mean of that and of nature's gain, about span²/weight.
+        return UNIT * (4.0 * largest + self.factor * (count + 8.0) * span) + 1e-305
 
     def worst_cases(self, V: Array, index: Index) -> tuple[Index, Index, Array]:
         """q* of rows `index` (K,) as CSR: start (K + 1,), state and probability (N,)."""
