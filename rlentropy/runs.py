@@ -283,7 +283,10 @@ def accepted(
             if mine != first
         ]
         who = (entry.label, *entry.setting, entry.summary["seed"])
-        if differs and not force:
+        if runs and entry.scarce != runs[0].scarce:  # no axis, and no table, holds both
+            why = f"its steps count {entry.scarce}, not {runs[0].scarce} as in {runs[0].folder}"
+            refused.append((entry.folder, why))
+        elif differs and not force:
             refused.append((entry.folder, f"{'; '.join(differs)} as in {runs[0].folder} (--force)"))
         elif who in seeds:
             why = f"seed {entry.summary['seed']} of {entry.label} is that of {seeds[who]} already"
