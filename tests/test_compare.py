@@ -379,6 +379,7 @@ def test_heat_maps_where_states_form_a_grid(tmp_path):
         (["runs", "--metric", "eval/nothing"], "metric must be logged by every run"),
         (["runs", "--gaps", "0"], "gaps must be > 0"),
         (["runs", "--slope-decades", "0"], "slope_decades must be > 0"),
+        (["runs", "--slope-decades", "1e308"], "slope_decades must be > 0 and <= 300"),
         (["runs", "--seed", "-1"], "seed must be >= 0"),
         (["unfinished"], "all refused"),
     ],
