@@ -111,8 +111,8 @@ def run(config: Config) -> int:
     """
     if any(not g > 0 for g in config.gaps):
         raise InputError(f"gaps must be > 0, got {config.gaps}")
-    if not config.slope_decades > 0:
-        raise InputError(f"slope_decades must be > 0, got {config.slope_decades}")
+    if not 0 < config.slope_decades <= 300:
+        raise InputError(f"slope_decades must be > 0 and <= 300, got {config.slope_decades}")
     if config.seed < 0:
         raise InputError(f"seed must be >= 0, got {config.seed}")
     runs, refused = accepted(read_runs(config.runs), config.force)

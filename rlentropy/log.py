@@ -336,9 +336,25 @@ def owner_of(directory: Path) -> dict[str, Any] | None:
     path = directory / CHECKPOINT
     try:
         with reading(path):
-            owner = json.loads(str(read_arrays(path, ("json",))["json"]))["_owner"]
+            owner = _header(path)["_owner"]
             return {"command": str(owner["command"])} | dict(owner)
     except FileNotFoundError:
         return None
     except InputError as error:
         raise InputError(f"{error}; {CURE}") from None
+
+
+def metrics_are_whole(directory: Path) -> bool:
+    """Whether metrics.jsonl begins as the checkpoint says, where one does."""
+    path, metrics = directory / CHECKPOINT, directory / "metrics.jsonl"
+    try:
+        with reading(path):
+            length, total = _header(path)["_marks"][metrics.name]
+            return sum_of_file(metrics, 0, int(length)) == int(total)
+    except (FileNotFoundError, InputError):
+        return True
+
+
+def _header(path: Path) -> dict[str, Any]:
+    """What a checkpoint says, without its arrays."""
+    return dict(json.loads(str(read_arrays(path, ("json",))["json"])))

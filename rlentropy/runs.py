@@ -17,6 +17,7 @@ import numpy as np
 from rlentropy.errors import InputError
 from rlentropy.files import Unreadable, read_json, reading
 from rlentropy.intervals import Array
+from rlentropy.log import metrics_are_whole
 
 if TYPE_CHECKING:
     import gymnasium
@@ -184,7 +185,10 @@ def read_run(folder: Path) -> Run:
         missing = {"command", "env_id", "seed", "env_steps", "episodes"} - set(summary)
         if missing:
             raise Refused(f"its summary.json has no {', '.join(sorted(missing))}")
-        return Run(folder, summary, read_curves(folder / "metrics.jsonl"))
+        run = Run(folder, summary, read_curves(folder / "metrics.jsonl"))
+        if not metrics_are_whole(folder):
+            raise Refused("its metrics.jsonl is not what the run wrote, says its checkpoint")
+        return run
     except FileNotFoundError as error:
         name = Path(str(error.filename)).name
         raise Refused(f"it is not finished (no {name}); --resume goes on with it") from None
@@ -279,7 +283,10 @@ def accepted(
             if mine != first
         ]
         who = (entry.label, *entry.setting, entry.summary["seed"])
-        if differs and not force:
+        if runs and entry.scarce != runs[0].scarce:  # no axis, and no table, holds both
+            why = f"its steps count {entry.scarce}, not {runs[0].scarce} as in {runs[0].folder}"
+            refused.append((entry.folder, why))
+        elif differs and not force:
             refused.append((entry.folder, f"{'; '.join(differs)} as in {runs[0].folder} (--force)"))
         elif who in seeds:
             why = f"seed {entry.summary['seed']} of {entry.label} is that of {seeds[who]} already"

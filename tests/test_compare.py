@@ -282,6 +282,14 @@ def test_forced_runs_are_compared_but_never_pooled(tmp_path, capsys):
     assert names == ["entgame, Chain-v0", "entgame, Other-v0"]
 
 
+def test_steps_that_count_other_things_are_never_compared(tmp_path, capsys):
+    write_run(tmp_path / "runs" / "a", {"eval/gap": power_law(1.0)})
+    write_run(tmp_path / "runs" / "b", {"eval/gap": power_law(2.0)}, updates=10000)
+    assert compare(tmp_path, "--force") == 0
+    assert "its steps count updates, not env_steps as in" in capsys.readouterr().err
+    assert [row["algorithm"] for row in read_csv(tmp_path / "out" / "final.csv")] == ["entgame"]
+
+
 def test_unfinished_and_broken_folders_are_refused(tmp_path):
     for name in ("unfinished", "broken", "odd"):
         write_run(tmp_path / name, {"eval/gap": power_law(1.0)})
@@ -371,6 +379,7 @@ def test_heat_maps_where_states_form_a_grid(tmp_path):
         (["runs", "--metric", "eval/nothing"], "metric must be logged by every run"),
         (["runs", "--gaps", "0"], "gaps must be > 0"),
         (["runs", "--slope-decades", "0"], "slope_decades must be > 0"),
+        (["runs", "--slope-decades", "1e308"], "slope_decades must be > 0 and <= 300"),
         (["runs", "--seed", "-1"], "seed must be >= 0"),
         (["unfinished"], "all refused"),
     ],

@@ -230,7 +230,7 @@ def load_everything(argv):
     try:
         run = load_run("run")
         assert run.config
-        assert run.metrics
+        assert isinstance(run.metrics, dict)
         assert repr(run.policy)
     except InputError as error:
         print("error:", " ".join(str(error).split()), file=cli.sys.stderr)

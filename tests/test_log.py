@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import time
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from rlentropy import load_run
 from rlentropy.cli import main
 from rlentropy.errors import InputError, OutputError
 from rlentropy.files import pack, replace_file
@@ -286,6 +288,27 @@ def test_a_log_file_that_is_not_what_it_was_is_refused_as_it_is(tmp_path, which,
     with pytest.raises(InputError, match=rf"{path.name} must begin with the \d+ bytes .*overwrite"):
         Log(tmp_path).restore()
     assert (path.read_bytes() if path.is_file() else None) == before
+
+
+@pytest.mark.parametrize("how", ["short", "other", "longer"])
+def test_metrics_that_a_finished_run_did_not_write(finished, tmp_path, how):
+    shutil.copytree(finished / "chain", tmp_path / "run")
+    path = tmp_path / "run" / "metrics.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
+    changed = {
+        "short": lines[:-3],
+        "other": [lines[1], lines[0], *lines[2:]],
+        "longer": [*lines, lines[-1]],
+    }[how]
+    assert load_run(tmp_path / "run").metrics
+    path.write_text("".join(changed))
+    if how == "longer":
+        assert load_run(tmp_path / "run").metrics
+        return
+    with pytest.raises(InputError, match=r"metrics\.jsonl is not what the run wrote"):
+        load_run(tmp_path / "run")
+    (tmp_path / "run" / CHECKPOINT).write_bytes(b"damaged, so that it says nothing")
+    assert load_run(tmp_path / "run").metrics
 
 
 def test_the_sum_of_the_log_files_goes_on_over_checkpoints(tmp_path):
