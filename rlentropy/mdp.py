@@ -179,6 +179,11 @@ class FiniteMDP:
         return float(np.abs(self.sums - 1.0).max())
 
     @cached_property
+    def largest_reward(self) -> float:
+        """max |r|."""
+        return max(float(self.r.max()), -float(self.r.min()))
+
+    @cached_property
     def longest(self) -> int:
         """The most successors that a row stores."""
         return int((self._rows.end - self._rows.begin).max())

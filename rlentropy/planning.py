@@ -404,31 +404,35 @@ def optimum(
     rows, r = mdp.rows, mdp.r.copy()
     V, Q, TV, choice = r.max(1), np.empty((S, A)), np.empty(S), np.zeros(S, np.uint32)
     ended, mixes, widths = np.flatnonzero(mdp.terminal), True, []
-    scale, work = gamma / (1.0 - gamma), certified.Work(0, max_iterations)
-    window = certified.patience(S, rows.p.size // A, 40)
-    while work.spend():
+    scale, window = gamma / (1.0 - gamma), certified.patience(S, rows.p.size // A, 40)
+    for iteration in range(1, max_iterations + 1):
         low, high = kernels.greedy_sweep(rows, r, gamma, V, Q, TV, choice)
         width, limited = high - low, False
         widths.append(width)
-        if scale * width <= 0.9 * tolerance or len(widths) % 10 == 0:
+        tenth = iteration % 10 == 0
+        if scale * width <= 0.9 * tolerance or tenth:
             rounding = rounding_of_backups(mdp, V, gamma) / (1.0 - gamma)
             if scale * width + 2.0 * rounding <= 0.9 * tolerance:
                 bounds = (TV, scale * low, scale * high, rounding, mdp.terminal)
                 found = certified.macqueen(np.eye(A)[choice], Q, V, *bounds)
+                work = certified.Work(iteration, max_iterations)
                 if found.width <= tolerance:  # values themselves round too
                     break
             limited = scale * width <= 2.0 * rounding
-        if limited or certified.stalled(widths, window) or work.done == max_iterations:
+        stuck = limited or (tenth and certified.stalled(widths, window))
+        if stuck or iteration == max_iterations:
+            work = certified.Work(iteration, max_iterations)
             operator = Optimality(Nature(mdp, risk.Nominal(), gamma))
             found = certified.solve(operator, V, gamma, tolerance, work)
             break
         V = TV + scale * low
-        V[ended] = 0.0
+        if ended.size:
+            V[ended] = 0.0
         if mixes:
             left = kernels.evaluation_sweeps(rows, r, gamma, choice, V, 20, 0.03 * width)
             mixes = left <= 0.3 * width
         if not mixes:
-            backwards = work.done % 2 == 1
+            backwards = iteration % 2 == 1
             kernels.in_place_sweeps(rows, r, gamma, V, backwards, 40, 1e-3 * width)
     if strict and not found.width <= tolerance:
         raise certified.short_of("optimum", found.width, tolerance, work)

@@ -259,7 +259,8 @@ def _solve(
     while True:
         width, limited = high - low, False
         widths.append(width)
-        if scale * width <= 0.9 * tolerance or len(widths) % 10 == 0:
+        tenth = len(widths) % 10 == 0
+        if scale * width <= 0.9 * tolerance or tenth:
             rounding = operator.slack(V) / (1.0 - gamma)
             if scale * width + 2.0 * rounding <= 0.9 * tolerance:
                 bounds = (TV, scale * low, scale * high, rounding, operator.ended)
@@ -267,7 +268,8 @@ def _solve(
                 if near.width <= tolerance:  # values themselves round too
                     return _robust_value(operator, near, work)
             limited = scale * width <= 2.0 * rounding
-        if limited or certified.stalled(widths, window) or not work.spend():
+        stuck = limited or (tenth and certified.stalled(widths, window))
+        if stuck or not work.spend():
             break
         if method == "newton":
             candidate = V + _newton_step(operator, V, TV - V, gamma, low, high)

@@ -55,8 +55,8 @@ SHIFTED = 600.0  # β span(V) up to which exponentials are taken once a state (r
 def rounding_of_backups(mdp: FiniteMDP, V: Array, gamma: float) -> float:
     """How far r + γ P V in float64 may be from what it is at any model with these floats."""
     largest = max(float(V.max()), -float(V.min()))
-    count, paid = mdp.longest, max(float(mdp.r.max()), -float(mdp.r.min()))
-    own = UNIT * ((count + 2.0) * gamma * largest + 3.0 * (paid + largest))
+    count = mdp.longest
+    own = UNIT * ((count + 2.0) * gamma * largest + 3.0 * (mdp.largest_reward + largest))
     return own + gamma * (mdp.defect + count * UNIT) * largest
 
 
@@ -90,7 +90,6 @@ class Nature:
             self.scale = 1.0
             if isinstance(measure, PENALTIES):
                 self.measure = risk.WorstCase(self.measure.support)
-        self.factor = next((f for kinds, f in ERRORS if isinstance(self.measure, kinds)), 1024.0)
         self.r = np.zeros((S, A)) if paid else mdp.r.copy()
         self.begin, self.end, self.successor, self.p = rows.begin, rows.end, rows.successor, rows.p
         self.defect = mdp.defect
@@ -105,7 +104,7 @@ class Nature:
         if stored or self.listed is not None:
             self.others = 1 if isinstance(measure, OUTSIDER) else S
         self.longest = int((rows.end - rows.begin).max()) + self.others
-        self.bonus = np.zeros(0)
+        self.bonus, middle = np.zeros(0), 0.0
         if paid:
             assert r_successor is not None
             middle = 0.5 * float(r_successor.max() + r_successor.min())
@@ -115,10 +114,9 @@ class Nature:
                 self.bonus = (r_successor - middle) / self.scale
             else:
                 self.bonus = r_successor / self.scale
-        self.reward = self.r
-        self.shift(0.0)
-        self.by_row = False
-        self.most_paid = float(np.abs(self.bonus).max(initial=0.0))
+        self.reward, self.by_row = self.r, False
+        self.most_earned = abs(middle) if paid else mdp.largest_reward
+        self.most_paid = float(np.abs(self.bonus).max()) if paid else 0.0
         self.alive = np.flatnonzero(np.repeat(~mdp.terminal, A)).astype(np.uint32)
         self.ended = np.repeat(mdp.terminal, A)
         self.multiplier = np.zeros(0)  # warm starts of KL balls
@@ -191,6 +189,11 @@ class Nature:
         error = (1.0 + mean / 3.0) * error + doubt
         error[self.mdp.terminal] = 0.0
         return np.asarray(error)
+
+    @cached_property
+    def factor(self) -> float:
+        """What `ERRORS` says of the measure; 1024 of one that it doesn't know."""
+        return next((f for kinds, f in ERRORS if isinstance(self.measure, kinds)), 1024.0)
 
     @cached_property
     def defects(self) -> Array:
