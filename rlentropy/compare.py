@@ -109,8 +109,8 @@ def run(config: Config) -> int:
     Raises:
         InputError: no comparable runs, or an option out of its range.
     """
-    if any(not g > 0 for g in config.gaps):
-        raise InputError(f"gaps must be > 0, got {config.gaps}")
+    if any(not 1e-300 < g < 1e300 for g in config.gaps):
+        raise InputError(f"gaps must be > 0 and of a size that can be drawn, got {config.gaps}")
     if not 0 < config.slope_decades <= 300:
         raise InputError(f"slope_decades must be > 0 and <= 300, got {config.slope_decades}")
     if config.seed < 0:

@@ -242,7 +242,7 @@ def summary_of(folder: Path) -> dict[str, Any]:
 
 
 def read_curves(path: Path) -> dict[str, tuple[Array, Array]]:
-    """Tag → (steps, values); null values are left out, and of two at one step the last counts.
+    """Tag → (steps, values), of two at one step the last; null and what isn't finite is left out.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -256,7 +256,7 @@ def read_curves(path: Path) -> dict[str, tuple[Array, Array]]:
             fits = value is None or (isinstance(value, int | float) and not isinstance(value, bool))
             if not (isinstance(tag, str) and _whole(step) and fits):
                 raise ValueError(f"line {number} is none of a log")
-            if value is not None:
+            if value is not None and math.isfinite(value):
                 points.setdefault(tag, {})[int(step)] = float(value)
     return {
         tag: (np.array(sorted(at), float), np.array([at[step] for step in sorted(at)]))

@@ -378,6 +378,8 @@ def test_heat_maps_where_states_form_a_grid(tmp_path):
         (["nowhere/*"], "runs must be run folders or globs"),
         (["runs", "--metric", "eval/nothing"], "metric must be logged by every run"),
         (["runs", "--gaps", "0"], "gaps must be > 0"),
+        (["runs", "--gaps", "inf"], "gaps must be > 0"),
+        (["runs", "--gaps", "nan"], "gaps must be > 0"),
         (["runs", "--slope-decades", "0"], "slope_decades must be > 0"),
         (["runs", "--slope-decades", "1e308"], "slope_decades must be > 0 and <= 300"),
         (["runs", "--seed", "-1"], "seed must be >= 0"),
@@ -523,6 +525,16 @@ def test_metrics_that_are_none(tmp_path, line):
         file.write(line + "\n")
     with pytest.raises(Refused, match="it is not readable"):
         read_run(folder)
+
+
+@pytest.mark.parametrize("value", [1e308, -1e308, 1e-320, float("nan"), float("inf")])
+def test_numbers_at_the_ends_of_floating_point_are_drawn(tmp_path, value):
+    for k, tag in enumerate(("eval/gap", "eval/return")):
+        folder = tmp_path / str(k)
+        for seed in range(2):
+            values = [1.0, 2.0, value, 3.0, value, 2.0, 1.5 + seed]
+            write_run(folder / "runs" / str(seed), {tag: values}, seed=seed)
+        assert compare(folder, "--quiet") == 0
 
 
 @pytest.mark.parametrize("content", ["[" * 100_000, "[]", "\0", "9" * 5000, "{}"])
