@@ -12,6 +12,7 @@ import difflib
 import io
 import json
 import os
+import re
 import signal
 import sys
 import threading
@@ -170,7 +171,7 @@ def train(command: str, arguments: list[str]) -> int:
     with loading():
         module = import_module(COMMANDS[command][0])
     options, config = parse(command, module.Config, arguments)
-    check_whole(options, config)
+    check_sizes(options, config)
     offline = hasattr(config, "data")
     if options.env_id == "" and not offline:
         raise InputError("env_id must be a gymnasium id (--env-id), got none")
@@ -253,7 +254,7 @@ def use(tool: str, arguments: list[str]) -> int:
     with loading():
         module = import_module(TOOLS[tool][0])
     config = ask_tyro(module.Config, tool, module.Config.__doc__, arguments)
-    check_whole(config)
+    check_sizes(config)
     code: int = module.run(config)
     return code
 
@@ -361,8 +362,9 @@ def ask_tyro(
     """Parse with tyro, and make its complaint one line."""
     import tyro
 
-    if any("\0" in argument for argument in arguments):
-        raise InputError("options must be without null characters, got one")
+    for argument in arguments:
+        if re.search("[\0\ud800-\udc7f\udd00-\udfff]", argument):  # what no file name can hold
+            raise InputError(f"options must be without null characters, got {argument!r}")
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
@@ -380,12 +382,14 @@ def ask_tyro(
         raise InputError(one_line(complaint.getvalue())) from None
 
 
-def check_whole(*tables: Any) -> None:
-    """Refuse whole numbers that no array index or file format holds."""
+def check_sizes(*tables: Any) -> None:
+    """Refuse numbers that no array index holds, or whose square no floating-point number does."""
     for table in tables:
         for name, value in vars(table).items():
             if isinstance(value, int) and abs(value) >= 2**63:
                 raise InputError(f"{name} must be less than 2^63, got {value}")
+            if isinstance(value, float) and 1e150 < abs(value) < float("inf"):
+                raise InputError(f"{name} must be less than 1e150, got {value}")
 
 
 def one_line(complaint: str) -> str:

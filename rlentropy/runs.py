@@ -86,9 +86,12 @@ class Run:
     def config(self) -> dict[str, Any]:
         """What config.json holds: the command, every option resolved, versions."""
         try:
-            return read_json(self.folder / "config.json")
+            config = read_json(path := self.folder / "config.json")
         except FileNotFoundError:
             raise InputError(f"run must hold config.json, got {self.folder}") from None
+        if not (isinstance(config.get("settings"), dict) and "command" in config):
+            raise Unreadable(path, "it has no command or no settings")
+        return config
 
     @cached_property
     def policy(self) -> Policy:

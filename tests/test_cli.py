@@ -308,6 +308,15 @@ def test_tables_that_hold_more_than_options(cli, tmp_path, content, said):
     assert out == ""
 
 
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--prior", "1e308"), ("--eval-every", str(2**63))],
+)
+def test_numbers_beyond_all_arithmetic(cli, option, value):
+    code, _, err = cli("entgame", *SMALL, "--episodes", "2", option, value)
+    check_refusal(code, err, f"{option[2:].replace('-', '_')} must be less than")
+
+
 @pytest.mark.parametrize("label", ["a\nb", "\x1b[2J", "x" * 101, "\u202e"])
 def test_labels_that_would_steer_a_terminal(cli, label):
     code, _, err = cli("entgame", *SMALL, "--episodes", "2", "--label", label)

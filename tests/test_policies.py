@@ -366,6 +366,9 @@ def test_a_run_from_python_says_what_is_missing(ring, tmp_path):
     (copy / "config.json").unlink()
     with pytest.raises(InputError, match=r"run must hold config\.json, got"):
         _ = load_run(copy).config
+    (copy / "config.json").write_text("{}")
+    with pytest.raises(InputError, match="it has no command or no settings"):
+        _ = load_run(copy).config
     (copy / "metrics.jsonl").write_text("{")
     with pytest.raises(InputError, match=r"it is not readable \(JSONDecodeError"):
         load_run(copy)
