@@ -33,7 +33,7 @@ class Block:
 
     def scaled(self, value: float) -> Array:
         """A penalty weight per unit of x, (R, 1)."""
-        return value / np.where(self.span > 0.0, self.span, 1.0)
+        return value / np.maximum(np.where(self.span > 0.0, self.span, 1.0), 1e-290 * value)
 
 
 def is_sparse(p: Any) -> bool:
