@@ -20,9 +20,9 @@ __all__ = ["EmpiricalModel", "FiniteMDP", "entropy", "load_run", "planning", "ri
 if not (Path(__file__).parent / "envs").is_dir():
     __path__.append(str(Path(__file__).parents[1]))
 
-from rlentropy.start import loading
+from rlentropy.start import is_ours, loading
 
-with loading():
+with loading(is_ours()):
     import rlentropy.envs  # noqa: F401  (registers the rlentropy/* ids)
 
 

@@ -13,19 +13,17 @@ import io
 import json
 import os
 import re
-import signal
 import sys
-import threading
 import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from rlentropy.errors import InputError
 from rlentropy.files import locked, plain
+from rlentropy.start import loading
 
 if TYPE_CHECKING:
     import gymnasium
@@ -124,29 +122,6 @@ def refusal_of(error: Exception) -> str | None:
     if isinstance(error, OSError):
         return f"files and folders must be usable, got {error}"
     return None
-
-
-@contextlib.contextmanager
-def loading() -> Iterator[None]:
-    """Let Ctrl-C end the process at once: some modules swallow an exception while they load.
-
-    Nothing is written yet.
-    """
-
-    def leave(number: int, frame: FrameType | None) -> None:
-        os.write(2, b"interrupted\n")
-        os._exit(130)
-
-    before = signal.getsignal(signal.SIGINT)
-    main = threading.current_thread() is threading.main_thread()
-    if not main or not callable(before):  # ignored, as in the background of a script
-        yield
-        return
-    signal.signal(signal.SIGINT, leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def overview() -> str:

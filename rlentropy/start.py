@@ -1,4 +1,4 @@
-"""What Ctrl-C does while our own programs load, before the command line can answer it."""
+"""What Ctrl-C does while modules load, before the command line can answer it."""
 
 from __future__ import annotations
 
@@ -11,21 +11,26 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-PROGRAMS = ("rlentropy", "rlentropy.exe", "train.py")
+
+def is_ours() -> bool:
+    """Whether the program is `rlentropy` or `train.py`, not one that imports the package."""
+    return Path(sys.argv[0] if sys.argv else "").name in ("rlentropy", "rlentropy.exe", "train.py")
 
 
 def leave(number: int, frame: FrameType | None) -> None:
-    """End the process at once: nothing is written yet, and imports may swallow an exception."""
     os.write(2, b"interrupted\n")
     os._exit(130)
 
 
 @contextmanager
-def loading() -> Iterator[None]:
-    """Ctrl-C ends `rlentropy` and `train.py` in one line; other programs keep their own answer."""
+def loading(ours: bool = True) -> Iterator[None]:
+    """Let Ctrl-C end our programs at once: some modules swallow an exception while they load.
+
+    Nothing is written yet.
+    """
     before = signal.getsignal(signal.SIGINT)
-    ours = Path(sys.argv[0] if sys.argv else "").name in PROGRAMS
-    if not (ours and callable(before) and threading.current_thread() is threading.main_thread()):
+    main = threading.current_thread() is threading.main_thread()
+    if not (ours and main and callable(before)):  # ignored, as in the background of a script
         yield
         return
     signal.signal(signal.SIGINT, leave)
