@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from gymnasium.spaces import Box, Discrete
 
-from rlentropy import FiniteMDP, cli, planning, risk
+from rlentropy import FiniteMDP, cli, load_run, planning, risk
 from rlentropy.data import Transitions, transitions
 from rlentropy.envs.ring import RingEnv
 from rlentropy.envs.tabular import TabularEnv
@@ -848,3 +848,20 @@ def test_a_policy_refuses_other_spaces():
         fqi.load_policy(dict(result.network), gymnasium.make("rlentropy/Ring-v0"))
     with pytest.raises(ValueError, match="env must have"):
         fqi.load_policy(dict(result.network), Bandit())
+
+
+def test_a_finished_run_is_loaded_and_compared(tmp_path, capsys) -> None:
+    data, runs = str(tmp_path / "ring.npz"), []
+    collect = ["collect", "--env-id", "rlentropy/Ring-v0", "--steps", "600", "--horizon", "20"]
+    assert cli.main([*collect, "--data", data, "--quiet"]) == 0
+    for seed in ("0", "1"):
+        runs.append(str(tmp_path / seed))
+        command = ["rfzi", "--data", data, "--env-id", "rlentropy/Ring-v0", "--seed", seed]
+        assert cli.main([*command, "--gamma", "0.9", "--out", runs[-1], "--quiet"]) == 0
+    run = load_run(runs[0])
+    assert run.summary["env_steps"] == run.summary["episodes"] == 0
+    assert run.policy.act(3) in range(3)
+    assert run.metrics["eval/gap"][1][-1] >= -1e-8
+    capsys.readouterr()
+    assert cli.main(["compare", *runs, "--out", str(tmp_path / "compared")]) == 0
+    assert "updates" in capsys.readouterr().out

@@ -147,6 +147,8 @@ def fit(
     summary: dict[str, Any] = {
         "dataset": config.data,
         "dataset_size": len(data),
+        "env_steps": 0,
+        "episodes": 0,  # of learning: those of an evaluation are counted beside its figures
         "updates": learner.updates,
         "stopped_by_certificate": learner.stopped,
         "approximator": "tabular" if isinstance(learner, Table) else "neural",
