@@ -59,9 +59,10 @@ def run(env: gymnasium.Env[Any, Any], config: Config, rng: np.random.Generator, 
             "apart by then"
         )
     found = robust_evaluation(mdp, best.pi, measure, config.gamma, start=best.V, strict=False)
-    figures = {  # the policy's value too lies between the bounds of the optimum: it attains `lower`
-        "value": min(max(float(mdp.mu @ found.V), low), high),
-        "optimum": min(max(float(mdp.mu @ best.V), low), high),
+    optimum = min(max(float(mdp.mu @ best.V), low), high)
+    figures = {  # the policy attains `lower`, and no more than the optimum
+        "value": min(max(float(mdp.mu @ found.V), low), optimum),
+        "optimum": optimum,
         "lower_bound": low,
         "upper_bound": high,
     }
