@@ -411,7 +411,8 @@ def optimum(
         widths.append(width)
         tenth = iteration % 10 == 0
         if scale * width <= 0.9 * tolerance or tenth:
-            rounding = rounding_of_backups(mdp, V, gamma) / (1.0 - gamma)
+            reach = scale * max(abs(low), abs(high))
+            rounding = 1.001 * rounding_of_backups(mdp, V, gamma, reach) / (1.0 - gamma)
             if scale * width + 2.0 * rounding <= 0.9 * tolerance:
                 bounds = (TV, scale * low, scale * high, rounding, mdp.terminal)
                 found = certified.macqueen(np.eye(A)[choice], Q, V, *bounds)

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+from fractions import Fraction
 
 import gymnasium
 import numpy as np
@@ -66,6 +67,49 @@ def test_max_iterations_bounds_the_work(method) -> None:
     assert found.iterations == 3
     assert (found.lower <= best.upper).all()
     assert (best.lower <= found.upper).all()
+
+
+def eliminate(P, r, gamma):
+    """V = r + γ P V in fractions."""
+    S = len(r)
+    rows = [[Fraction(int(i == j)) - gamma * P[i][j] for j in range(S)] + [r[i]] for i in range(S)]
+    for c in range(S):
+        pivot = next(i for i in range(c, S) if rows[i][c] != 0)
+        rows[c], rows[pivot] = rows[pivot], rows[c]
+        rows[c] = [x / rows[c][c] for x in rows[c]]
+        for i in range(S):
+            if i != c and rows[i][c] != 0:
+                rows[i] = [x - rows[i][c] * y for x, y in zip(rows[i], rows[c], strict=True)]
+    return [row[-1] for row in rows]
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_rows_as_they_are_and_rows_that_sum_to_one(seed) -> None:
+    """Floats leave rows 1e-16 away from 1: bounds hold for both models that they may mean."""
+    rng = np.random.default_rng(seed)
+    S, gamma = int(rng.integers(2, 6)), 1.0 - 10.0 ** -float(rng.integers(1, 9))
+    P = rng.dirichlet(np.full(S, 0.7), S)
+    if seed % 2:  # nearly absorbing
+        P = (P + 10.0 ** rng.integers(3, 12) * np.eye(S)) / (1.0 + 10.0 ** rng.integers(3, 12))
+        P /= P.sum(1, keepdims=True)
+    r = rng.normal(size=S) * 10.0 ** rng.integers(-9, 10) + rng.choice([0.0, 1e6, -1e6, 1e12])
+    mdp = FiniteMDP(P[:, None], r[:, None], np.full(S, 1.0 / S))
+    exact = [[Fraction(float(x)) for x in row] for row in P]
+    models = exact, [[x / sum(row) for x in row] for row in exact]
+    values = [eliminate(m, [Fraction(float(x)) for x in r], Fraction(gamma)) for m in models]
+    size = max(abs(float(x)) for x in values[0])
+    for tolerance in (1e-9 * size, 1e-14 * size):
+        for found in (
+            planning.optimum(mdp, gamma, tolerance, strict=False),
+            planning.robust_optimum(mdp, risk.TVBall(0.0), gamma, tolerance, strict=False),
+            planning.robust_evaluation(
+                mdp, np.ones((S, 1)), risk.CVaR(1.0), gamma, tolerance, strict=False
+            ),
+            planning.optimum(mdp, gamma, tolerance, max_iterations=2, strict=False),
+        ):
+            for V in values:
+                for low, x, high in zip(found.lower, V, found.upper, strict=True):
+                    assert Fraction(float(low)) <= x <= Fraction(float(high))
 
 
 def test_terminal_states_are_worth_exactly_nothing() -> None:

@@ -168,22 +168,28 @@ def enclose(operator: Operator, h: Array, gamma: float, work: Work) -> Enclosure
             if (excess <= 0.0).all():
                 break
             if not work.spend():
-                x = x + sign * max(float(excess.max()), 0.0) / (1.0 - gamma)
+                x = x + sign * constant(operator, x, sign * change, gamma)
                 break
             x = x + sign * linear_solve(*operator.chain(x), excess + 0.25 * slack, gamma)
             x = np.where(operator.ended, 0.0, x)
-        else:  # a constant: T (x + c) = T x + γ c
+        else:
             change = operator.apply(h)[0] - h
-            excess = sign * change + operator.rounding(h)
-            x = h + sign * max(float(excess.max()), 0.0) / (1.0 - gamma)
+            x = h + sign * constant(operator, h, sign * change, gamma)
         sides.append(np.where(operator.ended, 0.0, x))
-    constant = operator.rho / (1.0 - gamma)
+    base = operator.rho / (1.0 - gamma)
     lower, upper = (
-        constant + x + sign * 4.0 * UNIT * (abs(constant) + np.abs(x))
+        base + x + sign * 4.0 * UNIT * (abs(base) + np.abs(x))
         for x, sign in zip(reversed(sides), (-1.0, 1.0), strict=True)
     )
-    Q = np.where(operator.ended[:, None], 0.0, operator.Q + constant)
+    Q = np.where(operator.ended[:, None], 0.0, operator.Q + base)
     return Enclosure(operator.policy(), Q, lower, upper, h)
+
+
+def constant(operator: Operator, x: Array, change: Array, gamma: float) -> float:
+    """c with T (x + c) <= x + c, from change = T x - x; for the lower side with signs turned."""
+    reach = max(float((change + operator.rounding(x)).max()), 0.0) / (1.0 - gamma)
+    excess = change + operator.rounding(x, 2.0 * reach)
+    return 1.001 * max(float(excess.max()), 0.0) / (1.0 - gamma)
 
 
 def linear_solve(start: Index, state: Index, q: Array, b: Array, gamma: float) -> Array:

@@ -261,7 +261,8 @@ def _solve(
         widths.append(width)
         tenth = len(widths) % 10 == 0
         if scale * width <= 0.9 * tolerance or tenth:
-            rounding = operator.slack(V) / (1.0 - gamma)
+            reach = scale * max(abs(low), abs(high))
+            rounding = 1.001 * operator.slack(V, reach) / (1.0 - gamma)
             if scale * width + 2.0 * rounding <= 0.9 * tolerance:
                 bounds = (TV, scale * low, scale * high, rounding, operator.ended)
                 near = certified.macqueen(operator.policy(), operator.Q, V, *bounds)

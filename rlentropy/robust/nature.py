@@ -51,12 +51,14 @@ NOTHING = 1e-33  # KL radius up to which √(2δ Var V) is lost in the rounding 
 SHIFTED = 600.0  # β span(V) up to which exponentials are taken once a state (robust spec §1.7)
 
 
-def rounding_of_backups(mdp: FiniteMDP, V: Array, gamma: float) -> float:
-    """How far r + γ P V in float64 may be from what it is at any model with these floats."""
+def rounding_of_backups(mdp: FiniteMDP, V: Array, gamma: float, reach: float) -> float:
+    """How far r + γ P V in float64 may be from what it is at any model with these floats, and from
+    r + γ P (V + c) - γ c, |c| <= reach.
+    """
     largest = max(float(V.max()), -float(V.min()))
     count = mdp.longest
     own = UNIT * ((count + 2.0) * gamma * largest + 3.0 * (mdp.largest_reward + largest))
-    return own + gamma * (mdp.defect + count * UNIT) * largest
+    return own + gamma * (mdp.defect + count * UNIT) * (largest + reach)
 
 
 class Nature:

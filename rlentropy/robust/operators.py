@@ -36,11 +36,14 @@ class Operator(Protocol):
     def shift(self, rho: float) -> None:
         """Set ρ; 0 where there are terminal states, whose value is 0 for r - ρ too."""
 
-    def slack(self, V: Array) -> float:
+    def slack(self, V: Array, reach: float = 0.0) -> float:
         """The most that `rounding` can be anywhere, at a glance."""
 
-    def rounding(self, V: Array) -> Array:
-        """How far `apply` and `hold` may be from T V, (S,)."""
+    def rounding(self, V: Array, reach: float = 0.0) -> Array:
+        """How far `apply` and `hold` may be from T V, (S,), and from T (V + c) - γ c, |c| <= reach.
+
+        They differ at a model whose rows don't sum to 1, which is one that floats may mean.
+        """
 
     def apply(self, V: Array) -> tuple[Array, float, float]:
         """T V (S,), and the extremes of T V - V."""
@@ -81,11 +84,11 @@ class Optimality:
         self.rho = rho
         self.nature.shift(rho)
 
-    def slack(self, V: Array) -> float:
-        return self.nature.slack(V, size(self, V))
+    def slack(self, V: Array, reach: float = 0.0) -> float:
+        return self.nature.slack(V, size(self, V) + reach)
 
-    def rounding(self, V: Array) -> Array:
-        return np.asarray(self.nature.rounding(V, size(self, V)).max(1))
+    def rounding(self, V: Array, reach: float = 0.0) -> Array:
+        return np.asarray(self.nature.rounding(V, size(self, V) + reach).max(1))
 
     def apply(self, V: Array) -> tuple[Array, float, float]:
         self.Q = self.nature.backup(V)
@@ -132,13 +135,13 @@ class Evaluation:
         self.nature.shift(rho)
         self.reward = (self.pi * self.nature.r).sum(1)
 
-    def slack(self, V: Array) -> float:
-        most = self.nature.slack(V, size(self, V), self.pi.shape[1])
-        return most + self.defect * size(self, V)
+    def slack(self, V: Array, reach: float = 0.0) -> float:
+        most = self.nature.slack(V, size(self, V) + reach, self.pi.shape[1])
+        return most + self.defect * (size(self, V) + reach)
 
-    def rounding(self, V: Array) -> Array:
-        rows = self.nature.rounding(V, size(self, V), self.pi.shape[1])
-        own = np.where(self.ended, 0.0, self.defects * size(self, V))
+    def rounding(self, V: Array, reach: float = 0.0) -> Array:
+        rows = self.nature.rounding(V, size(self, V) + reach, self.pi.shape[1])
+        own = np.where(self.ended, 0.0, self.defects * (size(self, V) + reach))
         return np.asarray(np.where(self.pi > 0.0, rows, 0.0).max(1) + own)
 
     def apply(self, V: Array) -> tuple[Array, float, float]:
@@ -190,13 +193,13 @@ class Joint:
         self.rho, self.r = rho, self.mdp.r - rho
         self.nominal.shift(rho)
 
-    def slack(self, V: Array) -> float:
-        return self.nominal.slack(V, size(self, V), self.mdp.num_actions)
+    def slack(self, V: Array, reach: float = 0.0) -> float:
+        return self.nominal.slack(V, size(self, V) + reach, self.mdp.num_actions)
 
-    def rounding(self, V: Array) -> Array:
+    def rounding(self, V: Array, reach: float = 0.0) -> Array:
         # Nature may lead to any state that is listed, or stored by a row of the state.
         largest = np.full_like(V, np.abs(V).max())
-        rows = self.nominal.rounding(largest, size(self, V), self.mdp.num_actions)
+        rows = self.nominal.rounding(largest, size(self, V) + reach, self.mdp.num_actions)
         return np.where(self.ended, 0.0, rows.max(1))
 
     def _solve(self, V: Array, pi: Array | None) -> tuple[Array, Array, sp.csr_array]:
