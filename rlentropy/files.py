@@ -288,6 +288,27 @@ def sum_of_file(path: Path, begin: int, end: int, total: int = 0) -> int:
     return total
 
 
+# ---------------------------------------------------------------- memory
+
+
+def available_memory() -> int:
+    """Bytes of memory that are free, by the system's estimate and the container's limit."""
+    with suppress(OSError, ValueError, IndexError):
+        text = Path("/proc/meminfo").read_text()
+        free = int(text.split("MemAvailable:")[1].split()[0]) * 1024
+        with suppress(OSError, ValueError):  # "max" is no limit
+            group = Path("/sys/fs/cgroup")
+            limit = int((group / "memory.max").read_text())
+            free = min(free, limit - int((group / "memory.current").read_text()))
+        return free
+    return 2**40  # nobody says: leave it to the allocation
+
+
+def size_text(size: int) -> str:
+    """Bytes for people."""
+    return f"{size / 2**30:.3g} GiB" if size >= 2**30 else f"{size / 2**20:.3g} MiB"
+
+
 # ---------------------------------------------------------------- one process a folder
 
 

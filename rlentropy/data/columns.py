@@ -8,13 +8,13 @@ import tempfile
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import IO, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rlentropy.errors import InputError, OutputError
+from rlentropy.files import available_memory, size_text
 
 CHUNK = 2**24  # bytes of a column that are read at once
 Order = Literal["C", "F"]
@@ -82,24 +82,6 @@ def unpacked(
 def converted(x: NDArray[Any], dtype: Any) -> NDArray[Any]:
     """An array of another type, in a temporary file."""
     return unpacked((piece.astype(dtype).tobytes() for piece in slices(x)), dtype, x.shape, "C")
-
-
-def available_memory() -> int:
-    """Bytes of memory that are free, by the system's estimate and the container's limit."""
-    with suppress(OSError, ValueError, IndexError):
-        text = Path("/proc/meminfo").read_text()
-        free = int(text.split("MemAvailable:")[1].split()[0]) * 1024
-        with suppress(OSError, ValueError):  # "max" is no limit
-            group = Path("/sys/fs/cgroup")
-            limit = int((group / "memory.max").read_text())
-            free = min(free, limit - int((group / "memory.current").read_text()))
-        return free
-    return 2**40  # nobody says: leave it to the allocation
-
-
-def size_text(size: int) -> str:
-    """Bytes for people."""
-    return f"{size / 2**30:.3g} GiB" if size >= 2**30 else f"{size / 2**20:.3g} MiB"
 
 
 def check_unpacked(size: int) -> None:

@@ -20,9 +20,10 @@ from rlentropy.data.checks import (
     said,
     with_flags,
 )
-from rlentropy.data.columns import Batch, Spool, available_memory, size_text
+from rlentropy.data.columns import Batch, Spool
 from rlentropy.data.spaces import Space, outline, short
 from rlentropy.errors import InputError
+from rlentropy.files import available_memory, size_text
 
 if TYPE_CHECKING:
     import scipy.sparse as sp

@@ -21,6 +21,7 @@ from rlentropy.checked import Checked
 from rlentropy.diversity import vendi_score_of_policy
 from rlentropy.entropy import trajectory_entropy, visitation, visitation_entropy
 from rlentropy.errors import InputError
+from rlentropy.files import available_memory, size_text
 from rlentropy.kernels import Array, Count, Rows, World
 from rlentropy.log import Log, State
 from rlentropy.mdp import FiniteMDP, model_or_reason
@@ -117,6 +118,12 @@ class Setting:
             horizon = env.spec.max_episode_steps
         if horizon is None or horizon < 1:
             raise InputError(f"horizon must be >= 1 (the environment has no limit), got {horizon}")
+        size, room = 32 * horizon * S * A, available_memory()  # four tables are the least
+        if size > room:
+            raise InputError(
+                "env and horizon must have tables that fit in memory, got H x S x A = "
+                f"{horizon} x {S} x {A}, which take {size_text(size)} of {size_text(room)}"
+            )
         mdp, unknown = model_or_reason(env)
         if simulator == "compiled" and mdp is None:
             raise InputError(

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from rlentropy.data.columns import available_memory, size_text
 from rlentropy.errors import InputError
+from rlentropy.files import available_memory, size_text
 from rlentropy.kernels import Array, Count
 from rlentropy.log import State
 from rlentropy.networks import MLP, Adam

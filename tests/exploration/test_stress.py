@@ -394,3 +394,11 @@ def test_two_phases_saved_in_every_episode(simulator):
 
 def test_interrupted_is_the_error_that_the_command_line_knows():
     assert issubclass(Interrupted, KeyboardInterrupt)
+
+
+def test_tables_beyond_memory_are_one_line(tmp_path, capsys):
+    command = ["entgame", "--env-id", "rlentropy/DoubleChain-v0", "--horizon", "1000000000"]
+    assert main([*command, "--out", str(tmp_path / "run"), "--quiet"]) == 2
+    error = capsys.readouterr().err
+    assert "must have tables that fit in memory, got H x S x A = 1000000000 x 31 x 2" in error
+    assert error.count("\n") == 1
