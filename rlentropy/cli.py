@@ -181,6 +181,8 @@ def train(command: str, arguments: list[str]) -> int:
     with on_device(options.device), locked(path / LOCK, "out", path):
         folder = RunFolder.open(path, command, settings, options.resume, options.overwrite)
         say.line(f"run folder: {path}")
+        if offline and (guessed := getattr(subject, "guessed", "")):
+            say.line(f"assumed of the data: {guessed}")
         if (summary := folder.finished_summary()) is not None:
             say.line("already finished with this budget")
             say.table(summary)

@@ -865,3 +865,22 @@ def test_a_finished_run_is_loaded_and_compared(tmp_path, capsys) -> None:
     capsys.readouterr()
     assert cli.main(["compare", *runs, "--out", str(tmp_path / "compared")]) == 0
     assert "updates" in capsys.readouterr().out
+
+
+def test_what_was_assumed_of_the_data_is_said_before_learning(tmp_path, capsys) -> None:
+    rng, n = np.random.default_rng(0), 60
+    states, actions = rng.integers(3, size=n), rng.integers(2, size=(n, 1)).astype(float)
+    np.savez(
+        tmp_path / "data.npz",
+        observations=states,
+        actions=actions,
+        rewards=np.ones(n),
+        next_observations=np.roll(states, -1),
+        terminations=np.zeros(n, bool),
+        truncations=np.arange(n) % 10 == 9,
+    )
+    data, out = str(tmp_path / "data.npz"), str(tmp_path / "run")
+    assert cli.main(["fqi", "--data", data, "--out", out]) == 0
+    said = capsys.readouterr().out
+    assert "assumed of the data: observations as Discrete(3)" in said
+    assert said.index("actions as Discrete(2) from float64 (N, 1)") < said.index("guessed_spaces")
