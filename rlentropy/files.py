@@ -45,14 +45,14 @@ BROKEN = (  # what json, zipfile, numpy and the disk make of damaged files
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turn a failed write into one clear error."""
+def writing(
+    path: Path, must: str = "out must be a writable folder with free space"
+) -> Iterator[None]:
+    """Turn a failed write into one clear error, of the option that `must` names."""
     try:
         yield
     except OSError as error:
-        raise OutputError(
-            f"out must be a writable folder with free space, got {error.strerror} writing {path}"
-        ) from error
+        raise OutputError(f"{must}, got {error.strerror or error} writing {path}") from error
 
 
 def replace_file(path: Path, content: bytes) -> None:

@@ -34,13 +34,14 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import gymnasium
 
+import rlentropy.files
 from rlentropy.data.columns import Batch
 from rlentropy.data.files import optional, read_npz, write_npz
 from rlentropy.data.hdf5 import read_hdf5, write_hdf5
@@ -56,6 +57,7 @@ Kind = Literal["npz", "hdf5", "minari"]
 MINARI_ID = re.compile(r"\w[\w-]*(/\w[\w-]*)*-v\d+")
 NEEDS = {"npz": (), "hdf5": ("h5py",), "minari": ("minari", "h5py", "PIL")}  # to write it
 SPACES = ("observation_space", "action_space")
+writing = partial(rlentropy.files.writing, must="data must be on a writable disk with free space")
 
 
 def load(source: str | Path) -> Transitions:
@@ -186,15 +188,3 @@ def write(
     file = folder / f"data.{kind}"
     (write_npz if kind == "npz" else write_hdf5)(file, parts, metadata | described)
     return file
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turn a failed write into one clear error."""
-    try:
-        yield
-    except OSError as error:
-        raise OutputError(
-            "data must be on a writable disk with free space, got "
-            f"{error.strerror or error} writing {path}"
-        ) from error
