@@ -34,10 +34,11 @@ import torch
 
 from rlentropy import cli
 from rlentropy.log import Log
-from rlentropy.networks import MLP
-from rlentropy.perturbations import RandomAction
+from rlentropy.neural.networks import MLP
 from rlentropy.robust import actor_critic
-from rlentropy.run import Result, RunFolder
+from rlentropy.runs.folder import RunFolder
+from rlentropy.types import Result
+from rlentropy.wrappers import RandomAction
 
 COMMAND, NOISE, EPISODES, REPETITIONS = "robust-actor-critic", 0.1, 20, 5
 

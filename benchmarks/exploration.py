@@ -30,14 +30,16 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from rlentropy import FiniteMDP, kernels
+from rlentropy import FiniteMDP
 from rlentropy.exploration import reg_entgame, ucbvi_ent
 from rlentropy.exploration.entgame import Config, EntGame
 from rlentropy.exploration.episodes import Setting
 from rlentropy.exploration.game import GameLearner
 from rlentropy.exploration.reg_entgame import RegEntGame
 from rlentropy.exploration.ucbvi_ent import UCBVIEnt
-from rlentropy.kernels import Array, Count
+from rlentropy.kernels.game import plan_episode
+from rlentropy.kernels.sampling import rollout
+from rlentropy.types import Array, Count
 
 H, REPETITIONS = 50, 7
 EPISODES_PER_STATE = 6  # of learning before the clock starts, so that rows are about as full
@@ -117,7 +119,7 @@ def time_entgame(report: Report) -> None:
         share = (learner.model.N > 0).mean()
 
         P, visits, V = dense_kernel(learner), learner.visits.copy(), np.zeros_like(learner.V)
-        kernels.plan_episode(learner.game, learner.episodes, V, np.empty_like(learner.Q))
+        plan_episode(learner.game, learner.episodes, V, np.empty_like(learner.Q))
         rival = dense_plan(P, visits, learner.episodes)
         np.testing.assert_allclose(V, rival, rtol=1e-9)
         dense = median_cpu_s(partial(dense_plan, P, visits, EPISODES_PER_STATE * S)) / cells
@@ -190,7 +192,7 @@ def time_rollouts(report: Report) -> None:
     lengths = np.empty(n, np.int64)
 
     def compiled() -> None:
-        kernels.rollout(mdp.world, pi, states, actions, lengths, env_rng, policy_rng)
+        rollout(mdp.world, pi, states, actions, lengths, env_rng, policy_rng)
 
     def gymnasium_loop(episodes: int = 50) -> None:
         for _ in range(episodes):

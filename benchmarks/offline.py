@@ -49,15 +49,17 @@ import scipy.sparse as sp
 from gymnasium.spaces import Box, Discrete
 
 import rlentropy  # noqa: F401  (registers the environments)
-from rlentropy import FiniteMDP, cli, evaluate, figures, kernels, planning, risk
+from rlentropy import FiniteMDP, cli, planning, plots, risk
+from rlentropy.commands import evaluate
 from rlentropy.data import Counts, Transitions
 from rlentropy.exploration import entgame, reg_entgame
 from rlentropy.exploration.episodes import Setting
 from rlentropy.intervals import estimate, slope
+from rlentropy.kernels.sampling import rollout
 from rlentropy.offline import rfzi, tabular
-from rlentropy.offline.judge import Judge
 from rlentropy.offline.problem import greedy, member_rngs, split
-from rlentropy.perturbations import RandomAction
+from rlentropy.offline.scoring import Judge
+from rlentropy.wrappers import RandomAction
 
 GAMMA = 0.95
 UPDATES = 10_000
@@ -135,17 +137,18 @@ def cartpole_like(N: int = 100_000) -> Transitions:
 
 
 def updates_per_second(data: Transitions, **options: Any) -> float:
-    from rlentropy.offline import neural, objectives
+    from rlentropy.neural import losses
+    from rlentropy.offline.networks import Networks
 
     config = rfzi.Config(**options)
     measure = config.measure
 
     def linex(low: float, high: float) -> Any:
-        return objectives.Linex(low, high, measure.risk_aversion, config.tail)
+        return losses.Linex(low, high, measure.risk_aversion, config.tail)
 
     problem = split(data, config, lambda n: measure, None)
     rngs = member_rngs(np.random.default_rng(0), config.seeds)
-    networks = neural.Networks(problem, config, linex, rngs)
+    networks = Networks(problem, config, linex, rngs)
     networks.advance(50)
     spent = []
     for _ in range(5):
@@ -244,7 +247,7 @@ def rolled_out(
         for k in np.unique(chosen):
             own = np.flatnonzero(chosen == k)
             x, y, z = (np.empty_like(array[own]) for array in (states, actions, lengths))
-            kernels.rollout(world, np.asarray(pi[k], np.float64), x, y, z, rng, rng)
+            rollout(world, np.asarray(pi[k], np.float64), x, y, z, rng, rng)
             states[own], actions[own], lengths[own] = x, y, z
         real = np.arange(horizon) < lengths[:, None]
         block = (states[:, :-1][real], actions[real], states[:, 1:][real])
@@ -400,7 +403,8 @@ def behaviour(out: Path, seeds: int) -> None:
 def networks(out: Path, seeds: int) -> None:
     import torch
 
-    from rlentropy.offline import neural, objectives
+    from rlentropy.neural import losses
+    from rlentropy.offline.networks import Networks
 
     torch.set_num_threads(1)
     recipes: dict[str, dict[str, Any]] = {
@@ -423,12 +427,12 @@ def networks(out: Path, seeds: int) -> None:
 
             def objective(low: float, high: float, config: Any = config, b: float = beta) -> Any:
                 if config.recipe == "published":
-                    return objectives.SquaredZ(b)
-                return objectives.Linex(low, high, b, config.tail)
+                    return losses.SquaredZ(b)
+                return losses.Linex(low, high, b, config.tail)
 
             problem = split(data, config, lambda n, m=measure: m, None)
             rngs = member_rngs(np.random.default_rng(0), seeds)
-            learner = neural.Networks(problem, config, objective, rngs)
+            learner = Networks(problem, config, objective, rngs)
             judge = Judge(problem, config, env, 0)
             spent, gaps, steps = 0.0, [], []
             while learner.updates < UPDATES:
@@ -452,7 +456,7 @@ def uniform_data(mdp: FiniteMDP, steps: int, horizon: int = 200) -> Transitions:
     states, actions = np.empty((n, horizon + 1), np.int64), np.empty((n, horizon), np.int64)
     pi = np.full((1, *mdp.r.shape), 1.0 / mdp.num_actions)
     rng = np.random.default_rng(0)
-    kernels.rollout(mdp.world, pi, states, actions, np.empty(n, np.int64), rng, rng)
+    rollout(mdp.world, pi, states, actions, np.empty(n, np.int64), rng, rng)
     s, a, s2 = states[:, :-1].ravel(), actions.ravel(), states[:, 1:].ravel()
     never = np.zeros(s.size, bool)
     last = np.arange(1, s.size + 1) % horizon == 0
@@ -558,7 +562,7 @@ def robustness(bands: list[evaluate.Band]) -> bytes:
     for axis, grid in zip(axes, grids.values(), strict=True):
         grid.mark_nominal(axis)
         for k, b in enumerate(b for b in bands if b.grid.name == grid.name):
-            look: dict[str, Any] = {"color": figures.COLOURS[k], "ls": figures.STYLES[k % 5]}
+            look: dict[str, Any] = {"color": plots.COLOURS[k], "ls": plots.STYLES[k % 5]}
             axis.plot(b.grid.values, b.band.value, label=b.algorithm, lw=1.6, **look)
             axis.fill_between(
                 b.grid.values, b.band.low, b.band.high, color=look["color"], alpha=0.15, lw=0
@@ -567,7 +571,7 @@ def robustness(bands: list[evaluate.Band]) -> bytes:
         axis.grid(True, alpha=0.3, lw=0.6)
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].set_ylabel("return")
-    return figures.finish(shown, axes[0])
+    return plots.finish(shown, axes[0])
 
 
 def main() -> None:

@@ -25,11 +25,12 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from rlentropy import figures, kernels, planning
+from rlentropy import planning, plots
 from rlentropy.entropy import shannon
 from rlentropy.exploration import entgame, reg_entgame, rf_ucrl, ucbvi_ent
 from rlentropy.exploration.episodes import Setting
 from rlentropy.intervals import estimate
+from rlentropy.kernels.sampling import rollout
 
 HORIZON = 20
 
@@ -81,7 +82,7 @@ def counts_of(pi: Any, s: Setting, episodes: int, rng: np.random.Generator) -> A
     states = np.empty((1000, HORIZON + 1), np.int64)
     actions = np.empty((1000, HORIZON), np.int64)
     for _ in range(episodes // 1000):
-        kernels.rollout(s.world, pi, states, actions, np.empty(1000, np.int64), *rng.spawn(2))
+        rollout(s.world, pi, states, actions, np.empty(1000, np.int64), *rng.spawn(2))
         np.add.at(counts, (states[:, :-1], actions), 1)
     return counts
 
@@ -185,7 +186,7 @@ def main() -> None:
         for state, row in enumerate(np.array([bands[name].value for name in AGENTS]).T):
             writer.writerow([state, *(f"{x:.1f}" for x in row)])
     if shape := setting(e.env_id).grid_shape:
-        png = figures.heat_maps([(name, bands[name].value.reshape(shape)) for name in AGENTS])
+        png = plots.heat_maps([(name, bands[name].value.reshape(shape)) for name in AGENTS])
     else:
         png = chain_figure(bands)
     (arguments.out / f"{arguments.experiment}.png").write_bytes(png)

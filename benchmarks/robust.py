@@ -41,9 +41,9 @@ from scipy.special import logsumexp
 
 import rlentropy  # registers the environments
 from rlentropy import FiniteMDP, planning, risk
-from rlentropy.kernels import Array
-from rlentropy.robust.dynamics import METHODS
-from rlentropy.robust.nature import Nature
+from rlentropy.planning.nature import Nature
+from rlentropy.planning.robust import METHODS
+from rlentropy.types import Array
 
 GAMMA, TOLERANCE, RADIUS, REPETITIONS, ITERATES = 0.99, 1e-6, 0.2, 7, 5
 PROBLEMS: dict[str, tuple[str, dict[str, Any]]] = {

@@ -33,11 +33,11 @@ import scipy.sparse as sp
 
 import rlentropy  # noqa: F401  (registers the environments)
 from rlentropy import FiniteMDP, risk
-from rlentropy.figures import COLOURS, STYLES
-from rlentropy.kernels import Array
 from rlentropy.planning import robust_evaluation, robust_optimum
-from rlentropy.robust.dynamics import METHODS, worst_occupancy
+from rlentropy.planning.robust import METHODS, worst_occupancy
+from rlentropy.plots import COLOURS, STYLES
 from rlentropy.robust.policy_gradient import improve
+from rlentropy.types import Array
 
 GAMMA, TOLERANCE, LIMIT_S = 0.95, 1e-6, 20.0
 SETTINGS = {0.01: (0.1, 1.0, 2.0, 3.0), 0.15: (0.01, 0.1, 1.0)}

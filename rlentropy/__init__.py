@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rlentropy import entropy, planning, risk
-    from rlentropy.empirical import EmpiricalModel
     from rlentropy.mdp import FiniteMDP
-    from rlentropy.runs import load_run
+    from rlentropy.mdp.empirical import EmpiricalModel
+    from rlentropy.runs.reading import load_run
 
 __version__ = "0.1.0"
 __all__ = ["EmpiricalModel", "FiniteMDP", "entropy", "load_run", "planning", "risk"]
@@ -20,7 +20,7 @@ __all__ = ["EmpiricalModel", "FiniteMDP", "entropy", "load_run", "planning", "ri
 if not (Path(__file__).parent / "envs").is_dir():
     __path__.append(str(Path(__file__).parents[1]))
 
-from rlentropy.start import is_ours, loading
+from rlentropy.commands.start import is_ours, loading
 
 with loading(is_ours()):
     import rlentropy.envs  # noqa: F401  (registers the rlentropy/* ids)
@@ -28,7 +28,7 @@ with loading(is_ours()):
 
 def __getattr__(name: str) -> object:
     """Import on first use: the solvers bring a compiler, which registering ids doesn't need."""
-    homes = {"FiniteMDP": "mdp", "EmpiricalModel": "empirical", "load_run": "runs"}
+    homes = {"FiniteMDP": "mdp", "EmpiricalModel": "mdp.empirical", "load_run": "runs.reading"}
     if name in homes:
         return getattr(import_module(f"rlentropy.{homes[name]}"), name)
     if name in __all__:

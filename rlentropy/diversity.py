@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
-from rlentropy import kernels
 from rlentropy.entropy import staged_policy
 from rlentropy.errors import InputError
-from rlentropy.kernels import Array
+from rlentropy.kernels.sampling import rollout
 from rlentropy.mdp import ROUNDING, FiniteMDP
+from rlentropy.types import Array
 
 if TYPE_CHECKING:
     import scipy.sparse as sp
@@ -249,5 +249,5 @@ def vendi_score_of_policy(
     states = np.empty((trajectories, horizon + 1), np.int64)
     actions = np.empty((trajectories, horizon), np.int64)
     lengths = np.empty(trajectories, np.int64)
-    kernels.rollout(mdp.world, staged, states, actions, lengths, *rng.spawn(2))
+    rollout(mdp.world, staged, states, actions, lengths, *rng.spawn(2))
     return vendi_score_of_features(trajectory_features(states[:, :-1], actions, kind), q)

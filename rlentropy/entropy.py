@@ -16,11 +16,10 @@ from typing import Any, get_args
 
 import numpy as np
 
-from rlentropy import kernels
 from rlentropy.errors import InputError
-from rlentropy.kernels import Array
+from rlentropy.kernels.rows import occupancy
 from rlentropy.mdp import ROUNDING, FiniteMDP
-from rlentropy.objectives import VisitationObjective
+from rlentropy.types import Array, VisitationObjective
 
 
 def shannon(p: Any, axis: int | tuple[int, ...] = -1) -> Any:
@@ -98,7 +97,7 @@ def visitation(mdp: FiniteMDP, pi: Any, horizon: int) -> Array:
     """
     staged = staged_policy(mdp, pi, horizon)
     d = np.empty_like(staged)
-    kernels.occupancy(mdp.rows, mdp.mu.copy(), staged, d)
+    occupancy(mdp.rows, mdp.mu.copy(), staged, d)
     return d
 
 

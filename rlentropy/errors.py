@@ -1,5 +1,7 @@
 """The one error that means: the input is wrong, not the program; and the check of numbers."""
 
+import difflib
+from collections.abc import Iterable
 from numbers import Real
 from typing import Any
 
@@ -54,3 +56,9 @@ def rounding_of(given: Any) -> float:
     if dtype is None or dtype.kind != "f":
         return ROUNDING
     return max(ROUNDING, 32.0 * float(np.finfo(dtype).eps))
+
+
+def did_you_mean(name: str, choices: Iterable[str]) -> str:
+    """What to add to the refusal of an unknown name: the names that are close to it."""
+    close = difflib.get_close_matches(name, list(choices), n=3)
+    return f"; did you mean {' or '.join(close)}?" if close else ""

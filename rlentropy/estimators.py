@@ -22,7 +22,8 @@ from typing import Any
 import numpy as np
 
 from rlentropy.errors import InputError
-from rlentropy.kernels import ESTIMATORS, Array
+from rlentropy.kernels.counting import ESTIMATORS
+from rlentropy.types import Array
 
 
 def check_estimator(estimator: str, smoothing: float) -> None:

@@ -19,18 +19,8 @@ from typing import IO, Any
 import numpy as np
 
 from rlentropy.errors import InputError
-from rlentropy.files import (
-    pack,
-    read_arrays,
-    reading,
-    replace_file,
-    sum_of,
-    sum_of_file,
-    writing,
-)
-
-State = dict[str, Any]  # numpy arrays, and anything JSON can hold
-
+from rlentropy.files import pack, read_arrays, reading, replace_file, sum_of, sum_of_file, writing
+from rlentropy.types import State
 
 CHECKPOINT = Path("checkpoint", "state.npz")  # in a run folder
 CURE = "put it back from a copy, or pass --overwrite to start anew"

@@ -24,7 +24,7 @@ from rlentropy.errors import InputError
 from rlentropy.exploration import entgame, random_policy
 from rlentropy.files import locked
 from rlentropy.log import Log
-from rlentropy.run import LOCK
+from rlentropy.runs.folder import LOCK
 
 ROOT = Path(__file__).parents[1]
 CHAIN = "rlentropy/DoubleChain-v0"

@@ -28,6 +28,7 @@ from rlentropy.files import (
     read_json,
     read_tensors,
 )
+from rlentropy.wrappers import make_env
 
 # ---------------------------------------------------------------- one process a place
 
@@ -297,7 +298,7 @@ def unfinished(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     collect = ["collect", "--env-id", "CartPole-v1", "--data", "d.npz", "--num-envs", "1"]
     collect += ["--quiet", "--checkpoint-every", "50"]
-    play, calls = cli.make_env, []
+    play, calls = make_env, []
 
     class Stops(gymnasium.Wrapper):
         def step(self, action):

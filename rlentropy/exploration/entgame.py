@@ -23,7 +23,7 @@ import numpy as np
 from rlentropy.exploration.episodes import Explored, Setting, Simulator, explore
 from rlentropy.exploration.game import GameLearner, check_bonus
 from rlentropy.log import Log
-from rlentropy.objectives import VisitationObjective
+from rlentropy.types import VisitationObjective
 
 Bonus = Literal["none", "inverse-n", "code", "hoeffding-kl", "bernstein-kl"]
 

@@ -16,17 +16,17 @@ import gymnasium
 import numpy as np
 from gymnasium.spaces import Discrete
 
-from rlentropy import figures, known, planning
-from rlentropy.checked import Checked
+from rlentropy import planning, plots
 from rlentropy.diversity import vendi_score_of_policy
 from rlentropy.entropy import trajectory_entropy, visitation, visitation_entropy
 from rlentropy.errors import InputError
 from rlentropy.files import available_memory, size_text
-from rlentropy.kernels import Array, Count, Rows, World
-from rlentropy.log import Log, State
-from rlentropy.mdp import FiniteMDP, model_or_reason
-from rlentropy.objectives import Objective
-from rlentropy.run import Result
+from rlentropy.kernels.rows import Rows
+from rlentropy.kernels.sampling import World
+from rlentropy.log import Log
+from rlentropy.mdp import FiniteMDP, known, model_or_reason
+from rlentropy.types import Array, Count, Objective, Result, State
+from rlentropy.wrappers import Checked
 
 Simulator = Literal["auto", "gymnasium", "compiled"]
 
@@ -296,7 +296,7 @@ def explore(
         log.tick(learner.episodes, total, saved, over=True)
 
     if log.directory is not None:
-        picture = figures.visits(learner.visits.sum((0, 2)), setting.grid_shape)
+        picture = plots.visits(learner.visits.sum((0, 2)), setting.grid_shape)
         log.figure("visits", picture, env_steps)
     summary: dict[str, Any] = {
         "env_steps": env_steps,

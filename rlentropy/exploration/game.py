@@ -10,14 +10,25 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from rlentropy import kernels
-from rlentropy.empirical import EmpiricalModel
 from rlentropy.entropy import markov_policy
 from rlentropy.errors import InputError
 from rlentropy.exploration.episodes import Setting
-from rlentropy.kernels import Array, Count, Game, Task
-from rlentropy.log import State
-from rlentropy.objectives import Objective
+from rlentropy.kernels.game import (
+    BONUSES,
+    REWARDS,
+    Game,
+    before_episode,
+    deviation_stage,
+    learn,
+    mean_gap,
+    plan_episode,
+    play,
+    refresh,
+)
+from rlentropy.kernels.rows import Task, decide_at, decisions
+from rlentropy.kernels.sampling import pick_action
+from rlentropy.mdp.empirical import EmpiricalModel
+from rlentropy.types import Array, Count, Objective, State
 
 
 def check_bonus(bonus: str, choices: tuple[str, ...], bonus_scale: float, delta: float) -> None:
@@ -34,11 +45,11 @@ class GameLearner:
     """What an optimistic explorer has seen and plans; `rlentropy.exploration.episodes` drives it.
 
     Args:
-        reward: one of `kernels.REWARDS`.
+        reward: one of `REWARDS`.
         objective: shapes the forecaster, and tells TE+ from TE.
         forecasts_actions: whether the forecaster predicts state-action pairs, or states alone.
         temperature: of the plan; 0 is greedy.
-        bonus: one of `kernels.BONUSES`.
+        bonus: one of `BONUSES`.
         optimistic: an unvisited pair leads to the best state, not to a uniformly drawn one.
         output: "projection": the policy is the Markov projection of what was played, by the
             learner's own counts; "plan": it is the latest plan.
@@ -107,8 +118,8 @@ class GameLearner:
             model=self.model.counts,
             width=np.zeros((H, S, A) if bonus == "quadratic-gap" else (0, 0, 0)),
             gap=np.full(S, np.inf),
-            reward=kernels.REWARDS.index(reward),
-            bonus=kernels.BONUSES.index(bonus),
+            reward=REWARDS.index(reward),
+            bonus=BONUSES.index(bonus),
             prior=float(prior),
             bonus_scale=float(bonus_scale),
             delta=float(delta),
@@ -117,7 +128,7 @@ class GameLearner:
             frozen=model is not None,
             tolerance=float(tolerance),
         )
-        kernels.refresh(self.game)
+        refresh(self.game)
         self.V = np.zeros((H + 1, S))
         self.Q = np.zeros((H, S, A))
         self.p = np.empty((S, A))
@@ -147,13 +158,13 @@ class GameLearner:
         """Plan; False when the plan is certified and nothing more needs to be played."""
         self._reserve(1)
         s = self.setting
-        goes_on = kernels.before_episode(
+        goes_on = before_episode(
             self.game, self.episodes, self.V, self.Q, s.truth, s.mu, self.D,
             self.reservoir, self.mixture_rng,
         )  # fmt: skip
         self.stopped = not goes_on
         if goes_on:
-            self.deviation = kernels.deviation_stage(self.game, self.policy_rng)
+            self.deviation = deviation_stage(self.game, self.policy_rng)
         return goes_on
 
     def act(self, h: int, s: int) -> int:
@@ -161,14 +172,14 @@ class GameLearner:
             return int(self.game.width[h, s].argmax())
         # Few arguments, no generator: handing the game to compiled code takes 0.1 ms, and a
         # generator 20 µs.
-        kernels.decide_at(self.Q[h], s, self.game.task.temperature, self.p)
+        decide_at(self.Q[h], s, self.game.task.temperature, self.p)
         sure = int(self.p[s].argmax())
         if self.p[s, sure] == 1.0:
             return sure
-        return kernels.pick_action(self.p, s, self.policy_rng.random())
+        return pick_action(self.p, s, self.policy_rng.random())
 
     def end_episode(self, states: Count, actions: Count, terminated_at: int) -> None:
-        kernels.learn(self.game, states, actions, terminated_at)
+        learn(self.game, states, actions, terminated_at)
         self.episodes += 1
 
     def play(self, episodes: int, env_rng: np.random.Generator) -> int:
@@ -177,7 +188,7 @@ class GameLearner:
         while episodes > 0 and not self.stopped:
             n = min(256, episodes)
             self._reserve(n)
-            played, steps = kernels.play(
+            played, steps = play(
                 self.game, self.episodes, n, self.V, self.Q, s.world, s.truth, s.mu, self.D,
                 self.reservoir, env_rng, self.policy_rng, self.mixture_rng,
             )  # fmt: skip
@@ -193,8 +204,8 @@ class GameLearner:
     def plan(self) -> Array:
         """The policy that would be played next, (H, S, A)."""
         V, Q, pi = np.zeros_like(self.V), np.empty_like(self.Q), np.empty_like(self.Q)
-        kernels.plan_episode(self.game, self.episodes, V, Q)
-        kernels.decisions(Q, self.game.task.temperature, pi)
+        plan_episode(self.game, self.episodes, V, Q)
+        decisions(Q, self.game.task.temperature, pi)
         return pi
 
     last_iterate = plan
@@ -214,10 +225,10 @@ class GameLearner:
         With random starts it is the average over those seen, itself an estimate.
         """
         certifying = ("rf-ucrl", "rf-express", "linear-gap", "quadratic-gap")
-        if kernels.BONUSES[self.game.bonus] not in certifying or not self.episodes:
+        if BONUSES[self.game.bonus] not in certifying or not self.episodes:
             return None
         self.plan()
-        return float(kernels.mean_gap(self.game))
+        return float(mean_gap(self.game))
 
     def state_dict(self) -> State:
         state: State = {"visits": self.game.visits, "D": self.D, "stopped": self.stopped}
@@ -238,5 +249,5 @@ class GameLearner:
             (self.reservoir[: len(state["mixture"])], state["mixture"]),
         ):
             mine[...] = saved
-        kernels.refresh(self.game)
+        refresh(self.game)
         self.policy_rng.bit_generator.state, self.mixture_rng.bit_generator.state = state["rngs"]

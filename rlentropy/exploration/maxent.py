@@ -24,15 +24,15 @@ from typing import Any, Literal
 import gymnasium
 import numpy as np
 
-from rlentropy import kernels
-from rlentropy.empirical import EmpiricalModel
 from rlentropy.entropy import markov_policy, visitation, visitation_entropy
 from rlentropy.errors import InputError
 from rlentropy.exploration.episodes import Explored, Setting, Simulator, explore
-from rlentropy.kernels import Array, Count
-from rlentropy.log import Log, State
-from rlentropy.objectives import VisitationObjective
+from rlentropy.kernels.rows import backward, decisions
+from rlentropy.kernels.sampling import draw_action, rollout
+from rlentropy.log import Log
+from rlentropy.mdp.empirical import EmpiricalModel
 from rlentropy.planning import planning_task
+from rlentropy.types import Array, Count, State, VisitationObjective
 
 Step = Literal["line-search", "fixed"]
 
@@ -133,8 +133,8 @@ class MaxEnt:
         r = smoothed_gradient(marginal(self.d, self.config.objective), self.config.smoothing)
         task = planning_task(r, H)._replace(optimistic=True)
         V, Q, pi = np.zeros((H + 1, S)), np.empty((H, S, A)), np.empty((H, S, A))
-        kernels.backward(self.model.rows, task, V, Q)
-        kernels.decisions(Q, 0.0, pi)
+        backward(self.model.rows, task, V, Q)
+        decisions(Q, 0.0, pi)
         return pi
 
     def _count(self, states: Count, actions: Count) -> None:
@@ -152,7 +152,7 @@ class MaxEnt:
         return True
 
     def act(self, h: int, s: int) -> int:
-        return kernels.draw_action(self.pi[h], s, self.policy_rng)
+        return draw_action(self.pi[h], s, self.policy_rng)
 
     def end_episode(self, states: Count, actions: Count, terminated_at: int) -> None:
         self._count(states[None], actions[None])
@@ -164,7 +164,7 @@ class MaxEnt:
             states, actions = np.empty((n, H + 1), np.int64), np.empty((n, H), np.int64)
             lengths = np.empty(n, np.int64)
             world, rngs = self.setting.world, (env_rng, self.policy_rng)
-            kernels.rollout(world, self.pi, states, actions, lengths, *rngs)
+            rollout(world, self.pi, states, actions, lengths, *rngs)
             self._count(states, actions)
             episodes -= n
             steps += int(lengths.sum())

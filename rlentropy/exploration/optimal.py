@@ -12,7 +12,7 @@ import numpy as np
 from rlentropy.errors import InputError
 from rlentropy.exploration.episodes import Explored, Goal, Setting
 from rlentropy.log import Log
-from rlentropy.objectives import Objective
+from rlentropy.types import Objective
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,10 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from rlentropy import kernels
 from rlentropy.exploration.episodes import Explored, Setting, Simulator, explore
-from rlentropy.kernels import Array, Count
-from rlentropy.log import Log, State
-from rlentropy.objectives import Objective
+from rlentropy.kernels.sampling import rollout
+from rlentropy.log import Log
+from rlentropy.types import Array, Count, Objective, State
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ class RandomPolicy:
         actions = np.empty((episodes, H), np.int64)
         lengths = np.empty(episodes, np.int64)
         pi = np.full((1, *self.visits.shape[1:]), 1.0 / self.setting.num_actions)
-        kernels.rollout(self.setting.world, pi, states, actions, lengths, env_rng, self.rng)
+        rollout(self.setting.world, pi, states, actions, lengths, env_rng, self.rng)
         self.count(states, actions)
         return int(lengths.sum())
 

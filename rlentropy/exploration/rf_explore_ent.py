@@ -23,15 +23,15 @@ from typing import Any, Literal, get_args
 import gymnasium
 import numpy as np
 
-from rlentropy import kernels
-from rlentropy.empirical import EmpiricalModel
 from rlentropy.errors import InputError
 from rlentropy.exploration.episodes import Explored, Learner, Setting, Simulator, explore
 from rlentropy.exploration.game import GameLearner, check_bonus
 from rlentropy.exploration.random_policy import RandomPolicy
-from rlentropy.kernels import Array, Count
-from rlentropy.log import Log, State
-from rlentropy.objectives import TrajectoryObjective
+from rlentropy.kernels.rows import decisions
+from rlentropy.kernels.sampling import draw_action, rollout
+from rlentropy.log import Log
+from rlentropy.mdp.empirical import EmpiricalModel
+from rlentropy.types import Array, Count, State, TrajectoryObjective
 
 Sampler = Literal["targets", "rf-express", "rf-ucrl", "entgame", "random"]
 
@@ -97,7 +97,7 @@ class TargetSampler:
             h, s = divmod(done // self.repeats, self.setting.num_states)
             reward[h, s] = 1.0
         elif self.replayed == 0:
-            kernels.decisions(self.search.Q, 0.0, self.pi)
+            decisions(self.search.Q, 0.0, self.pi)
             h, s = divmod((done - 1) // self.repeats, self.setting.num_states)
             self.pi[h, s] = 1.0 / self.setting.num_actions
 
@@ -108,7 +108,7 @@ class TargetSampler:
     def act(self, h: int, s: int) -> int:
         if self.searching:
             return self.search.act(h, s)
-        return kernels.draw_action(self.pi[h], s, self.policy_rng)
+        return draw_action(self.pi[h], s, self.policy_rng)
 
     def end_episode(self, states: Count, actions: Count, terminated_at: int) -> None:
         H = actions.size
@@ -131,9 +131,9 @@ class TargetSampler:
             self._next()
             if self.searching:
                 self.search.begin_episode()
-                kernels.decisions(self.search.Q, 0.0, self.pi)
+                decisions(self.search.Q, 0.0, self.pi)
             rngs = (env_rng, self.policy_rng)
-            kernels.rollout(world, self.pi, states, actions, length, *rngs)
+            rollout(world, self.pi, states, actions, length, *rngs)
             self.end_episode(states[0], actions[0], int(length[0]) if length[0] < H else -1)
             steps += int(length[0])
         return steps

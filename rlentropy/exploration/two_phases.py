@@ -7,10 +7,9 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from rlentropy.empirical import EmpiricalModel
 from rlentropy.exploration.game import GameLearner
-from rlentropy.kernels import Array, Count
-from rlentropy.log import State
+from rlentropy.mdp.empirical import EmpiricalModel
+from rlentropy.types import Array, Count, State
 
 
 class TwoPhases:

@@ -24,7 +24,7 @@ from rlentropy.errors import InputError
 from rlentropy.exploration.episodes import Explored, Setting, Simulator, explore
 from rlentropy.exploration.game import GameLearner, check_bonus
 from rlentropy.log import Log
-from rlentropy.objectives import TrajectoryObjective
+from rlentropy.types import TrajectoryObjective
 
 Variant = Literal["none", "code", "pac", "fast"]
 BONUS = {"none": "none", "code": "entropy-code", "pac": "linear-gap", "fast": "quadratic-gap"}

@@ -25,13 +25,12 @@ from gymnasium.spaces import Discrete
 
 from rlentropy.data import Transitions
 from rlentropy.errors import InputError
-from rlentropy.kernels import Array
-from rlentropy.log import Log, State
-from rlentropy.offline.judge import Judge
+from rlentropy.log import Log
 from rlentropy.offline.problem import Config, Learner, Problem, greedy, member_rngs, split
+from rlentropy.offline.scoring import Judge
 from rlentropy.offline.tabular import Model, ValueIteration
 from rlentropy.risk import Measure
-from rlentropy.run import Result
+from rlentropy.types import Array, Result, State
 
 
 class Table:
@@ -96,7 +95,7 @@ def fit(
 
     Args:
         measure, fail: as of `Problem`.
-        objective: what networks minimise (`objectives.Objective`), given bounds of u.
+        objective: what networks minimise (`losses.Objective`), given bounds of u.
         env: where to evaluate; its model is used where it is known.
 
     Raises:
@@ -114,7 +113,7 @@ def fit(
         spaces = f"{data.observation_space} and {data.action_space}"
         raise InputError(f"approximator must be neural unless all is Discrete, got {spaces}")
     else:
-        from rlentropy.offline.neural import Networks
+        from rlentropy.offline.networks import Networks
 
         learner = Networks(problem, config, objective, member_rngs(rng, config.seeds))
     judge = Judge(problem, config, env, int(rng.spawn(1)[0].integers(2**31)))

@@ -17,7 +17,7 @@ from rlentropy.log import Log
 from rlentropy.offline import problem
 from rlentropy.offline.fitted import fit
 from rlentropy.risk import Nominal, parse
-from rlentropy.run import Result
+from rlentropy.types import Result
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,9 @@ def run(
     """Learn from the data alone; evaluate in the environment."""
 
     def objective(low: float, high: float) -> Any:
-        from rlentropy.offline import objectives
+        from rlentropy.neural import losses
 
-        return objectives.Squared(low, high)
+        return losses.Squared(low, high)
 
     return fit(data, config, lambda n: Nominal(), None, objective, rng, log, env)
 

@@ -15,9 +15,9 @@ from gymnasium.spaces import Box, Discrete
 from rlentropy.data import Transitions
 from rlentropy.errors import InputError
 from rlentropy.files import check_fields
-from rlentropy.kernels import Array, Count
-from rlentropy.networks import MLP, check_shapes
+from rlentropy.neural.networks import MLP, check_shapes
 from rlentropy.policies import one_or_many
+from rlentropy.types import Array, Count
 
 Tensor = torch.Tensor
 Space = gymnasium.Space[Any]

@@ -11,10 +11,9 @@ from gymnasium.spaces import Discrete
 
 from rlentropy.data import Batch, Transitions
 from rlentropy.errors import InputError
-from rlentropy.kernels import Array
-from rlentropy.log import State
 from rlentropy.offline.tabular import Model
 from rlentropy.risk import Measure
+from rlentropy.types import Array, State
 
 
 @dataclass(frozen=True)

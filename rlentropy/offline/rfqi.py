@@ -25,7 +25,7 @@ from rlentropy.log import Log
 from rlentropy.offline import problem
 from rlentropy.offline.fitted import fit
 from rlentropy.risk import Measure, TVBall, parse
-from rlentropy.run import Result
+from rlentropy.types import Result
 
 
 @dataclass(frozen=True)
@@ -69,11 +69,9 @@ def run(
         return TVBall(radius, support=np.array([n - 1]))
 
     def objective(low: float, high: float) -> Any:
-        from rlentropy.offline import objectives
+        from rlentropy.neural import losses
 
-        return objectives.TVDual(
-            low, high, radius, fail, config.dual_steps, config.dual_learning_rate
-        )
+        return losses.TVDual(low, high, radius, fail, config.dual_steps, config.dual_learning_rate)
 
     return fit(data, config, measure, fail, objective, rng, log, env)
 

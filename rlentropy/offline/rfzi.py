@@ -31,7 +31,7 @@ from rlentropy.log import Log
 from rlentropy.offline import problem
 from rlentropy.offline.fitted import fit
 from rlentropy.risk import Entropic, parse
-from rlentropy.run import Result
+from rlentropy.types import Result
 
 BETAS = (1e-15, 1e15)  # whose squares float32 holds
 
@@ -75,14 +75,14 @@ def run(
     measure = config.measure
 
     def objective(low: float, high: float) -> Any:
-        from rlentropy.offline import objectives
+        from rlentropy.neural import losses
 
         if not BETAS[0] <= measure.risk_aversion <= BETAS[1]:
             got = measure.risk_aversion
             raise InputError(f"risk must have BETA in {BETAS} for networks, got {got}")
         if config.recipe == "published":
-            return objectives.SquaredZ(measure.risk_aversion)
-        return objectives.Linex(low, high, measure.risk_aversion, config.tail, config.anneal)
+            return losses.SquaredZ(measure.risk_aversion)
+        return losses.Linex(low, high, measure.risk_aversion, config.tail, config.anneal)
 
     return fit(data, config, lambda n: measure, None, objective, rng, log, env)
 

@@ -22,9 +22,9 @@ from scipy import sparse
 
 from rlentropy.data import Counts
 from rlentropy.errors import InputError
-from rlentropy.kernels import Array, Count
 from rlentropy.mdp import FiniteMDP
 from rlentropy.risk import Measure
+from rlentropy.types import Array, Count
 
 
 @dataclass(frozen=True)

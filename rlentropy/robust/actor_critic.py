@@ -68,13 +68,12 @@ import numpy as np
 import torch
 
 from rlentropy import risk
-from rlentropy.checked import Checked
 from rlentropy.errors import InputError
 from rlentropy.files import check_fields
-from rlentropy.log import Log, State
-from rlentropy.networks import MLP, Activation, Adam, check_shapes
-from rlentropy.policies import Policy, play
-from rlentropy.robust.actors import (
+from rlentropy.log import Log
+from rlentropy.neural.networks import MLP, Activation, Adam, check_shapes
+from rlentropy.neural.rollouts import Batch, Copies, make_copies, next_values
+from rlentropy.neural.spaces import (
     Array,
     Encoder,
     Env,
@@ -85,8 +84,9 @@ from rlentropy.robust.actors import (
     make_head,
     normalised,
 )
-from rlentropy.robust.rollouts import Batch, Copies, make_copies, next_values
-from rlentropy.run import Result
+from rlentropy.policies import Policy, play
+from rlentropy.types import Result, State
+from rlentropy.wrappers import Checked
 
 EVALUATION_LIMIT = 10_000  # steps of an evaluation episode where the environment has no limit
 SIDE_BY_SIDE = 20  # evaluation episodes that are played at once

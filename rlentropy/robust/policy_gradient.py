@@ -31,19 +31,18 @@ import numpy as np
 
 from rlentropy import risk
 from rlentropy.errors import InputError
-from rlentropy.kernels import Array
 from rlentropy.log import Log
 from rlentropy.mdp import FiniteMDP, of_observations
-from rlentropy.risk.tilts import project_simplex
-from rlentropy.robust.dynamics import (
+from rlentropy.planning.robust import (
     RobustValue,
     bounds_at,
     robust_evaluation,
     robust_optimum,
     worst_occupancy,
 )
-from rlentropy.robust.value import Support
-from rlentropy.run import Result
+from rlentropy.risk.tilts import project_simplex
+from rlentropy.robust.planning import Support
+from rlentropy.types import Array, Result
 
 Parametrisation = Literal["direct", "softmax", "mirror"]
 Step = Literal["constant", "theory"]

@@ -6,11 +6,12 @@ import gymnasium
 import numpy as np
 import pytest
 
-from rlentropy import FiniteMDP, kernels
+from rlentropy import FiniteMDP
 from rlentropy.cli import main
 from rlentropy.envs.tabular import TabularEnv
 from rlentropy.exploration import rf_ucrl
 from rlentropy.exploration.episodes import Setting
+from rlentropy.kernels.game import plan_episode, refresh
 from rlentropy.log import Log
 
 DELTA = 0.1
@@ -71,12 +72,12 @@ def test_plan_gap_and_policy_are_those_of_the_spec(oracles, variant, staged, cli
         k, s, a, s2 = (np.repeat(x, times) for x in (k, s, a, s2))
         learner.model.update(s, a, s2, k if staged else 0)
         learner.game = learner.game._replace(model=learner.model.counts)
-        kernels.refresh(learner.game)
+        refresh(learner.game)
         starts = rng.integers(0, 5, S) + 1
         learner.visits[0, :, 0] = starts
         learner.episodes = int(starts.sum())
         V, Q = np.zeros((H + 1, S)), np.zeros((H, S, A))
-        kernels.plan_episode(learner.game, learner.episodes, V, Q)
+        plan_episode(learner.game, learner.episodes, V, Q)
         E, F = spec_plan(n, H, variant, scale, clip)
         np.testing.assert_allclose(Q, E, rtol=1e-11, atol=1e-12)
         np.testing.assert_allclose(V, F, rtol=1e-11, atol=1e-12)

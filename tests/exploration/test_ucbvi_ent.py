@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 from scipy.stats import t as student
 
-from rlentropy import FiniteMDP, kernels
+from rlentropy import FiniteMDP
 from rlentropy.cli import main
 from rlentropy.entropy import trajectory_entropy
 from rlentropy.envs.tabular import TabularEnv
 from rlentropy.exploration import ucbvi_ent
 from rlentropy.exploration.episodes import Setting
+from rlentropy.kernels.game import plan_episode, refresh
 from rlentropy.log import Log
 from rlentropy.planning import max_trajectory_entropy
 
@@ -110,7 +111,7 @@ def spec_plan(n, H, variant, scale, plus):
 
 def planned(learner):
     V, Q = np.zeros_like(learner.V), np.zeros_like(learner.Q)
-    kernels.plan_episode(learner.game, learner.episodes, V, Q)
+    plan_episode(learner.game, learner.episodes, V, Q)
     return Q, V
 
 
@@ -154,7 +155,7 @@ def test_plan_for_counts_put_into_the_model(oracles, variant, objective):
         order = rng.permutation(k.size)
         learner.model.update(s[order], a[order], s2[order], k[order] if staged else 0)
         learner.game = learner.game._replace(model=learner.model.counts)
-        kernels.refresh(learner.game)
+        refresh(learner.game)
         compare_with_spec(learner, n, variant, scale, objective == "TE+")
 
 
@@ -457,7 +458,7 @@ def test_property_8_equal_noise_everywhere_makes_uniform_optimal(oracles):
     s, a, s2 = np.nonzero(counts)
     learner.model.update(*(np.repeat(x, counts[s, a, s2]) for x in (s, a, s2)))
     learner.game = learner.game._replace(model=learner.model.counts)
-    kernels.refresh(learner.game)
+    refresh(learner.game)
     np.testing.assert_allclose(learner.policy(), 0.5, atol=1e-9)
     best = max_trajectory_entropy(learner.setting.mdp, 20)
     np.testing.assert_allclose(best.pi, 0.5, atol=1e-9)

@@ -1,0 +1,229 @@
+"""Options of the command line: the fields of `Options` and of a command's `Config`.
+
+Their help is the comment beside each field.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import json
+import re
+import sys
+import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from rlentropy.errors import InputError, did_you_mean
+
+Parsed = TypeVar("Parsed")
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options that every command shares."""
+
+    env_id: str = ""  # gymnasium id, or module:id to import that first; offline only to evaluate
+    env_kwargs: str = "{}"  # JSON object of its keyword arguments; max_episode_steps is its limit
+    config: Path | None = None  # TOML file of any of these options; the command line wins
+    seed: int = 0  # seed of everything random, >= 0
+    label: str = ""  # what compare calls these settings; default: the command
+    out: Path | None = None  # run folder; default results/runs/<env>/<command>/seed<k>
+    resume: bool = False  # go on with the run in --out, to the same end as without the break
+    overwrite: bool = False  # delete the run in --out first
+    eval_every: int = 0  # units of the budget between evaluations; 0: about eight per decade
+    checkpoint_every: int = 0  # units of the budget between checkpoints; 0: every 30 seconds
+    device: str = "cpu"  # torch device of neural commands; tabular ones run on the CPU
+    quiet: bool = False  # print nothing but errors
+
+
+def parse(command: str, config_class: type[Any], arguments: list[str]) -> tuple[Options, Any]:
+    """Options from the run to resume, then the TOML file, then the command line: the last wins."""
+    options, config = parse_arguments(command, config_class, arguments)
+    before: list[str] = []
+    if options.config is not None:
+        table = read_toml(options.config)
+        check_table(table, config_class)
+        before = as_arguments(table)
+        options, config = parse_arguments(command, config_class, before + arguments)
+    if options.resume:
+        from rlentropy.runs.folder import stored_settings, trusted
+
+        folder = folder_of(command, options, config)
+        if (stored := stored_settings(folder)) is not None:
+            if (before_command := stored.pop("command")) != command:
+                raise InputError(
+                    f"command must be {before_command} as in the run in {folder}, got {command}"
+                )
+            for name in ("quiet", "out"):  # this time they are asked anew
+                stored.pop(name, None)
+            for name, typed in (("env_id", options.env_id), ("env_kwargs", options.env_kwargs)):
+                if typed in ("", "{}") and stored.get(name):
+                    trusted(name, stored[name], folder)
+            check_stored(command, config_class, stored, folder)
+            before = as_arguments(stored) + before
+            options, config = parse_arguments(command, config_class, before + arguments)
+            options = dataclasses.replace(options, out=folder)
+    return options, config
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"config must be a readable TOML file, got {path}: {error}") from None
+
+
+def check_table(table: dict[str, Any], config_class: type[Any]) -> None:
+    """Refuse a table of options that are none, come twice, or are of another kind."""
+    fields = (*dataclasses.fields(Options), *dataclasses.fields(config_class))
+    kinds = {field.name: str(field.type).removeprefix("<class '").rstrip("'>") for field in fields}
+    seen: dict[str, str] = {}
+    for spelled, value in table.items():
+        name = spelled.replace("-", "_")
+        if name not in kinds or name == "config":
+            raise InputError(
+                f"config must hold options alone, got {spelled!r}{did_you_mean(name, kinds)}"
+            )
+        if name in seen:
+            raise InputError(f"{name} must be given once, got {seen[name]!r} and {spelled!r}")
+        seen[name] = spelled
+        if kinds[name] == "bool" and not isinstance(value, bool):
+            raise InputError(f"{name} must be true or false, got {value!r}")
+        fits = isinstance(value, str | int | float)
+        fits |= isinstance(value, list) and "tuple" in kinds[name]
+        fits |= isinstance(value, dict) and name == "env_kwargs"
+        if not fits or (isinstance(value, bool) and kinds[name] != "bool"):
+            raise InputError(f"{name} must be a value of its option, got {value!r}")
+
+
+def check_stored(
+    command: str, config_class: type[Any], stored: dict[str, Any], folder: Path
+) -> None:
+    """Refuse the settings of a run that the command can't have written."""
+    known = {field.name for kind in (Options, config_class) for field in dataclasses.fields(kind)}
+    try:
+        if unknown := sorted(set(stored) - known):
+            raise InputError(f"it has no option {', '.join(unknown)}")
+        parsed = parse_arguments(command, config_class, as_arguments(stored))
+    except InputError as error:
+        raise InputError(f"the settings stored in {folder} must suit {command}: {error}") from None
+    now = as_settings(parsed[0]) | as_settings(parsed[1])
+    for name, value in stored.items():
+        if value is not None and json.dumps(now[name]) != json.dumps(value):
+            raise InputError(
+                f"{name} must be a value of its option in the settings stored in {folder}, "
+                f"got {value!r}"
+            )
+
+
+def parse_arguments(
+    command: str, config_class: type[Any], arguments: list[str]
+) -> tuple[Options, Any]:
+    import tyro
+
+    def collect(options: Any, config: Any) -> tuple[Options, Any]:
+        return options, config
+
+    collect.__annotations__ = {
+        "options": Annotated[Options, tyro.conf.arg(name="")],
+        "config": Annotated[config_class, tyro.conf.arg(name="")],
+        "return": tuple[Options, Any],
+    }
+    return ask_tyro(collect, command, config_class.__doc__, arguments)
+
+
+def ask_tyro(
+    target: Callable[..., Parsed], command: str, about: str | None, arguments: list[str]
+) -> Parsed:
+    """Parse with tyro, and make its complaint one line."""
+    import tyro
+
+    for argument in arguments:
+        if re.search("[\0\ud800-\udc7f\udd00-\udfff]", argument):  # what no file name can hold
+            raise InputError(f"options must be without null characters, got {argument!r}")
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            return tyro.cli(
+                target,
+                prog=f"{Path(sys.argv[0]).name} {command}",
+                description=(about or "").strip(),
+                args=arguments,
+            )
+    except SystemExit as end:
+        if not end.code and {"-h", "--help"} & set(arguments):
+            raise
+        if not end.code:  # --quiet=--help
+            raise InputError("--help must stand alone, got it as a value") from None
+        raise InputError(one_line(complaint.getvalue())) from None
+
+
+def check_sizes(*tables: Any) -> None:
+    """Refuse numbers that no array index holds, or whose square no floating-point number does."""
+    for table in tables:
+        for name, value in vars(table).items():
+            if isinstance(value, int) and abs(value) >= 2**63:
+                raise InputError(f"{name} must be less than 2^63, got {value}")
+            if isinstance(value, float) and 1e150 < abs(value) < float("inf"):
+                raise InputError(f"{name} must be less than 1e150, got {value}")
+
+
+def one_line(complaint: str) -> str:
+    """The message inside tyro's box, with the names it suggests but without its help text."""
+    sections: list[list[str]] = [[]]
+    for line in complaint.splitlines():
+        if line.startswith(("╭", "╰")):
+            continue
+        text = line.strip("│ ")
+        if text.startswith("───"):
+            sections.append([])
+        elif text:
+            sections[-1].append(text)
+    kept = [s for s in sections[:-1] if s and not s[0].startswith("Argument helptext")]
+    line = "; ".join(" ".join(section) for section in kept) or complaint.strip()
+    return line.removeprefix("Error parsing Config: ")
+
+
+def as_settings(dataclass_: Any) -> dict[str, Any]:
+    """Fields as JSON holds them, so that a run's own settings equal those it stored."""
+    plain = {Path: str, tuple: list}
+    return {
+        name: next((make(value) for kind, make in plain.items() if isinstance(value, kind)), value)
+        for name, value in dataclasses.asdict(dataclass_).items()
+    }
+
+
+def as_arguments(table: dict[str, Any]) -> list[str]:
+    """Command-line arguments that say what a table of settings says.
+
+    Raises:
+        InputError: a list holds what would be taken for an option.
+    """
+    arguments: list[str] = []
+    for name, value in table.items():
+        flag = name.replace("_", "-")
+        if value is None:
+            continue
+        if isinstance(value, bool):
+            arguments.append(f"--{flag}" if value else f"--no-{flag}")
+        elif isinstance(value, list | tuple):
+            texts = [str(part) for part in value]
+            if any(text.startswith("-") and not text[1:2].isdigit() for text in texts):
+                raise InputError(f"{name} must be values without a leading -, got {value}")
+            arguments += [f"--{flag}", *texts]
+        else:
+            text = json.dumps(value) if isinstance(value, dict) else str(value)
+            arguments += [f"--{flag}={text}"] if text.startswith("-") else [f"--{flag}", text]
+    return arguments
+
+
+def folder_of(command: str, options: Options, config: Any) -> Path:
+    """The run folder: --out, or one named after the environment or the dataset."""
+    from rlentropy.runs.folder import default_folder
+
+    where = options.env_id or Path(getattr(config, "data", "")).stem
+    return options.out or default_folder(where, command, options.seed)

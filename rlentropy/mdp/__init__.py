@@ -1,0 +1,5 @@
+"""Finite MDPs, known or counted."""
+
+from rlentropy.mdp.finite import ROUNDING, FiniteMDP, known_model, model_or_reason, of_observations
+
+__all__ = ["ROUNDING", "FiniteMDP", "known_model", "model_or_reason", "of_observations"]

@@ -1,0 +1,1 @@
+"""Networks and what every neural agent shares: spaces, losses, rollouts."""

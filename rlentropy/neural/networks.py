@@ -1,0 +1,178 @@
+"""Small networks that train side by side: M perceptrons of one shape are one batched perceptron.
+
+On a CPU a 64 × 64 network spends its time between operations, not in them. Seeds that are stacked
+along a leading axis share each operation, and all parameters are one array, so that a step of Adam
+is one fused operation too. Members never mix: each has its own initial weights, and the members of
+a stack end where they would have ended alone, within rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from rlentropy.errors import InputError
+from rlentropy.types import Array
+
+Activation = Literal["tanh", "relu"]
+
+
+class MLP:
+    """M multilayer perceptrons, (M, B, sizes[0]) -> (M, B, sizes[-1]).
+
+    Args:
+        sizes: widths of all layers, the input's and the output's among them.
+        rngs: one generator a member, which draws its weights: orthogonal, with biases of 0.
+        activation: between layers; the output is linear.
+        output_gain: scale of the output layer's weights; small ones make a policy start uniform.
+        device: of the parameters; default: torch's default device.
+    """
+
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        rngs: Sequence[np.random.Generator],
+        activation: Activation = "tanh",
+        output_gain: float = 1.0,
+        device: torch.device | None = None,
+    ) -> None:
+        self.sizes, self.activation = tuple(sizes), activation
+        gain = np.sqrt(2.0) if activation == "relu" else 5.0 / 3.0
+        gains = [gain] * (len(sizes) - 2) + [output_gain]
+        shapes = list(pairwise(sizes))
+        self.members = len(rngs)
+        device = torch.get_default_device() if device is None else device
+        size = self.members * sum((rows + 1) * columns for rows, columns in shapes)
+        self.flat = torch.zeros(size, device=device)  # every parameter of every member
+        self.gradient = torch.zeros_like(self.flat)  # where backward() adds up
+        self.flat.grad = self.gradient
+        self.weights: list[torch.Tensor] = []  # (M, in, out), views of flat
+        self.biases: list[torch.Tensor] = []  # (M, 1, out), views of flat
+        start = 0
+        for (rows, columns), scale in zip(shapes, gains, strict=True):
+            drawn = np.stack([scale * orthogonal(rows, columns, rng) for rng in rngs])
+            for height, views in ((rows, self.weights), (1, self.biases)):
+                end = start + self.members * height * columns
+                shape = (self.members, height, columns)
+                view = self.flat[start:end].view(shape).detach().requires_grad_()
+                view.grad = self.gradient[start:end].view(shape)
+                views.append(view)
+                start = end
+            with torch.no_grad():
+                self.weights[-1].copy_(torch.as_tensor(drawn))
+
+    def gradient_norms(self) -> torch.Tensor:
+        """Euclidean norm of each member's gradient, (M, 1, 1)."""
+        if self.members == 1:
+            whole: torch.Tensor = torch.linalg.vector_norm(self.gradient)
+            return whole.view(1, 1, 1)
+        pieces = [
+            torch.linalg.vector_norm(view.grad, dim=(1, 2), keepdim=True)
+            for view in (*self.weights, *self.biases)
+        ]
+        norms: torch.Tensor = torch.linalg.vector_norm(torch.stack(pieces), dim=0)
+        return norms
+
+    def scale_gradients(self, factors: torch.Tensor) -> None:
+        """Multiply each member's gradient by its factor, (M, 1, 1)."""
+        if self.members == 1:
+            self.gradient.mul_(factors.view(1))
+            return
+        for view in (*self.weights, *self.biases):
+            assert view.grad is not None
+            view.grad.mul_(factors)
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        """Outputs (M, B, out) of inputs (M, B, in), or (B, in) for all members."""
+        if x.ndim == 2:
+            x = x.expand(self.members, -1, -1)
+        last = len(self.weights) - 1
+        alone = self.members == 1  # one plain product is faster than a batch of one
+        x = x[0] if alone else x
+        for k, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            x = torch.addmm(bias[0], x, weight[0]) if alone else torch.baddbmm(bias, x, weight)
+            if k < last:
+                x = torch.tanh(x) if self.activation == "tanh" else torch.relu(x)
+        return x[None] if alone else x
+
+    def copy_from(self, other: MLP) -> None:
+        """Take another network's parameters."""
+        with torch.no_grad():
+            self.flat.copy_(other.flat)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"flat": self.flat.detach().cpu().numpy().copy()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        with torch.no_grad():
+            self.flat.copy_(torch.as_tensor(np.asarray(state["flat"])))
+
+
+def check_shapes(sizes: Sequence[Any], tensors: Mapping[str, tuple[Any, tuple[int, ...]]]) -> None:
+    """Refuse stored networks that aren't of their sizes.
+
+    Args:
+        sizes: widths of all layers.
+        tensors: name → (tensor, the shape it must have).
+
+    Raises:
+        InputError: the sizes are none, or a tensor is of another shape or not of real numbers.
+    """
+    if len(sizes) < 2 or not all(type(size) is int and size > 0 for size in sizes):
+        raise InputError(f"policy.pt must hold the sizes of layers, got {list(sizes)}")
+    for name, (tensor, shape) in tensors.items():
+        if not isinstance(tensor, torch.Tensor) or tuple(tensor.shape) != shape:
+            found = tuple(tensor.shape) if isinstance(tensor, torch.Tensor) else tensor
+            raise InputError(f"policy.pt must hold {name} of shape {shape}, got {found}")
+        if tensor.is_complex():
+            raise InputError(f"policy.pt must hold real numbers as {name}, got {tensor.dtype}")
+
+
+def orthogonal(rows: int, columns: int, rng: np.random.Generator) -> Array:
+    """A random (rows, columns) matrix with orthonormal rows or columns, whichever are fewer."""
+    tall = rng.standard_normal((max(rows, columns), min(rows, columns)))
+    q, r = np.linalg.qr(tall)
+    q = q * np.sign(np.diag(r))
+    return np.asarray(q if rows >= columns else q.T)
+
+
+class Adam:
+    """Adam (Kingma & Ba, 2015) on the flat parameters of a network, member by member."""
+
+    def __init__(self, network: MLP, learning_rate: float, epsilon: float = 1e-8) -> None:
+        self.network = network
+        self.optimiser = torch.optim.Adam([network.flat], learning_rate, eps=epsilon, fused=True)
+
+    def step(self, learning_rate: float | None = None, max_norm: float | None = None) -> None:
+        """Descend along `network.gradient`, then zero it; gradients are clipped member by member.
+
+        Args:
+            learning_rate: of this step on; default: as before.
+            max_norm: largest Euclidean norm of a member's gradient; default: no limit.
+        """
+        if learning_rate is not None:
+            self.optimiser.param_groups[0]["lr"] = learning_rate
+        if max_norm is not None:
+            norms = self.network.gradient_norms()
+            self.network.scale_gradients((max_norm / (norms + 1e-6)).clamp_(max=1.0))
+        self.optimiser.step()
+        self.network.gradient.zero_()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Moments and step count as arrays; empty before the first step."""
+        state = self.optimiser.state.get(self.network.flat, {})
+        return {name: value.detach().cpu().numpy().copy() for name, value in state.items()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.optimiser.state.clear()
+        if state:
+            device = self.network.flat.device
+            where = {"step": device if device.type == "cuda" else None}
+            self.optimiser.state[self.network.flat] = {
+                name: torch.as_tensor(np.asarray(value).copy(), device=where.get(name, device))
+                for name, value in state.items()
+            }

@@ -1,0 +1,317 @@
+"""Robust dynamic programming with certified bounds (robust spec §2).
+
+MacQueen's bounds hold at every V, whatever the measure:
+
+    T V + γ/(1-γ) min(T V - V)  <=  V*  <=  T V + γ/(1-γ) max(T V - V)
+
+and every solver here stops on the distance between them. With an error of T up to ε, which every
+operator tells, they are ε/(1-γ) wider; where that or slow convergence keeps them apart,
+`rlentropy.robust.certified` goes on.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Literal
+
+import numpy as np
+import scipy.sparse as sp
+
+from rlentropy import risk
+from rlentropy.errors import InputError
+from rlentropy.kernels.discounted import evaluation_sweeps, link_chain, solve_chain
+from rlentropy.kernels.rows import Rows
+from rlentropy.mdp import FiniteMDP
+from rlentropy.planning import certified
+from rlentropy.planning.discounted import optimum
+from rlentropy.planning.nature import UNIT, Nature
+from rlentropy.planning.operators import Evaluation, Joint, Operator, Optimality, check_discounted
+from rlentropy.risk.joint import SRectangular
+from rlentropy.types import Array
+
+Method = Literal["newton", "policy-iteration", "value-iteration"]
+METHODS = ("newton", "policy-iteration", "value-iteration")
+
+
+@dataclass(frozen=True)
+class RobustValue:
+    """A robust value, optimal or of one policy, with bounds at every state."""
+
+    pi: Array  # (S, A)
+    V: Array  # (S,), between the bounds
+    Q: Array  # (S, A), r + γ W(P, V)
+    lower: Array  # (S,) <= the value
+    upper: Array  # (S,) >= the value
+    iterations: int  # applications of T to all states
+    nature: Callable[[], sp.csr_array] = field(repr=False)  # see `kernel`
+
+    def kernel(self) -> sp.csr_array:
+        """The worst case at V of every (s, a), (S*A, S)."""
+        return self.nature()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """With the kernel in place of the loops that find it."""
+        return self.__dict__ | {"nature": Stored(self.kernel())}
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A kernel that was asked for."""
+
+    matrix: sp.csr_array
+
+    def __call__(self) -> sp.csr_array:
+        return self.matrix
+
+
+def robust_optimum(
+    mdp: FiniteMDP,
+    measure: risk.Measure | SRectangular,
+    gamma: float,
+    tolerance: float = 1e-8,
+    *,
+    method: Method = "newton",
+    max_iterations: int = 100_000,
+    strict: bool = True,
+) -> RobustValue:
+    """The optimal robust value V* = max_a r + γ W(P, V*), and a policy that attains it.
+
+    Args:
+        measure: any risk measure, or `risk.SRectangular`, whose optimal policy is randomised.
+        gamma: discount, in [0, 1).
+        tolerance: largest accepted upper - lower at any state, in reward units; the policy's value
+            is within it of the optimum.
+        method: how V moves between applications of T. "newton": to the value of the greedy policy
+            in its worst kernel, while that brings the bounds together, as value iteration would
+            (residual-conditioned policy iteration; Badger, Huang and Petrik, 2025).
+            "policy-iteration": 20 robust sweeps of the greedy policy from the lower bound
+            (Puterman & Shin, 1978, whose argument needs T V >= V alone). "value-iteration": to T V,
+            moved to the middle of the bounds. Each makes way for exact policy iteration once it
+            no longer brings the bounds together (`rlentropy.robust.certified`).
+        max_iterations: applications of T.
+        strict: False returns the best bounds found even where they are further apart.
+
+    Raises:
+        ValueError: an argument is out of range.
+        RuntimeError: strict, and the bounds are still further apart after max_iterations, or
+            rounding keeps them apart; the message then tells the tolerance that can be met.
+    """
+    _check(gamma, tolerance, max_iterations, method)
+    if isinstance(measure, SRectangular):
+        operator: Operator = Joint(mdp, measure, gamma, None)
+    else:
+        operator = Optimality(Nature(mdp, measure, gamma))
+    # A start without risk costs little, and brings rows close to their final order.
+    near = max(1e-3 * float(np.abs(mdp.r).max()) / (1.0 - gamma), 1e-300)
+    V = optimum(mdp, gamma, near, strict=False).V
+    entries = mdp.rows.p.size // mdp.num_actions
+    return _solve(operator, V, entries, gamma, tolerance, method, max_iterations, strict)
+
+
+def robust_evaluation(
+    mdp: FiniteMDP,
+    pi: Any,
+    measure: risk.Measure | SRectangular,
+    gamma: float,
+    tolerance: float = 1e-8,
+    *,
+    markov_risk: bool = False,
+    start: Any = None,
+    max_iterations: int = 100_000,
+    strict: bool = True,
+) -> RobustValue:
+    """The robust value of a policy, by semismooth Newton: each step solves nature's last answer.
+
+    Args:
+        pi: (S, A), each row sums to 1.
+        measure, gamma, tolerance, max_iterations, strict: as for `robust_optimum`.
+        markov_risk: take the risk of action and successor together, as Ruszczynski (2010) does,
+            V = Σ_a π r + γ W(Σ_a π P, V), instead of the paper's V = Σ_a π (r + γ W(P, V)). It is
+            lower for randomised policies, the same for deterministic ones (§1.2). Q and the kernel
+            are then those of the policy, (S, 1) and (S, S).
+        start: values to start from, (S,).
+
+    Raises:
+        ValueError: an argument is out of range, or markov_risk is asked where rewards depend on
+            the successor or of an s-rectangular set.
+        RuntimeError: as for `robust_optimum`.
+    """
+    _check(gamma, tolerance, max_iterations, "newton")
+    pi = check_policy(mdp, pi)
+    if markov_risk:
+        if mdp.supported_rows[1] is not None or isinstance(measure, SRectangular):
+            raise InputError(
+                "markov_risk must come with rewards r(s, a) and a measure of single rows, got "
+                f"{measure!r}"
+                + (" and rewards of successors" if mdp.supported_rows[1] is not None else "")
+            )
+        S, A = pi.shape
+        mix = sp.csr_array((pi.ravel(), np.arange(S * A), np.arange(0, S * A + 1, A)))
+        r, listed = (pi * mdp.r).sum(1)[:, None], mdp.support
+        listed = None if listed is None else (mix != 0) @ listed
+        mdp = FiniteMDP(mix @ mdp.P, r, mdp.mu, terminal=mdp.terminal, support=listed)
+        pi = np.ones((S, 1))
+    if isinstance(measure, SRectangular):
+        operator: Operator = Joint(mdp, measure, gamma, pi)
+    else:
+        operator = Evaluation(Nature(mdp, measure, gamma), pi)
+    V = (pi * mdp.r).sum(1) / (1.0 - gamma) if start is None else np.array(start, np.float64)
+    if V.shape != (mdp.num_states,) or not np.isfinite(V).all():
+        raise InputError(f"start must be (S,) = {(mdp.num_states,)} and finite, got {V.shape}")
+    entries = mdp.rows.p.size // mdp.num_actions
+    return _solve(operator, V, entries, gamma, tolerance, "newton", max_iterations, strict)
+
+
+def robust_policy_gradient(
+    mdp: FiniteMDP,
+    pi: Any,
+    measure: risk.Measure | SRectangular,
+    gamma: float,
+    tolerance: float = 1e-10,
+) -> Array:
+    """dJ/dπ, (S, A), of J = Σ μ V^π: d(s) Q(s, a) / (1-γ) (robust spec §3.1).
+
+    d is the discounted occupancy of π in its worst kernel. Where W has a kink the worst case is not
+    unique, and this is one of the directions that it leaves.
+
+    Args:
+        tolerance: of the robust value, as for `robust_evaluation`; what float64 attains suffices.
+
+    Raises:
+        ValueError: as for `robust_evaluation`.
+    """
+    value = robust_evaluation(mdp, pi, measure, gamma, tolerance, strict=False)
+    return worst_occupancy(mdp, value, gamma)[:, None] * value.Q / (1.0 - gamma)
+
+
+def worst_occupancy(mdp: FiniteMDP, value: RobustValue, gamma: float, pi: Any = None) -> Array:
+    """(1-γ) Σ_t γ^t P(s_t = s), (S,), from μ in the worst kernel of `value`.
+
+    Args:
+        pi: the policy that is played there, (S, A); default: that of `value`.
+    """
+    pi = value.pi if pi is None else check_policy(mdp, pi)
+    S, A = pi.shape
+    mix = sp.csr_array((pi.ravel(), np.arange(S * A), np.arange(0, S * A + 1, A)))
+    flow = sp.csr_array((mix @ value.kernel()).T)
+    source = (1.0 - gamma) * mdp.mu
+    return certified.linear_solve(flow.indptr, flow.indices, flow.data, source, gamma)
+
+
+def bounds_at(mu: Array, value: RobustValue) -> tuple[float, float]:
+    """Bounds of the value from an initial distribution (S,): those of Σ μ V, rounded outward."""
+    low, high = (math.fsum((mu * bound).tolist()) for bound in (value.lower, value.upper))
+    if (mu == 1.0).any():
+        return low, high
+    own = 4.0 * UNIT * math.fsum((mu * np.maximum(abs(value.lower), abs(value.upper))).tolist())
+    return low - own, high + own
+
+
+def check_policy(mdp: FiniteMDP, pi: Any) -> Array:
+    """A policy as float64 (S, A).
+
+    Raises:
+        ValueError: the shape is wrong, an entry negative, or a row does not sum to 1.
+    """
+    pi = np.asarray(pi, np.float64)
+    if pi.shape != mdp.r.shape:
+        raise InputError(f"pi must be (S, A) = {mdp.r.shape}, got {pi.shape}")
+    bad = ~((pi >= 0.0).all(1) & (np.abs(pi.sum(1) - 1.0) <= 1e-8))
+    if bad.any():
+        s = int(bad.argmax())
+        raise InputError(f"pi must be >= 0 and sum to 1 in every state, got {pi[s]} in state {s}")
+    return np.asarray(pi / pi.sum(1, keepdims=True))
+
+
+def _check(gamma: float, tolerance: float, max_iterations: int, method: str) -> None:
+    check_discounted(gamma, tolerance, max_iterations)
+    if method not in METHODS:
+        raise InputError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
+
+
+def _solve(
+    operator: Operator,
+    V: Array,
+    entries: int,
+    gamma: float,
+    tolerance: float,
+    method: Method,
+    max_iterations: int,
+    strict: bool,
+) -> RobustValue:
+    """Move V until MacQueen's bounds are within the tolerance, or hand over to exact steps."""
+    scale, work = gamma / (1.0 - gamma), certified.Work(1, max_iterations)
+    sweeps = 500 if method == "newton" else 20
+    window = 1000 if method == "value-iteration" else certified.patience(V.size, entries, sweeps)
+    TV, low, high = operator.apply(V)
+    widths: list[float] = []
+    while True:
+        width, limited = high - low, False
+        widths.append(width)
+        tenth = len(widths) % 10 == 0
+        if scale * width <= 0.9 * tolerance or tenth:
+            reach = scale * max(abs(low), abs(high))
+            rounding = 1.001 * operator.slack(V, reach) / (1.0 - gamma)
+            if scale * width + 2.0 * rounding <= 0.9 * tolerance:
+                bounds = (TV, scale * low, scale * high, rounding, operator.ended)
+                near = certified.macqueen(operator.policy(), operator.Q, V, *bounds)
+                if near.width <= tolerance:  # values themselves round too
+                    return _robust_value(operator, near, work)
+            limited = scale * width <= 2.0 * rounding
+        stuck = limited or (tenth and certified.stalled(widths, window))
+        if stuck or not work.spend():
+            break
+        if method == "newton":
+            candidate = V + _newton_step(operator, V, TV - V, gamma, low, high)
+            found = operator.apply(candidate)
+            if found[2] - found[1] <= gamma * width:
+                V, (TV, low, high) = candidate, found
+                continue
+            if not work.spend():
+                break
+            V = TV + scale * 0.5 * (low + high)
+        elif method == "policy-iteration":
+            V = TV + scale * low
+            for _ in range(20):
+                after = operator.hold(V)
+                change = after - V
+                V = after
+                if np.ptp(change) <= 0.03 * width:
+                    break
+        else:
+            V = TV + scale * 0.5 * (low + high)
+        TV, low, high = operator.apply(V)
+    exact = certified.solve(operator, V, gamma, tolerance, work)
+    if strict and not exact.width <= tolerance:
+        raise certified.short_of("robust value", exact.width, tolerance, work)
+    return _robust_value(operator, exact, work)
+
+
+def _robust_value(
+    operator: Operator, found: certified.Enclosure, work: certified.Work
+) -> RobustValue:
+    nature = partial(operator.kernel, found.h)
+    return RobustValue(found.pi, found.V, found.Q, found.lower, found.upper, work.done, nature)
+
+
+def _newton_step(
+    operator: Operator, V: Array, residual: Array, gamma: float, low: float, high: float
+) -> Array:
+    """x = residual + γ P^π_q x with nature's answer q held at V, nearly."""
+    start, state, q = operator.chain(V)
+    S, width = residual.size, high - low
+    x = residual + gamma / (1.0 - gamma) * 0.5 * (low + high)
+    chain = Rows(start[:-1].copy(), start[1:].copy(), state, q, np.zeros(S))
+    task = (chain, residual[:, None].copy(), gamma, np.zeros(S, np.uint32), x)
+    left = evaluation_sweeps(*task, 8, 1e-3 * width)
+    if left <= 0.3 * width:  # it mixes: plain sweeps bring changes together
+        left = evaluation_sweeps(*task, 100, 1e-3 * width)
+    if left > 1e-2 * width:  # sweeps in place carry values across long chains
+        begin, end = np.empty(S, np.uint32), np.empty(S, np.uint32)
+        loopless = (begin, end, np.empty_like(state), np.empty_like(q), np.empty(S))
+        link_chain(gamma, start, state, q, residual, *loopless)
+        solve_chain(*loopless, x, False, 400, 1e-4 * width)
+    return x

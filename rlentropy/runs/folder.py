@@ -1,0 +1,338 @@
+"""Run folders: what a run was asked, what it found, and how it goes on after a kill.
+
+The names of the files and the keys of ``summary.json`` are the contract with everything that reads
+runs. ``summary.json`` is written last: a folder that has one is finished.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import platform
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import rlentropy
+from rlentropy.errors import InputError
+from rlentropy.files import TEMPORARY, pack, read_json, replace_file, writing
+from rlentropy.log import Log, owner_of
+from rlentropy.types import Result
+
+# What a resumed run may change: how long it goes on, how often it reports, where it writes.
+FREE = {"episodes", "steps", "updates", "labels", "out", "eval_every", "checkpoint_every", "quiet"}
+PASSING = {"resume", "overwrite", "config"}  # how the command was typed; not part of the run
+
+LOCK = TEMPORARY + "lock"  # held by the process that writes in the folder
+# What --overwrite replaces is moved to one folder, waits in the next until the new run is not
+# refused, and is deleted in the last: a kill at any instant leaves it whole, or its end clear.
+MOVING, REPLACED, TRASH = (TEMPORARY + name for name in ("moving", "replaced", "trash"))
+
+
+def default_folder(env_id: str, command: str, seed: int) -> Path:
+    environment = env_id.replace("/", "-").replace(":", "-")
+    return Path("results/runs") / environment / command / f"seed{seed}"
+
+
+def stored_settings(folder: Path) -> dict[str, Any] | None:
+    """The settings a folder was started with, and its command; None where there is no run.
+
+    Where config.json is lost or damaged, those that the checkpoint holds.
+    """
+    for place in (folder, folder / MOVING, folder / REPLACED):  # of an --overwrite cut short
+        with suppress(InputError, OSError, KeyError, TypeError, ValueError):
+            config = read_json(place / "config.json")
+            return dict(config["settings"]) | {"command": str(config["command"])}
+    with suppress(InputError):
+        return owner_of(folder)
+    return None
+
+
+def names_a_file(env_kwargs: str) -> bool:
+    """Whether a text in a JSON object could be a path, or a module."""
+    with suppress(ValueError, RecursionError):  # then it makes no environment either
+        left = [json.loads(env_kwargs)]
+        while left:
+            value = left.pop()
+            if isinstance(value, str) and re.search(r"[/\\:.]", value):
+                return True
+            left += value.values() if isinstance(value, dict) else ()
+            left += value if isinstance(value, list) else ()
+    return False
+
+
+def trusted(name: str, value: Any, folder: Path) -> str:
+    """What a folder says of its environment, unless that could import code or open a file.
+
+    Raises:
+        InputError: env_id names a module, or env_kwargs a path; they must then be typed.
+    """
+    option = f"--{name.replace('_', '-')}"
+    if not isinstance(value, str):
+        raise InputError(f"{name} must be text in {folder}, got {value!r}")
+    if name == "env_id" and ":" in value:
+        raise InputError(
+            f"env_id must be given ({option}) where the one stored in {folder} imports a module, "
+            f"got {value!r}"
+        )
+    if name == "env_kwargs" and names_a_file(value):
+        raise InputError(
+            f"env_kwargs must be given ({option}) where those stored in {folder} name a file, "
+            f"got {value}"
+        )
+    return value
+
+
+@dataclass
+class RunFolder:
+    """One run on disk."""
+
+    path: Path
+    command: str
+    settings: dict[str, Any]
+    kept: dict[str, bytes] = field(default_factory=dict)  # files as they were before this process
+
+    @classmethod
+    def open(
+        cls, path: Path, command: str, settings: dict[str, Any], resume: bool, overwrite: bool
+    ) -> RunFolder:
+        """Make the folder, or take up the run that is there. The caller holds its lock.
+
+        Raises:
+            InputError: the folder is in use and neither resume nor overwrite was asked, or resume
+                was asked with settings or a checkpoint other than those of the run.
+        """
+        settings = {k: v for k, v in settings.items() if k not in PASSING}
+        run = cls(path, command, settings)
+        if resume and overwrite:
+            raise InputError("resume must not come with overwrite, got both")
+        with writing(path):
+            if path.exists() and not path.is_dir():
+                raise InputError(f"out must be a folder, got the file {path}")
+            run._settle()
+            content = run._content()
+        before = stored_settings(path)
+        if before is None and content:
+            raise InputError(
+                f"out must be a new folder or that of a run, got {path}, which has neither a "
+                "config.json nor a checkpoint of ours"
+            )
+        if before is not None and not (resume or overwrite):
+            raise InputError(
+                f"out must be a new folder, got {path}: pass --resume to go on with the run there, "
+                "or --overwrite to replace it"
+            )
+        if before is not None and resume:
+            run._check_same(before)
+            if (owner := owner_of(path)) is not None:
+                run._check_same(owner, " of the checkpoint there")
+        with writing(path):
+            if before is not None and overwrite:
+                run._set_aside()
+            path.mkdir(parents=True, exist_ok=True)
+            for stale in path.glob(f"**/{TEMPORARY}*"):
+                if stale.name != LOCK and stale.is_file():
+                    stale.unlink()
+            for name in ("config.json", "summary.json"):
+                if (path / name).is_file():
+                    run.kept[name] = (path / name).read_bytes()
+        if not run.kept:  # first of all files: a folder without it is not taken for a run
+            run._write_config()
+        return run
+
+    def _check_same(self, before: dict[str, Any], where: str = "") -> None:
+        for name, now in ({"command": self.command} | self.settings).items():
+            if name not in FREE and name in before and before[name] != now:
+                raise InputError(
+                    f"{name} must be {before[name]!r} as when the run{where} was started, "
+                    f"got {now!r}"
+                )
+
+    def _content(self) -> list[Path]:
+        """What the folder holds, config.json last, without what a kill or a lock left."""
+        if not self.path.exists():
+            return []
+        found = [file for file in self.path.iterdir() if not file.name.startswith(TEMPORARY)]
+        return sorted(found, key=lambda file: (file.name == "config.json", file.name))
+
+    def _set_aside(self) -> None:
+        moving = self.path / MOVING
+        moving.mkdir()
+        for file in self._content():
+            file.rename(moving / file.name)
+        moving.rename(self.path / REPLACED)
+
+    def _put_back(self) -> None:
+        moving = self.path / MOVING
+        with suppress(FileNotFoundError):
+            (self.path / REPLACED).rename(moving)
+        for file in moving.iterdir():
+            file.rename(self.path / file.name)
+        moving.rmdir()
+
+    def _settle(self) -> None:
+        """End an --overwrite that was killed: the old run is put back, if the new hadn't begun."""
+        waits = (self.path / REPLACED).is_dir() and not (self.path / "config.json").exists()
+        if waits or (self.path / MOVING).is_dir():
+            self._put_back()
+        self._discard()
+
+    def _discard(self) -> None:
+        for name in (TRASH, REPLACED):
+            with suppress(FileNotFoundError):
+                (self.path / name).rename(self.path / TRASH)
+                shutil.rmtree(self.path / TRASH)
+
+    @contextmanager
+    def running(self, log: Log) -> Iterator[None]:
+        """Claim the folder. Input that is refused before anything was saved leaves it as it was."""
+        log.owner = {"command": self.command} | self.settings
+        try:
+            with writing(self.path):
+                (self.path / "summary.json").unlink(missing_ok=True)  # of a smaller budget
+            self._write_config()
+            yield
+        except InputError:
+            if not log.saved:
+                self._abandon()
+            raise
+        finally:
+            with suppress(InputError):
+                log.close()  # while the folder is still ours
+            with suppress(OSError):
+                self._discard()
+
+    def _abandon(self) -> None:
+        with suppress(OSError):
+            for name, content in self.kept.items():
+                (self.path / name).write_bytes(content)
+            if not self.kept:
+                for file in reversed(self._content()):  # config.json first: no run without it
+                    shutil.rmtree(file) if file.is_dir() else file.unlink()
+            if (self.path / REPLACED).exists():
+                self._put_back()
+
+    def _write_config(self) -> None:
+        facts = {
+            "command": self.command,
+            "settings": self.settings,
+            "seed": self.settings.get("seed"),
+            "threads": 1,
+            "platform": platform.platform(),
+            "versions": versions(),
+            "git_commit": git_commit(),
+            "argv": sys.argv,
+        }
+        replace_file(self.path / "config.json", _json(facts))
+
+    def finished_summary(self) -> dict[str, Any] | None:
+        """The summary, where the run is finished with its present budget."""
+        try:
+            summary = read_json(self.path / "summary.json")
+        except (FileNotFoundError, InputError):
+            return None
+        if any(summary.get(k) != v for k, v in (("finished", True), ("command", self.command))):
+            return None
+        budgets = [k for k in ("episodes", "steps", "updates", "labels") if k in self.settings]
+        done = all(summary.get(k) == self.settings[k] for k in budgets)
+        done = done or bool(summary.get("stopped_by_certificate"))
+        return summary if done else None
+
+    def finish(self, log: Log, result: Result) -> dict[str, Any]:
+        """Write the policies, the HParams and, last, the summary."""
+        summary = result.summary
+        if result.policy:
+            replace_file(self.path / "policy.npz", pack(result.policy, compressed=True))
+        if result.mixture is not None and len(result.mixture):
+            content = pack({"pi": result.mixture}, compressed=True)
+            replace_file(self.path / "mixture.npz", content)
+        if result.network is not None:
+            import torch
+
+            buffer = io.BytesIO()
+            torch.save(dict(result.network), buffer)
+            replace_file(self.path / "policy.pt", buffer.getvalue())
+        numbers = {k: float(v) for k, v in summary.items() if type(v) in (int, float)}
+        log.hparams({"command": self.command, **self.settings}, numbers)
+        log.close()
+        header = {k: self.settings[k] for k in ("env_id", "env_kwargs", "seed")}
+        header["label"] = self.settings.get("label") or self.command
+        full = {"command": self.command, **header, **summary}
+        full |= {"wall_seconds": log.seconds, "finished": True}
+        lines = [f"  {json.dumps(k)}: {json.dumps(v, default=str)}" for k, v in full.items()]
+        text = "{\n" + ",\n".join(lines) + "\n}\n"  # a line a key, however long its list
+        replace_file(self.path / "summary.json", text.encode())
+        return full
+
+
+def _json(content: Any) -> bytes:
+    return (json.dumps(content, indent=2, default=str) + "\n").encode()
+
+
+def versions() -> dict[str, str | None]:
+    """Installed versions, without importing anything."""
+    found: dict[str, str | None] = {
+        "rlentropy": rlentropy.__version__,
+        "python": platform.python_version(),
+    }
+    for package in ("numpy", "torch", "gymnasium", "scipy", "numba", "tensorboard"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = None
+    return found
+
+
+def git_commit() -> str | None:
+    """The commit of the checkout this package runs from, with a + where files differ from it."""
+    git = ["git", "-C", str(Path(__file__).parent)]
+    try:
+        commit = subprocess.run(
+            [*git, "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=True
+        )
+        listed = subprocess.run(
+            [*git, "ls-files", "--error-unmatch", __file__], capture_output=True, timeout=5
+        )
+        changed = subprocess.run([*git, "diff", "--quiet", "HEAD"], timeout=5)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    if listed.returncode:  # installed inside somebody else's repository
+        return None
+    return commit.stdout.strip() + ("+" if changed.returncode else "")
+
+
+@contextmanager
+def stoppable(log: Log) -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM end the run at its next tick, after a checkpoint.
+
+    A second Ctrl-C ends it at once; a second SIGTERM doesn't, since a sweep's worker may get one
+    from the sweep and one when that is gone.
+    """
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        if log.interrupted and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        log.interrupted = True
+
+    with stop_signals(stop):
+        yield
+
+
+@contextmanager
+def stop_signals(stop: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Let `stop` answer Ctrl-C and SIGTERM."""
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

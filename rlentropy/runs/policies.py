@@ -1,0 +1,109 @@
+"""The policies of finished runs."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.spaces import Discrete
+
+from rlentropy.errors import InputError
+from rlentropy.files import Unreadable, read_arrays, read_tensors
+from rlentropy.policies import Mixture, Policy, Tabular
+from rlentropy.runs.reading import Refused, summary_of
+from rlentropy.runs.table import COMMANDS
+from rlentropy.types import Array
+
+
+def load(run: str | Path, env: gymnasium.Env[Any, Any], mixture: bool = False) -> Policy:
+    """The policy of a finished run: policy.npz, or policy.pt through its command's `load_policy`.
+
+    Args:
+        run: run folder.
+        env: where it shall act.
+        mixture: the mixture of policies that the run played (mixture.npz) instead of its
+            projection onto one.
+
+    Raises:
+        InputError: the folder holds no finished run or no such policy, the file is damaged, or the
+            environment's spaces are not those of the policy.
+    """
+    run = Path(run)
+    command = read_summary(run)["command"]
+    name = "mixture.npz" if mixture else "policy.npz"
+    if (run / name).is_file():
+        pi = read_table(run / name, 4 if mixture else 3)
+        S, A = pi.shape[-2:]
+        starts = (
+            check_discrete(env.observation_space, S, "observations", run),
+            check_discrete(env.action_space, A, "actions", run),
+        )
+        return Mixture(pi, *starts) if mixture else Tabular(pi, *starts)
+    if mixture or not (run / "policy.pt").is_file():
+        wanted = name if mixture else "policy.npz or policy.pt"
+        raise InputError(f"run must hold {wanted}, got {run}")
+    saved = read_tensors(run / "policy.pt")
+    module = import_module(COMMANDS[command][0])
+    if not hasattr(module, "load_policy"):
+        raise InputError(f"run must hold policy.npz of {command}, got {run} with a policy.pt")
+    try:
+        policy: Policy = module.load_policy(saved, env)
+    except InputError as error:
+        raise InputError(f"{error} ({run / 'policy.pt'})") from None
+    return policy
+
+
+def read_summary(run: Path) -> dict[str, Any]:
+    """The summary of a finished run.
+
+    Raises:
+        InputError: there is none.
+    """
+    try:
+        summary = summary_of(run)
+        missing = [name for name in ("command", "env_id", "seed") if name not in summary]
+        if not missing and summary["command"] in COMMANDS:
+            return summary
+        why = f"its summary.json has no {', '.join(missing)}"
+        if summary.get("command") not in COMMANDS:
+            why = f"it is of the command {summary.get('command')!r}"
+    except FileNotFoundError:
+        why = "it has no summary.json"
+    except Refused as error:
+        why = str(error)
+    except Unreadable as error:
+        why = f"its summary.json is not readable: {error.why}"
+    raise InputError(f"run must be the folder of a finished run, got {run} ({why})")
+
+
+def read_table(path: Path, axes: int) -> Array:
+    """The array `pi` of a policy file, with the axis of stages put in where it is stationary.
+
+    Raises:
+        InputError: the file is damaged, or its rows are no probabilities.
+    """
+    pi = read_arrays(path, ("pi",))["pi"]
+    if pi.ndim == axes - 1:
+        pi = np.expand_dims(pi, -3)
+    if pi.ndim != axes or not pi.size:
+        raise InputError(f"run must hold probabilities (..., S, A) in {path}, got {pi.shape}")
+    if pi.dtype.kind not in "fiub":
+        raise InputError(f"run must hold probabilities in {path}, got numbers of {pi.dtype}")
+    pi = pi.astype(np.float64)
+    sums = pi.sum(axis=-1)
+    if not (np.isfinite(pi).all() and pi.min() >= 0.0 and np.abs(sums - 1.0).max() <= 1e-6):
+        raise InputError(
+            f"run must hold probabilities in {path}, got numbers from {pi.min():.6g} to "
+            f"{pi.max():.6g} in rows that sum to {sums.min():.6g} to {sums.max():.6g}"
+        )
+    return pi
+
+
+def check_discrete(space: gymnasium.Space[Any], n: int, name: str, run: Path) -> int:
+    """The first element of a Discrete space of size n."""
+    if not (isinstance(space, Discrete) and space.n == n):
+        raise InputError(f"env must have Discrete({n}) {name} as in {run}, got {space}")
+    return int(space.start)

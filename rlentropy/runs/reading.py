@@ -1,0 +1,301 @@
+"""Finished runs, read from ``metrics.jsonl`` and ``summary.json``, and which are comparable."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from glob import glob
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rlentropy.errors import InputError
+from rlentropy.files import Unreadable, read_json, reading
+from rlentropy.intervals import Array
+from rlentropy.log import metrics_are_whole
+
+if TYPE_CHECKING:
+    import gymnasium
+
+    from rlentropy.policies import Policy
+
+# What must agree between runs, and what holds where a summary doesn't say.
+COMPARABLE = {
+    "env_id": "",
+    "env_kwargs": "{}",
+    "objective": None,
+    "temperature": 1.0,
+    "horizon": None,
+    "risk": None,
+    "gamma": None,
+    "scarce": "env_steps",
+}
+
+
+def _amount(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 2.0**63
+
+
+def _whole(value: Any) -> bool:
+    return _amount(value) and value == int(value)
+
+
+# What a summary's fields must be where it has them: (said of it, test).
+Field = tuple[str, Callable[[Any], bool]]
+TEXT: Field = ("text", lambda value: isinstance(value, str))
+AMOUNT: Field = ("a number >= 0", _amount)
+WHOLE: Field = ("a whole number >= 0", _whole)
+COUNTS: Field = ("numbers >= 0", lambda x: isinstance(x, list) and all(map(_amount, x)))
+FIELDS = {
+    **dict.fromkeys(("command", "env_id", "env_kwargs", "label", "objective", "risk"), TEXT),
+    **dict.fromkeys(("env_steps", "episodes", "updates", "labels", "steps"), AMOUNT),
+    **dict.fromkeys(("temperature", "gamma", "wall_seconds"), AMOUNT),
+    **dict.fromkeys(("seed", "horizon"), WHOLE),
+    **dict.fromkeys(("state_visits", "grid_shape"), COUNTS),
+}
+NEEDED = ("command", "env_id", "seed")  # of these, what can't be null
+
+
+class Refused(Exception):
+    """Why a folder is left out."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run."""
+
+    folder: Path
+    summary: dict[str, Any]
+    curves: dict[str, tuple[Array, Array]]  # tag → steps (T,) increasing, values (T,)
+    env: gymnasium.Env[Any, Any] | None = None  # where its policy acts; None: the run's own
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.folder)!r}, {self.label}, {len(self.curves)} metrics)"
+
+    @property
+    def metrics(self) -> dict[str, tuple[Array, Array]]:
+        """What metrics.jsonl holds: tag → steps (T,) increasing, values (T,)."""
+        return self.curves
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """What config.json holds: the command, every option resolved, versions."""
+        try:
+            config = read_json(path := self.folder / "config.json")
+        except FileNotFoundError:
+            raise InputError(f"run must hold config.json, got {self.folder}") from None
+        if not (isinstance(config.get("settings"), dict) and "command" in config):
+            raise Unreadable(path, "it has no command or no settings")
+        return config
+
+    @cached_property
+    def policy(self) -> Policy:
+        """The policy, in the run's environment or the one given to `load_run`.
+
+        Raises:
+            InputError: there is none, it is damaged, or the environment must be given.
+        """
+        from rlentropy.runs.folder import trusted
+        from rlentropy.runs.policies import load
+        from rlentropy.wrappers import make_env
+
+        if self.env is not None:
+            return load(self.folder, self.env)
+        if not self.summary.get("env_id"):
+            raise InputError(f"env must be given for a run without environment, got {self.folder}")
+        made = make_env(
+            trusted("env_id", self.summary["env_id"], self.folder),
+            trusted("env_kwargs", self.summary.get("env_kwargs") or "{}", self.folder),
+            unlimited=False,
+        )
+        policy = load(self.folder, made)
+        made.close()
+        return policy
+
+    @property
+    def label(self) -> str:
+        return (self.summary.get("label") or "").strip() or str(self.summary["command"])
+
+    @property
+    def scarce(self) -> str:
+        """What the steps of eval/* count: "labels", "updates" or "env_steps"."""
+        return next((name for name in ("labels", "updates") if name in self.summary), "env_steps")
+
+    @property
+    def setting(self) -> tuple[str, ...]:
+        """What must agree between runs, in the order of `COMPARABLE`."""
+        facts = self.summary | {"scarce": self.scarce}
+        return tuple(str(facts.get(name, usual)) for name, usual in COMPARABLE.items())
+
+    def episodes_at(self, step: float) -> float:
+        """Episodes played after so many steps: exact at an evaluation that logged them."""
+        if "time/episodes" in self.curves:
+            return float(np.interp(step, *self.curves["time/episodes"]))
+        return step * float(self.summary["episodes"]) / max(float(self.summary["env_steps"]), 1.0)
+
+
+def find_folders(patterns: Sequence[str]) -> Iterator[Path]:
+    """Run folders that paths and globs name, or hold, each once; in order of patterns, then names.
+
+    Raises:
+        InputError: a pattern without a run.
+    """
+    seen = set()
+    for pattern in patterns:
+        paths = [pattern] if os.path.exists(pattern) else sorted(glob(pattern, recursive=True))
+        found = [folder for path in map(Path, paths) for folder in folders_in(path)]
+        if not found:
+            raise InputError(f"runs must be run folders or globs of them, got {pattern!r}")
+        for folder in found:
+            if folder.resolve() not in seen:
+                seen.add(folder.resolve())
+                yield folder
+
+
+def folders_in(path: Path) -> list[Path]:
+    """The path where it is a run folder, else the run folders below it."""
+    marks = ("metrics.jsonl", "summary.json")
+    if any((path / mark).is_file() for mark in marks):
+        return [path]
+    files = (file for mark in marks for file in path.glob(f"**/{mark}"))
+    hidden = (".tmp-", ".git")  # among them runs that --overwrite is about to delete
+    return sorted({f.parent for f in files if not any(p.startswith(hidden) for p in f.parts)})
+
+
+def read_runs(patterns: Sequence[str]) -> Iterator[Run | tuple[Path, str]]:
+    """Each run, or its folder and why it can't be read."""
+    if not patterns:
+        raise InputError("runs must name at least one run folder, got none")
+    for folder in find_folders(patterns):
+        try:
+            yield read_run(folder)
+        except Refused as why:
+            yield folder, str(why)
+
+
+def read_run(folder: Path) -> Run:
+    """Read a run.
+
+    Raises:
+        Refused: it is not finished, or not readable.
+    """
+    try:
+        summary = summary_of(folder)
+        missing = {"command", "env_id", "seed", "env_steps", "episodes"} - set(summary)
+        if missing:
+            raise Refused(f"its summary.json has no {', '.join(sorted(missing))}")
+        run = Run(folder, summary, read_curves(folder / "metrics.jsonl"))
+        if not metrics_are_whole(folder):
+            raise Refused("its metrics.jsonl is not what the run wrote, says its checkpoint")
+        return run
+    except FileNotFoundError as error:
+        name = Path(str(error.filename)).name
+        raise Refused(f"it is not finished (no {name}); --resume goes on with it") from None
+    except Unreadable as error:
+        raise Refused(f"it is not readable ({error.why})") from None
+
+
+def load_run(path: str | Path, env: gymnasium.Env[Any, Any] | None = None) -> Run:
+    """A finished run: `.summary`, `.config`, `.metrics` (tag → steps, values) and `.policy`.
+
+    Args:
+        path: the run folder.
+        env: where the policy shall act; default: an environment like that of the run, which must be
+            given where the run's names a module, since making it would import that.
+
+    Raises:
+        InputError: there is no finished run, or it is damaged.
+    """
+    try:
+        run = read_run(Path(path))
+    except Refused as why:
+        raise InputError(f"run must be the folder of a finished run, got {path}: {why}") from None
+    return Run(run.folder, run.summary, run.curves, env)
+
+
+def summary_of(folder: Path) -> dict[str, Any]:
+    """The summary of a finished run, with the fields in `FIELDS` checked, where it has them.
+
+    Raises:
+        FileNotFoundError: there is none.
+        Refused: the run is not finished.
+        Unreadable: it is damaged, or none of ours.
+    """
+    path = folder / "summary.json"
+    summary = read_json(path)
+    if "finished" not in summary:
+        raise Unreadable(path, KeyError("finished"))
+    if summary["finished"] is not True:
+        raise Refused("it is not finished")
+    for name, (what, holds) in FIELDS.items():
+        value = summary.get(name)
+        if not (holds(value) if value is not None else name not in NEEDED or name not in summary):
+            raise Unreadable(path, f"{name} must be {what}, got {str(value)[:60]!r}")
+    shape, visits = summary.get("grid_shape"), summary.get("state_visits")
+    if shape is not None and (
+        len(shape) != 2 or not all(map(_whole, shape)) or visits is None
+        or math.prod(map(int, shape)) != len(visits)
+    ):  # fmt: skip
+        raise Unreadable(path, f"grid_shape must be that of state_visits, got {str(shape)[:60]}")
+    return summary
+
+
+def read_curves(path: Path) -> dict[str, tuple[Array, Array]]:
+    """Tag → (steps, values), of two at one step the last; null and what isn't finite is left out.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        Unreadable: a line is damaged, or none of ours.
+    """
+    points: dict[str, dict[int, float]] = {}
+    with reading(path), path.open(encoding="utf-8") as file:
+        for number, line in enumerate(file, 1):
+            entry = json.loads(line)
+            tag, step, value = (entry[name] for name in ("tag", "step", "value"))
+            fits = value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+            if not (isinstance(tag, str) and _whole(step) and fits):
+                raise ValueError(f"line {number} is none of a log")
+            if value is not None and math.isfinite(value):
+                points.setdefault(tag, {})[int(step)] = float(value)
+    return {
+        tag: (np.array(sorted(at), float), np.array([at[step] for step in sorted(at)]))
+        for tag, at in points.items()
+    }
+
+
+def accepted(
+    found: Iterable[Run | tuple[Path, str]], force: bool
+) -> tuple[list[Run], list[tuple[Path, str]]]:
+    """The runs that are comparable with the first, and the others with the reason."""
+    runs: list[Run] = []
+    refused: list[tuple[Path, str]] = []
+    seeds: dict[Any, Path] = {}
+    for entry in found:
+        if not isinstance(entry, Run):
+            refused.append(entry)
+            continue
+        differs = [
+            f"{name} is {mine}, not {first}"
+            for name, mine, first in zip(
+                COMPARABLE, entry.setting, (runs or [entry])[0].setting, strict=True
+            )
+            if mine != first
+        ]
+        who = (entry.label, *entry.setting, entry.summary["seed"])
+        if runs and entry.scarce != runs[0].scarce:  # no axis, and no table, holds both
+            why = f"its steps count {entry.scarce}, not {runs[0].scarce} as in {runs[0].folder}"
+            refused.append((entry.folder, why))
+        elif differs and not force:
+            refused.append((entry.folder, f"{'; '.join(differs)} as in {runs[0].folder} (--force)"))
+        elif who in seeds:
+            why = f"seed {entry.summary['seed']} of {entry.label} is that of {seeds[who]} already"
+            refused.append((entry.folder, f"{why}; give runs of other settings their own --label"))
+        else:
+            seeds[who] = entry.folder
+            runs.append(entry)
+    return runs, refused

@@ -1,0 +1,33 @@
+"""Names of types that everything shares; imports nothing of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import gymnasium
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+Index = NDArray[np.uint32]
+Count = NDArray[np.int64]
+Mask = NDArray[np.bool_]
+
+Env = gymnasium.Env[Any, Any]
+State = dict[str, Any]  # what a checkpoint holds: numpy arrays, and anything JSON can hold
+
+VisitationObjective = Literal["VE", "VE_S", "AVE", "AVE_S"]
+TrajectoryObjective = Literal["TE", "TE+"]
+Objective = Literal["VE", "VE_S", "AVE", "AVE_S", "TE", "TE+"]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a command's `run` returns, and where each part of it goes."""
+
+    summary: Mapping[str, Any]  # figures; summary.json
+    policy: Mapping[str, Any] = field(default_factory=dict)  # arrays; policy.npz
+    network: Mapping[str, Any] | None = None  # tensors, numbers, strings, lists; policy.pt
+    mixture: Any = None  # policies (K, ...), one drawn an episode; mixture.npz
