@@ -124,8 +124,11 @@ def exploration() -> Cases:
         if command != "random-policy":
             shared.append("--stage-dependent")
         for options in (*variants, *shared):
-            line = f"{command} {PLAYED} --episodes 120 {options} --out HERE/run"
+            line = f"{command} {PLAYED} --episodes 240 {options} --out HERE/run"
             cases[f"{command}/{named(options)}"] = [line]
+    cases["entgame/DoubleChain"] = [
+        "entgame --env-id rlentropy/DoubleChain-v0 --horizon 20 --episodes 200 --out HERE/run"
+    ]
     for command in ("entgame", "ucbvi-ent"):  # a model of gymnasium's, and episodes that end early
         line = f"{command} --env-id FrozenLake-v1 --horizon 10 --episodes 60 --out HERE/run"
         cases[f"{command}/FrozenLake"] = [line]
@@ -212,7 +215,7 @@ def resumed() -> Cases:
         "maxent": f"maxent {PLAYED} --episodes",
         "rf-ucrl": f"rf-ucrl {PLAYED} --episodes",
         "ucbvi-ent": f"ucbvi-ent {PLAYED} --variant fast --episodes",
-        "rf-explore-ent": f"rf-explore-ent {PLAYED} --episodes",
+        "rf-explore-ent": f"rf-explore-ent {PLAYED} --sampler rf-express --episodes",
         "random-policy": f"random-policy {PLAYED} --episodes",
         "robust-pg": f"robust-pg {RING} --updates",
         "robust-actor-critic": f"robust-actor-critic --env-id CartPole-v1 {ACTOR} --steps",
@@ -236,7 +239,7 @@ def tools() -> Cases:
     ring = "robust-pg/parametrisation=direct/run"
     return {
         "evaluate/table": [f"evaluate --run {EXPLORER}/run --episodes 30 --out HERE/out"],
-        "evaluate/mixture": [f"evaluate --run {EXPLORER}/run --mixture --out HERE/out"],
+        "evaluate/mixture": ["evaluate --run entgame/DoubleChain/run --mixture --out HERE/out"],
         "evaluate/perturbed": [f"evaluate --run {ring} {grids} --horizon 20 --out HERE/out"],
         "evaluate/CartPole": [
             f"evaluate --run {DRIVER}/run {physical} --episodes 3 --out HERE/out"
