@@ -25,7 +25,8 @@ from __future__ import annotations
 
 import argparse
 import ast
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -140,17 +141,24 @@ def imports_in(
 ) -> Iterator[Import]:
     """Imports of ours at and below a node, of modules and of names in them, each as the module.
 
-    ``import_module`` with a literal name is one too; names in tables are not.
+    A public name of the root stays one, since it stands for a module that it doesn't name.
+    ``import_module`` with a literal name is an import too; names in tables are not.
     """
+    guarded = node.body if isinstance(node, ast.If) and for_checkers(node) else []
     for child in ast.iter_child_nodes(node):
-        guarded = isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
-        typed = for_types or (guarded and child in node.body)  # not in its else
+        typed = for_types or child in guarded  # not in its else
         for name in targets(child, package):
+            source, _, last = name.rpartition(".")
+            public = source == PACKAGE and not last.startswith("_")
             if name.split(".")[0] == PACKAGE:
-                target = name if name in known else name.rpartition(".")[0]
-                yield Import(target, child.lineno, inside, typed)
+                target = name if name in known or public else source
+                yield Import(target, getattr(child, "lineno", 0), inside, typed)
         function = child.name if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef) else ""
         yield from imports_in(child, package, known, function or inside, typed)
+
+
+def for_checkers(node: ast.If) -> bool:
+    return ast.unparse(node.test).split(".")[-1] == "TYPE_CHECKING"
 
 
 def targets(node: ast.AST, package: str) -> list[str]:
@@ -202,61 +210,64 @@ def wrong_way(
                 continue
             if not here and not (inside or for_types or there in AT_START):
                 found[name, target] = f"{name} imports {target} at module level, line {line}"
-            elif {here, there} <= layers.keys() and layers[there] >= layers[here]:
+            elif here in layers and layers.get(there, math.inf) >= layers[here]:
                 found[name, target] = (
-                    f"{name} (layer {layers[here]}) imports {target} (layer {layers[there]}), "
-                    f"line {line}"
+                    f"{name} (layer {layers[here]}) imports {target} "
+                    f"(layer {layers.get(there, 'none')}), line {line}"
                 )
     return list(found.values())
 
 
-def circles(modules: Modules) -> list[list[str]]:
-    """Groups of modules each of which imports, directly or not, every other: Tarjan's components.
+def circles(modules: Modules) -> list[str]:
+    """Modules that import each other, directly or not; a line a circle, with all its imports.
 
-    The root is left out, and that Python runs the __init__ of every package above a module.
+    Imports of every kind. The root is left out, and so are the packages above a module, whose
+    __init__ Python runs before it.
     """
     graph = {
-        name: {i.target for i in module.imports} & modules.keys() - {PACKAGE, name}
+        name: {i.target: i.line for i in reversed(module.imports) if unit_of(i.target)}
         for name, module in modules.items()
         if module.unit
     }
-    number: dict[str, int] = {}
-    lowest: dict[str, int] = {}
-    stack: list[str] = []
-    groups = []
-
-    def visit(name: str) -> None:
-        number[name] = lowest[name] = len(number)
-        stack.append(name)
-        for other in graph[name]:
-            if other not in number:
-                visit(other)
-                lowest[name] = min(lowest[name], lowest[other])
-            elif other in stack:
-                lowest[name] = min(lowest[name], number[other])
-        if lowest[name] == number[name]:
-            cut = stack.index(name)
-            groups.append(sorted(stack[cut:]))
-            del stack[cut:]
-
-    for name in graph:
-        if name not in number:
-            visit(name)
-    return [group for group in groups if len(group) > 1]
+    after = {name: reached(graph, graph[name]) for name in graph}
+    groups = {
+        tuple(other for other in graph if other in after[name] and name in after[other])
+        for name in graph
+        if name in after[name]
+    }
+    return [
+        "; ".join(
+            f"{name} imports {other}, line {graph[name][other]}"
+            for name in group
+            for other in group
+            if other in graph[name]
+        )
+        for group in sorted(groups)
+    ]
 
 
 def reach(modules: Modules, start: str) -> set[str]:
     """Modules that run once `start` is imported and used."""
+    graph = {
+        name: {
+            name.rpartition(".")[0],
+            *(i.target for i in module.imports if not i.for_types and i.inside != "__getattr__"),
+        }
+        & modules.keys()
+        for name, module in modules.items()
+    }
+    return reached(graph, {start} & modules.keys())
+
+
+def reached(graph: Mapping[str, Iterable[str]], start: Iterable[str]) -> set[str]:
+    """The start, and all that edges lead to from there."""
     found: set[str] = set()
-    ahead = [start]
+    ahead = list(start)
     while ahead:
         name = ahead.pop()
-        if name in modules and name not in found:
+        if name not in found:
             found.add(name)
-            for target, _, inside, for_types in modules[name].imports:
-                if not (for_types or inside == "__getattr__"):
-                    ahead.append(target)
-            ahead.append(name.rpartition(".")[0])
+            ahead += graph.get(name, ())
     return found
 
 
@@ -322,7 +333,7 @@ def array_definitions(modules: Modules) -> list[str]:
                 return True
             case ast.AnnAssign(target=ast.Name(id="Array")):
                 return True
-        return isinstance(node, getattr(ast, "TypeAlias", ())) and node.name.id == "Array"
+        return False
 
     return [module.name for module in modules.values() if any(map(defines, module.tree.body))]
 
@@ -355,7 +366,7 @@ def figures(modules: Modules) -> dict[str, str]:
 def details(modules: Modules) -> list[str]:
     """What stands behind the figures that should be 0 or 1."""
     lines = wrong_way(modules, FORMER_LAYERS, FORMER_UNITS) + too_long(modules)
-    lines += [f"circle: {', '.join(group)}" for group in circles(modules)]
+    lines += [f"circle: {circle}" for circle in circles(modules)]
     lines += [f"outer loop: {name}" for name in outer_loops(modules)]
     lines += [f"Array is defined in {name}" for name in array_definitions(modules)]
     return [*lines, f"longest chain of classes: {' < '.join(class_depth(modules))}"]

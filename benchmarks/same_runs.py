@@ -151,8 +151,7 @@ def robust() -> Cases:
         cases[f"robust-planning/{named(options)}"] = [line]
     for options in (
         *("--parametrisation direct", "--parametrisation softmax", "--parametrisation mirror"),
-        *("--parametrisation direct --step theory", "--parametrisation softmax --step theory"),
-        "--risk kl-ball:0.1",
+        *("--parametrisation direct --step theory", "--risk kl-ball:0.1"),
     ):
         line = f"robust-pg {RING} {options} --updates 60 --out HERE/run"
         cases[f"robust-pg/{named(options)}"] = [line]
