@@ -27,7 +27,7 @@ import argparse
 import ast
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
@@ -78,9 +78,9 @@ class Module:
 
     name: str  # rlentropy.risk.base; of a package's __init__ the package
     path: Path
-    text: str
-    tree: ast.Module
-    imports: tuple[Import, ...]
+    text: str = field(repr=False)
+    tree: ast.Module = field(repr=False)
+    imports: tuple[Import, ...] = field(repr=False)
 
     @property
     def unit(self) -> str:
@@ -158,7 +158,10 @@ def imports_in(
 
 
 def for_checkers(node: ast.If) -> bool:
-    return ast.unparse(node.test).split(".")[-1] == "TYPE_CHECKING"
+    match node.test:
+        case ast.Name(id="TYPE_CHECKING") | ast.Attribute(attr="TYPE_CHECKING"):
+            return True
+    return False
 
 
 def targets(node: ast.AST, package: str) -> list[str]:
@@ -169,10 +172,12 @@ def targets(node: ast.AST, package: str) -> list[str]:
         above = package.split(".")[: len(package.split(".")) - node.level + 1]
         source = ".".join([*(above if node.level else ()), *([node.module] if node.module else ())])
         return [f"{source}.{alias.name}" for alias in node.names]
-    if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
-        match node.args:
-            case [ast.Constant(value=str(name)), *_]:
-                return [name]
+    match node:
+        case ast.Call(
+            func=ast.Name(id="import_module") | ast.Attribute(attr="import_module"),
+            args=[ast.Constant(value=str(name)), *_],
+        ):
+            return [name]
     return []
 
 
