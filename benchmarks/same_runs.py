@@ -8,16 +8,15 @@ relative paths. Then all that was written is compared, file by file:
 
     metrics.jsonl           line by line, in order
     events.out.tfevents.*   tags, steps, values and texts, in order; of pictures the size alone
-    summary.json            every key
-    config.json             the command and its settings
+    *.json                  every value at every depth
     *.npz, *.hdf5, *.pt     type, shape and bits of every array and tensor
     *.csv, other text       line by line
     *.png                   that it is there
 
-Left out: the clock (wall_seconds, compile_seconds, speeds, times of events), versions, HParams, and
-checkpoint/, whose format may change; the cases of ``resumed`` read their own. What NEW alone has
-(files, keys, tags) is listed as added; what it lacks is a difference. The exit code is 1 if
-anything differs, or if a command fails in either checkout.
+Left out: the clock (wall_seconds, compile_seconds, speeds, times of events), argv and versions,
+HParams, and checkpoint/, whose format may change; the cases of ``resumed`` read their own. What NEW
+alone has (files, keys, tags) is listed as added; what it lacks is a difference. The exit code is 1
+if anything differs, or if a command fails in either checkout.
 
 Cases run in order; --only takes shell patterns of names (``entgame*``), and adds what they read.
 About five minutes with kernels compiled, on two cores.
@@ -46,7 +45,11 @@ from typing import Any
 
 import numpy as np
 
-CLOCK = re.compile(r"(.*/)?(wall_seconds|compile_seconds|\w+_per_second)( at step \d+)?")
+# Parts of files that say when and where a run was, not what came out.
+CIRCUMSTANCES = re.compile(
+    r"(.*[/.])?(wall_seconds|compile_seconds|\w+_per_second)( at step .*)?"
+    r"|(argv|git_commit|platform|versions)(\..*)?"
+)
 SKIPPED = (".tmp", "checkpoint")  # files and folders whose name begins so
 
 
@@ -289,12 +292,8 @@ def content(path: Path) -> Content:
         return metrics(path)
     if "tfevents" in path.name:
         return events(path)
-    if path.name == "summary.json":
-        return {name: json.dumps(value) for name, value in json.loads(path.read_text()).items()}
-    if path.name == "config.json":
-        config = json.loads(path.read_text())
-        settings = {f"settings.{name}": value for name, value in config["settings"].items()}
-        return {k: json.dumps(v) for k, v in ({"command": config["command"]} | settings).items()}
+    if path.suffix == ".json":
+        return dict(leaves(json.loads(path.read_text())))
     if path.suffix == ".npz":
         with np.load(path) as arrays:
             return dict(arrays)
@@ -318,7 +317,6 @@ def metrics(path: Path) -> Content:
 
 
 def events(path: Path) -> Content:
-    """Tags, steps, values."""
     from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
     from tensorboard.compat.proto.event_pb2 import Event
 
@@ -327,11 +325,8 @@ def events(path: Path) -> Content:
             event = Event.FromString(record)
             for value in event.summary.value:
                 name = f"{value.tag} at step {event.step}"
-                plugin = value.metadata.plugin_data.plugin_name
-                if value.tag == "config/text_summary" or value.tag == "config":
+                if value.metadata.plugin_data.plugin_name == "hparams" or value.tag == "config":
                     continue  # all options, as in config.json
-                if plugin == "hparams":
-                    continue
                 if value.HasField("image"):
                     yield name, f"picture of {value.image.width} x {value.image.height}"
                 elif value.HasField("simple_value"):
@@ -370,7 +365,7 @@ def hdf5(path: Path) -> Content:
 
 def leaves(node: Any, name: str = "") -> Iterator[tuple[str, Any]]:
     """What nested dictionaries and lists hold, tensors as arrays."""
-    if isinstance(node, dict | list | tuple):
+    if isinstance(node, dict | list | tuple) and node:
         for key, child in node.items() if isinstance(node, dict) else enumerate(node):
             yield from leaves(child, f"{name}.{key}" if name else str(key))
     else:
@@ -416,7 +411,9 @@ class Verdict:
             self.compare_file(name, content(before[name]), content(after[name]))
 
     def compare_file(self, name: str, old: Content, new: Content) -> None:
-        old, new = ({k: v for k, v in c.items() if not CLOCK.fullmatch(k)} for c in (old, new))
+        old, new = (
+            {k: v for k, v in c.items() if not CIRCUMSTANCES.fullmatch(k)} for c in (old, new)
+        )
         for part in new.keys() - old.keys():
             self.added.add(f"{Path(name).name}: {re.sub(' at step .*', '', part)}")
         for part, value in old.items():
