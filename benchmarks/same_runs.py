@@ -162,7 +162,7 @@ def robust() -> Cases:
         (DRIVER, "--env-id CartPole-v1 --risk entropic:0.1"),
         (f"{DRIVER},nominal", "--env-id CartPole-v1 --risk nominal --random-action 0.1"),
         ("robust-actor-critic/Pendulum", "--env-id Pendulum-v1 --risk entropic:0.05"),
-        ("robust-actor-critic/Taxi", "--env-id Taxi-v3 --risk entropic:0.01 --horizon 50"),
+        ("robust-actor-critic/Taxi", "--env-id Taxi-v4 --risk entropic:0.01 --horizon 50"),
     ):
         cases[name] = [f"robust-actor-critic {options} --steps 1024 {ACTOR} --out HERE/run"]
     return cases
