@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import math
 import os
 import shlex
 import subprocess
@@ -28,14 +29,12 @@ from statistics import median
 
 WARM, IMPORTS = 3, 7  # processes
 
-DATA = "collect --env-id rlentropy/GridWorld-v0 --horizon 20 --steps 20000 --data data.npz"
+DATA = "collect --env-id rlentropy/Ring-v0 --horizon 20 --steps 20000 --data data.npz"
 CHAIN = "--env-id rlentropy/DoubleChain-v0 --horizon 20"
-RFZI = "rfzi --data data.npz --risk entropic:0.1 --gamma 0.95"
 COMMANDS = {
     "entgame": f"entgame {CHAIN} --episodes 5000 --objective VE --seed 0",
     "robust-planning": "robust-planning --env-id rlentropy/GridWorld-v0 --risk kl-ball:.1",
-    "rfzi": RFZI,
-    "rfzi scored": f"{RFZI} --env-id rlentropy/GridWorld-v0",
+    "rfzi": "rfzi --data data.npz --risk entropic:0.1 --gamma 0.95 --env-id rlentropy/Ring-v0",
 }
 SECOND = f"ucbvi-ent {CHAIN} --episodes 200"
 
@@ -81,6 +80,7 @@ def compared(
 ) -> list[Row]:
     """Rows of (cold, warm) pairs, printed too."""
     first = pairs[0][0] - pairs[0][1]
+    first = first if first > 0.1 else math.nan  # a share of nothing says nothing
     rows = [
         (what, checkout.name, cold, warm, cold - warm, (cold - warm) / first)
         for checkout, (cold, warm) in zip(checkouts, pairs, strict=True)
