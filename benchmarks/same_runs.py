@@ -388,10 +388,11 @@ def told(old: Any, new: Any) -> str:
     a, b = np.asarray(old), np.asarray(new)
     if a.dtype != b.dtype or a.shape != b.shape:
         return f"{a.dtype}{a.shape} -> {b.dtype}{b.shape}"
-    if a.ndim == 0:
-        return f"{a} -> {b}"
-    other = a != b
-    return f"{int(other.sum())} of {a.size} entries, first {a[other][:1]} -> {b[other][:1]}"
+    other = np.flatnonzero((a != b) & ((a == a) | (b == b)))  # two that are NaN don't differ
+    if not other.size:
+        return "the same numbers in other bits"
+    first = f"{a.flat[other[0]].item()!r} -> {b.flat[other[0]].item()!r}"
+    return f"{other.size} of {a.size} entries, first {first}" if a.ndim else first
 
 
 @dataclass
@@ -421,9 +422,9 @@ class Verdict:
                 self.differs.append(f"{name} has no {part}")
             elif not equal(value, new[part]):
                 self.differs.append(f"{name}: {part}: {told(value, new[part])}")
-        in_order = name.endswith(("metrics.jsonl", "events"))
-        if in_order and not self.differs and list(old) != [part for part in new if part in old]:
-            self.differs.append(f"{name}: lines are in another order")
+        log = name.endswith(("metrics.jsonl", "events"))
+        if log and [part for part in old if part in new] != [part for part in new if part in old]:
+            self.differs.append(f"{name} has its lines in another order")
 
 
 def written(folder: Path) -> dict[str, Path]:
