@@ -36,7 +36,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -403,11 +403,19 @@ class Verdict:
     differs: list[str] = field(default_factory=list)
     added: set[str] = field(default_factory=set)
 
+    @property
+    def word(self) -> str:
+        if not self.differs:
+            return "equal"
+        first, *more = self.differs
+        return f"DIFFERS {first}" + (f" (and {len(more)} more)" if more else "")
+
     def compare(self, old: Path, new: Path) -> None:
         before, after = written(old), written(new)
         self.added |= after.keys() - before.keys()
         self.differs += [f"{name} is lost" for name in before.keys() - after.keys()]
-        for name in sorted(before.keys() & after.keys()):
+        both = before.keys() & after.keys()
+        for name in sorted(both, key=lambda name: (name.endswith("events"), name)):  # these last
             self.files += 1
             self.compare_file(name, content(before[name]), content(after[name]))
 
@@ -440,6 +448,29 @@ def written(folder: Path) -> dict[str, Path]:
 
 # ---------------------------------------------------------------- the table
 
+Row = tuple[str, int, str, str]  # case, files compared, verdict, what NEW adds
+
+
+def compared(cases: Cases, checkouts: Sequence[Path], rooms: Sequence[Path]) -> Iterator[Row]:
+    """Play all cases, a process a checkout, and compare each as soon as both are done."""
+    pools = [ThreadPoolExecutor(1) for _ in checkouts]
+    try:
+        ends = [
+            [pool.submit(play, checkout, room, *case) for case in cases.items()]
+            for pool, checkout, room in zip(pools, checkouts, rooms, strict=True)
+        ]
+        for name, old, new in zip(cases, *ends, strict=True):
+            verdict = Verdict()
+            for side, end in (("old", old), ("new", new)):
+                if failure := end.result():
+                    verdict.differs.append(f"{side} failed, {failure}")
+            if not verdict.differs:
+                verdict.compare(*(room / name for room in rooms))
+            yield name, verdict.files, verdict.word, ", ".join(sorted(verdict.added))
+    finally:
+        for pool in pools:
+            pool.shutdown(cancel_futures=True)
+
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
@@ -447,48 +478,26 @@ def main() -> int:
     parser.add_argument("new", type=Path, help="checkout that must repeat them")
     parser.add_argument("--only", nargs="+", default=[], help="shell patterns of cases")
     parser.add_argument("--out", type=Path, help="also write the table to this CSV file")
-    parser.add_argument(
-        "--keep", type=Path, help="new folder for what the cases write, not deleted"
-    )
+    parser.add_argument("--keep", type=Path, help="new folder for what the cases write; it stays")
     options = parser.parse_args()
-    checkouts = {"old": options.old.resolve(), "new": options.new.resolve()}
-    for name, checkout in checkouts.items():
+    checkouts = [options.old.resolve(), options.new.resolve()]
+    for checkout in checkouts:
         if not (checkout / "train.py").is_file():
-            parser.error(f"{name} must be a checkout with train.py, got {checkout}")
-    cases = chosen(options.only)
-    if not cases:
+            parser.error(f"old and new must be checkouts with train.py, got {checkout}")
+    if not (cases := chosen(options.only)):
         parser.error(f"only must match one of {', '.join(chosen([]))}; got {options.only}")
 
     began, rows = time.monotonic(), []
-    place = nullcontext(options.keep) if options.keep else tempfile.TemporaryDirectory()
-    with place as room, ThreadPoolExecutor(1) as first, ThreadPoolExecutor(1) as second:
-        rooms = {side: Path(room).resolve() / side for side in checkouts}
-        ends = {
-            name: [
-                pool.submit(play, checkouts[side], rooms[side], name, lines)
-                for side, pool in (("old", first), ("new", second))
-            ]
-            for name, lines in cases.items()
-        }
-        print(f"{'case':44} files  verdict")
-        for name, both in ends.items():
-            verdict = Verdict()
-            for side, end in zip(checkouts, both, strict=True):
-                if failure := end.result():
-                    verdict.differs.append(f"{side} failed, {failure}")
-            if not verdict.differs:
-                verdict.compare(*(rooms[side] / name for side in checkouts))
-            rest = f" (and {len(verdict.differs) - 1} more)" if len(verdict.differs) > 1 else ""
-            word = f"DIFFERS {verdict.differs[0]}{rest}" if verdict.differs else "equal"
-            added = ", ".join(sorted(verdict.added))
-            print(f"{name:44} {verdict.files:5}  {word}{added and f'; added {added}'}", flush=True)
-            rows.append((name, verdict.files, word, added))
+    print(f"{'case':44} files  verdict")
+    with nullcontext(options.keep) if options.keep else tempfile.TemporaryDirectory() as place:
+        rooms = [Path(place).resolve() / side for side in ("old", "new")]
+        for row in compared(cases, checkouts, rooms):
+            name, files, word, added = row
+            print(f"{name:44} {files:5}  {word}{added and f'; added {added}'}", flush=True)
+            rows.append(row)
     bad = sum(word != "equal" for _, _, word, _ in rows)
-    files = sum(row[1] for row in rows)
-    print(
-        f"{len(rows)} cases, {files} files: {bad or 'none'} differ"
-        f" ({time.monotonic() - began:.0f} s)"
-    )
+    files, seconds = sum(row[1] for row in rows), time.monotonic() - began
+    print(f"{len(rows)} cases, {files} files: {bad or 'none'} differ ({seconds:.0f} s)")
     if options.out:
         with options.out.open("w", newline="") as file:
             writer = csv.writer(file)
