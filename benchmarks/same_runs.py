@@ -227,10 +227,12 @@ def resumed() -> Cases:
         lines[f"{command},table"] = f"{start} --updates"
         lines[f"{command},network"] = f"{start} {NETWORK} --updates"
     return {
-        f"resumed/{name}": [f"{line} 512 --out HERE/run", f"{line} 1024 --out HERE/run --resume"]
-        if "actor" in name
-        else [f"{line} 40 --out HERE/run", f"{line} 80 --out HERE/run --resume"]
+        f"resumed/{name}": [
+            f"{line} {half} --out HERE/run",
+            f"{line} {all_} --out HERE/run --resume",
+        ]
         for name, line in lines.items()
+        for half, all_ in [(512, 1024) if line.endswith("--steps") else (40, 80)]
     }
 
 
