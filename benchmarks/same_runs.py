@@ -210,29 +210,28 @@ def offline() -> Cases:
 
 
 def resumed() -> Cases:
-    """Half the budget, then all of it from the checkpoint."""
-    lines = {
-        "entgame": f"entgame {PLAYED} --episodes",
-        "reg-entgame": f"reg-entgame {PLAYED} --episodes",
-        "maxent": f"maxent {PLAYED} --episodes",
-        "rf-ucrl": f"rf-ucrl {PLAYED} --episodes",
-        "ucbvi-ent": f"ucbvi-ent {PLAYED} --variant fast --episodes",
-        "rf-explore-ent": f"rf-explore-ent {PLAYED} --sampler rf-express --episodes",
-        "random-policy": f"random-policy {PLAYED} --episodes",
-        "robust-pg": f"robust-pg {RING} --updates",
-        "robust-actor-critic": f"robust-actor-critic --env-id CartPole-v1 {ACTOR} --steps",
+    """Half the budget, short of any early end, then all of it from the checkpoint."""
+    halves = {
+        "entgame": (f"entgame {PLAYED} --episodes", 40),
+        "reg-entgame": (f"reg-entgame {PLAYED} --episodes", 40),
+        "maxent": (f"maxent {PLAYED} --episodes", 40),
+        "rf-ucrl": (f"rf-ucrl {PLAYED} --episodes", 40),
+        "ucbvi-ent": (f"ucbvi-ent {PLAYED} --variant fast --episodes", 40),
+        "rf-explore-ent": (f"rf-explore-ent {PLAYED} --sampler rf-express --episodes", 40),
+        "random-policy": (f"random-policy {PLAYED} --episodes", 40),
+        "robust-pg": (f"robust-pg {RING} --step-size 0.1 --updates", 20),
+        "robust-actor-critic": (f"robust-actor-critic --env-id CartPole-v1 {ACTOR} --steps", 512),
     }
     for command, measure in OFFLINE.items():
         start = f"{command} --risk {measure} --data collect/mixture/data.npz"
-        lines[f"{command},table"] = f"{start} --updates"
-        lines[f"{command},network"] = f"{start} {NETWORK} --updates"
+        halves[f"{command},table"] = (f"{start} --updates", 8)
+        halves[f"{command},network"] = (f"{start} {NETWORK} --updates", 40)
     return {
         f"resumed/{name}": [
             f"{line} {half} --out HERE/run",
-            f"{line} {all_} --out HERE/run --resume",
+            f"{line} {2 * half} --out HERE/run --resume",
         ]
-        for name, line in lines.items()
-        for half, all_ in [(512, 1024) if line.endswith("--steps") else (40, 80)]
+        for name, (line, half) in halves.items()
     }
 
 
