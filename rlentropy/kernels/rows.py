@@ -51,12 +51,12 @@ class Task(NamedTuple):
 
 
 @compiled
-def _row_stride(num_rows: int, S: int, A: int) -> int:
+def stage_stride(num_rows: int, S: int, A: int) -> int:
     return 0 if num_rows == S * A else S * A
 
 
 @compiled
-def _expect(
+def expectations(
     begin: Index,
     end: Index,
     successor: Index,
@@ -135,7 +135,7 @@ def _add_bonus(width: Array, scale: float, q: Array) -> None:
 
 
 @compiled
-def _reduce(q: Array, temperature: float, cap: float, V: Array, scratch: Array) -> None:
+def state_values(q: Array, temperature: float, cap: float, V: Array, scratch: Array) -> None:
     """V(s) = max_a q(s, a), or its log-sum-exp at a temperature, at most the cap.
 
     Pass by pass, each over all states, so that the exponentials and logarithms are vectorised;
@@ -169,13 +169,13 @@ def _reduce(q: Array, temperature: float, cap: float, V: Array, scratch: Array) 
 def backward(rows: Rows, task: Task, V: Array, Q: Array) -> None:
     """Backward induction: fill Q (H, S, A) and V (H + 1, S) from V's last stage, which is given."""
     H, S, A = Q.shape
-    stride = _row_stride(rows.begin.size, S, A)
+    stride = stage_stride(rows.begin.size, S, A)
     scratch = np.empty((S, A + 1))
     for h in range(H - 1, -1, -1):
         k = h * stride
         begin, end, uniform = rows.begin[k:], rows.end[k:], rows.uniform[k:]
         reward = task.reward[0 if task.reward.shape[0] == 1 else h]
-        _expect(
+        expectations(
             begin, end, rows.successor, rows.p, uniform, V[h + 1], task.optimistic, task.growth,
             reward, task.reward_scale[h], task.offset[h], Q[h],
         )  # fmt: skip
@@ -185,11 +185,11 @@ def backward(rows: Rows, task: Task, V: Array, Q: Array) -> None:
             )
         if task.width.size > 0:
             _add_bonus(task.width[k:], task.width_scale[h], Q[h])
-        _reduce(Q[h], task.temperature, task.cap[h], V[h], scratch)
+        state_values(Q[h], task.temperature, task.cap[h], V[h], scratch)
 
 
 @inlined
-def _decide(q: Array, s: int, temperature: float, mass: float, d: Array) -> None:
+def decide_state(q: Array, s: int, temperature: float, mass: float, d: Array) -> None:
     """d(s, a) = mass π(a|s) for the policy that the action values q (S, A) induce at s.
 
     Greedy ties are shared evenly. Values equal in exact arithmetic may differ by rounding, which
@@ -216,7 +216,7 @@ def decide(q: Array, temperature: float, now: Array, d: Array) -> None:
     S, A = q.shape
     for s in range(S):
         if now[s] > 0.0:
-            _decide(q, s, temperature, now[s], d)
+            decide_state(q, s, temperature, now[s], d)
         else:
             for a in range(A):
                 d[s, a] = 0.0
@@ -240,7 +240,8 @@ def _flow(
 ) -> None:
     """Send the masses d (S, A) of one stage to the states after (S,) of the next."""
     S, A = d.shape
-    after[:] = 0.0
+    for s in range(S):
+        after[s] = 0.0
     spread = 0.0
     i = 0
     for s in range(S):
@@ -252,14 +253,15 @@ def _flow(
                     after[successor[j]] += mass * p[j]
             i += 1
     if spread > 0.0:
-        after += spread / S
+        for s in range(S):
+            after[s] += spread / S
 
 
 @compiled
 def occupancy(rows: Rows, mu: Array, pi: Array, d: Array) -> None:
     """Fill d (H, S, A), the state-action occupancies of pi (H, S, A) started from mu (S,)."""
     H, S, A = pi.shape
-    stride = _row_stride(rows.begin.size, S, A)
+    stride = stage_stride(rows.begin.size, S, A)
     now = mu.copy()
     for h in range(H):
         for s in range(S):
@@ -277,7 +279,7 @@ def add_occupancy_of_plan(rows: Rows, mu: Array, Q: Array, temperature: float, D
     The policy is formed at the states that carry mass alone, so a greedy plan costs its support.
     """
     H, S, A = D.shape
-    stride = _row_stride(rows.begin.size, S, A)
+    stride = stage_stride(rows.begin.size, S, A)
     now, d = mu.copy(), np.empty((S, A))
     for h in range(H):
         decide(Q[h], temperature, now, d)
@@ -293,4 +295,4 @@ def add_occupancy_of_plan(rows: Rows, mu: Array, Q: Array, temperature: float, D
 @compiled
 def decide_at(q: Array, s: int, temperature: float, p: Array) -> None:
     """Write into p (S, A) the policy that q (S, A) induces at state s."""
-    _decide(q, s, temperature, 1.0, p)
+    decide_state(q, s, temperature, 1.0, p)

@@ -21,7 +21,7 @@ class World(NamedTuple):
 
 
 @compiled
-def _search(cumulative: Array, begin: Any, end: Any, u: float) -> int:
+def search(cumulative: Array, begin: Any, end: Any, u: float) -> int:
     """First j in [begin, end) with cumulative[j] > u, else the last: rounding can't leave it."""
     low, high = np.int64(begin), np.int64(end) - 1
     while low < high:
@@ -44,12 +44,12 @@ def running_sums(begin: Index, end: Index, p: Array, out: Array) -> None:
 
 @compiled
 def draw_state(world: World, rng: np.random.Generator) -> int:
-    return _search(world.start, 0, world.start.size, rng.random())
+    return search(world.start, 0, world.start.size, rng.random())
 
 
 @compiled
 def draw_successor(world: World, i: int, rng: np.random.Generator) -> int:
-    j = _search(world.cumulative, world.begin[i], world.end[i], rng.random())
+    j = search(world.cumulative, world.begin[i], world.end[i], rng.random())
     return int(world.successor[j])
 
 
