@@ -32,7 +32,7 @@ from rlentropy.exploration.random_policy import RandomPolicy
 from rlentropy.exploration.rf_ucrl import RewardFree
 from rlentropy.exploration.ucbvi_ent import UCBVIEnt
 from rlentropy.kernels.cache import inner
-from rlentropy.kernels.game import Memory, Schedule
+from rlentropy.kernels.game import Memory, Schedule, plan_with_bonus
 from rlentropy.kernels.rows import Task, decisions
 from rlentropy.kernels.sampling import draw_action, rollout
 from rlentropy.log import Log
@@ -82,7 +82,7 @@ class Search(GameLearner):
             setting,
             rng,
             reward=np.zeros((setting.horizon, setting.num_states, 1)),
-            rules=Rules(revise=unit_width, has_width=True),
+            rules=Rules(plan_with_bonus, unit_width, has_width=True),
             bonus_scale=config.bonus_scale,
             delta=config.delta,
             stage_dependent=config.stage_dependent,

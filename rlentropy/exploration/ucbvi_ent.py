@@ -29,7 +29,7 @@ from rlentropy.exploration.game import GameLearner, Rules, check_bonus
 from rlentropy.kernels.cache import compiled, inner
 from rlentropy.kernels.confidence import confident_plan, kl_radius
 from rlentropy.kernels.counting import row_entropy
-from rlentropy.kernels.game import Guarantee, Memory, Schedule
+from rlentropy.kernels.game import Guarantee, Memory, Schedule, good_enough, plan_with_bonus
 from rlentropy.kernels.rows import Rows, Task
 from rlentropy.log import Log
 from rlentropy.mdp.empirical import EmpiricalModel
@@ -89,20 +89,22 @@ def with_radius(memory: Memory, task: Task, i: int) -> None:
 
 
 @compiled
-def linear_gap(rows: Rows, task: Task, guarantee: Guarantee, V: Array, Q: Array) -> None:
+def linear_gap(rows: Rows, task: Task, guarantee: Guarantee, V: Array, Q: Array) -> bool:
     """Upper and lower values, and a gap that is linear in the widths (§3.2)."""
     confident_plan(rows, task, V, Q, guarantee.width, guarantee.gap, guarantee.scale, False)
+    return good_enough(guarantee)
 
 
 @compiled
-def quadratic_gap(rows: Rows, task: Task, guarantee: Guarantee, V: Array, Q: Array) -> None:
+def quadratic_gap(rows: Rows, task: Task, guarantee: Guarantee, V: Array, Q: Array) -> bool:
     """Upper and lower values, and a gap that is quadratic in them (§3.3)."""
     confident_plan(rows, task, V, Q, guarantee.width, guarantee.gap, guarantee.scale, True)
+    return good_enough(guarantee)
 
 
 VARIANTS = {
     "none": Rules(revise=estimated),
-    "code": Rules(revise=as_coded, has_width=True),
+    "code": Rules(plan_with_bonus, as_coded, has_width=True),
     "pac": Rules(linear_gap, with_radius, has_width=True, certifies=True),
     "fast": Rules(quadratic_gap, with_radius, has_width=True, certifies=True, deviates=True),
 }
