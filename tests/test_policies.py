@@ -16,7 +16,7 @@ from rlentropy import cli, load_run, policies
 from rlentropy.errors import InputError
 from rlentropy.policies import Mixture, Tabular, play
 from rlentropy.runs.policies import load
-from rlentropy.runs.table import COMMANDS
+from rlentropy.runs.table import COMMANDS, Command
 from rlentropy.wrappers import uniform_actions
 
 
@@ -255,7 +255,7 @@ def test_neural_policy_comes_from_the_module_of_its_command(tmp_path, monkeypatc
     torch = pytest.importorskip("torch")
     module = SimpleNamespace(load_policy=lambda saved, env: (saved["weight"].tolist(), env))
     monkeypatch.setitem(sys.modules, "a_neural_command", module)
-    monkeypatch.setitem(COMMANDS, "neural", ("a_neural_command", ""))
+    monkeypatch.setitem(COMMANDS, "neural", Command("a_neural_command", ""))
     run = finished(tmp_path / "run", "neural")
     torch.save({"weight": torch.tensor([1.0, 2.0])}, run / "policy.pt")
     assert load(run, "env") == ([1.0, 2.0], "env")

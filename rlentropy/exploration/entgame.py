@@ -22,8 +22,9 @@ from typing import Any, Literal, NamedTuple, get_args
 import gymnasium
 import numpy as np
 
-from rlentropy.exploration.episodes import Explored, Setting, Simulator, explore
+from rlentropy.exploration.episodes import Explored, Scoring, explore
 from rlentropy.exploration.game import GameLearner, Rules, check_bonus, logarithms
+from rlentropy.exploration.setting import Setting, Simulator
 from rlentropy.kernels.cache import inner
 from rlentropy.kernels.confidence import kl_radius
 from rlentropy.kernels.game import Memory, Schedule, plan_with_bonus
@@ -160,7 +161,11 @@ class EntGame(GameLearner):
 
 
 def run(
-    env: gymnasium.Env[Any, Any], config: Config, rng: np.random.Generator, log: Log
+    env: gymnasium.Env[Any, Any],
+    config: Config,
+    rng: np.random.Generator,
+    log: Log,
+    score: Scoring | None = None,
 ) -> Explored:
     """Explore a tabular environment; learns from `reset` and `step` alone."""
-    return explore(env, config, EntGame, rng, log)
+    return explore(env, config, EntGame, rng, log, score)

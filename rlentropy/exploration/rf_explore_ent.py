@@ -26,10 +26,11 @@ import numpy as np
 from rlentropy.errors import InputError
 from rlentropy.exploration import entgame, rf_ucrl, ucbvi_ent
 from rlentropy.exploration.entgame import EntGame
-from rlentropy.exploration.episodes import Explored, Learner, Setting, Simulator, explore
+from rlentropy.exploration.episodes import Explored, Learner, Scoring, explore
 from rlentropy.exploration.game import GameLearner, Rules, check_bonus
 from rlentropy.exploration.random_policy import RandomPolicy
 from rlentropy.exploration.rf_ucrl import RewardFree
+from rlentropy.exploration.setting import Setting, Simulator
 from rlentropy.exploration.ucbvi_ent import UCBVIEnt
 from rlentropy.kernels.cache import inner
 from rlentropy.kernels.game import Memory, Schedule, plan_with_bonus
@@ -299,7 +300,11 @@ def make_learner(setting: Setting, config: Config, rng: np.random.Generator) -> 
 
 
 def run(
-    env: gymnasium.Env[Any, Any], config: Config, rng: np.random.Generator, log: Log
+    env: gymnasium.Env[Any, Any],
+    config: Config,
+    rng: np.random.Generator,
+    log: Log,
+    score: Scoring | None = None,
 ) -> Explored:
     """Explore a tabular environment; learns from `reset` and `step` alone."""
-    return explore(env, config, make_learner, rng, log)
+    return explore(env, config, make_learner, rng, log, score)

@@ -24,8 +24,9 @@ import gymnasium
 import numpy as np
 
 from rlentropy.errors import InputError
-from rlentropy.exploration.episodes import Explored, Setting, Simulator, explore
+from rlentropy.exploration.episodes import Explored, Scoring, explore
 from rlentropy.exploration.game import GameLearner, Rules, check_bonus
+from rlentropy.exploration.setting import Setting, Simulator
 from rlentropy.kernels.cache import compiled, inner
 from rlentropy.kernels.confidence import confident_plan, kl_radius
 from rlentropy.kernels.counting import row_entropy
@@ -148,7 +149,11 @@ class UCBVIEnt(GameLearner):
 
 
 def run(
-    env: gymnasium.Env[Any, Any], config: Config, rng: np.random.Generator, log: Log
+    env: gymnasium.Env[Any, Any],
+    config: Config,
+    rng: np.random.Generator,
+    log: Log,
+    score: Scoring | None = None,
 ) -> Explored:
     """Explore a tabular environment; learns from `reset` and `step` alone."""
-    return explore(env, config, UCBVIEnt, rng, log)
+    return explore(env, config, UCBVIEnt, rng, log, score)
