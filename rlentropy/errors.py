@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Iterable
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -64,7 +64,7 @@ def whole(name: str, value: Any, least: int, most: int | None = None) -> None:
     Raises:
         InputError: names the argument and what it must be.
     """
-    if isinstance(value, bool) or not isinstance(value, Integral):
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
         raise InputError(f"{name} must be a whole number >= {least}, got {value!r}")
     if value < least:
         raise InputError(f"{name} must be >= {least}, got {value}")

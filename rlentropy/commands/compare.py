@@ -31,7 +31,6 @@ from rlentropy import plots
 from rlentropy.errors import InputError
 from rlentropy.files import csv_table, file_names, plain, replace_file, writing
 from rlentropy.intervals import (
-    Array,
     Estimate,
     Statistic,
     estimate,
@@ -40,6 +39,7 @@ from rlentropy.intervals import (
     slope,
 )
 from rlentropy.runs.reading import COMPARABLE, Run, accepted, read_runs
+from rlentropy.types import Array
 
 METRICS = (  # what is compared where --metric is absent: the first row of which every run has one
     ("eval/mixture_gap", "eval/gap"),

@@ -16,8 +16,8 @@ import numpy as np
 
 from rlentropy.errors import InputError
 from rlentropy.files import Unreadable, read_json, reading
-from rlentropy.intervals import Array
 from rlentropy.log import metrics_are_whole
+from rlentropy.types import Array
 
 if TYPE_CHECKING:
     import gymnasium
