@@ -28,6 +28,7 @@ import numpy as np
 from tyro.conf import Positional
 
 from rlentropy import plots
+from rlentropy.commands.console import aligned
 from rlentropy.errors import InputError
 from rlentropy.files import csv_table, file_names, plain, replace_file, writing
 from rlentropy.intervals import (
@@ -419,11 +420,3 @@ def time_text(row: Row, name: str) -> str:
     parts = [row[name], row[f"{name}_low"], row[f"{name}_high"]]
     shown = ["-" if math.isnan(p) else beyond if math.isinf(p) else number(p) for p in parts]
     return shown[0] if math.isinf(parts[1]) else f"{shown[0]} [{shown[1]}, {shown[2]}]"
-
-
-def aligned(rows: Sequence[tuple[str, ...]]) -> str:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    )

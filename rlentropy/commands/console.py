@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from rlentropy.files import plain
@@ -47,3 +48,12 @@ class Console:
             task = bar.add_task("", total=None)
             log.on_progress = lambda done, total: bar.update(task, completed=done, total=total)
             yield
+
+
+def aligned(rows: Sequence[tuple[str, ...]]) -> str:
+    """A table as text, its columns as wide as what they hold."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )

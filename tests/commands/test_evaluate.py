@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 from rlentropy.cli import main
-from rlentropy.commands.evaluate import Grid, Place, area, settled
 from rlentropy.envs.ring import TOY10
+from rlentropy.perturbations.grids import Grid
+from rlentropy.plots import mark_nominal
+from rlentropy.runs.scores import NominalEnv, area, resolved
 from rlentropy.runs.table import COMMANDS
 
 RING, LAKE = "rlentropy/Ring-v0", "FrozenLake-v1"
@@ -317,7 +319,7 @@ def axis_of(grid):
     from matplotlib.figure import Figure
 
     axes = Figure().subplots()
-    grid.mark_nominal(axes)
+    mark_nominal(axes, grid)
     return grid.axis, [float(line.get_xdata()[0]) for line in axes.lines]
 
 
@@ -335,12 +337,12 @@ def test_axes_name_and_mark_the_nominal_value():
 
 def test_parameters_without_one_nominal_value_have_multiples():
     pytest.importorskip("Box2D")
-    lander = Place("LunarLander-v3", "{}", 10, False)
+    lander = NominalEnv("LunarLander-v3", "{}", 10, False)
     with pytest.raises(ValueError, match="engine_power must be in multiples of nominal"):
-        settled(Grid.parse("engine_power=0.5:1.5:0.5"), lander, [])
-    found = settled(Grid.parse("engine_power=x0.5:1.5:0.5"), lander, [])
+        resolved(Grid.parse("engine_power=0.5:1.5:0.5"), lander, [])
+    found = resolved(Grid.parse("engine_power=x0.5:1.5:0.5"), lander, [])
     assert (found.values.tolist(), found.unit) == ([0.5, 1.0, 1.5], "times nominal")
-    found = settled(Grid.parse("gravity=x0.2:1.8:0.8"), lander, [])
+    found = resolved(Grid.parse("gravity=x0.2:1.8:0.8"), lander, [])
     assert found.values.tolist() == [-18.0, -10.0, -2.0]
 
 
