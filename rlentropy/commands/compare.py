@@ -29,7 +29,7 @@ from tyro.conf import Positional
 
 from rlentropy import plots
 from rlentropy.commands.console import aligned
-from rlentropy.errors import InputError
+from rlentropy.errors import InputError, whole
 from rlentropy.files import csv_table, file_names, plain, replace_file, writing
 from rlentropy.intervals import (
     Estimate,
@@ -69,6 +69,13 @@ class Config:
     seed: int = 0  # seed of the bootstrap, >= 0
     quiet: bool = False  # print nothing but errors
 
+    def __post_init__(self) -> None:
+        if any(not 1e-300 < g < 1e300 for g in self.gaps):
+            raise InputError(f"gaps must be > 0 and of a size that can be drawn, got {self.gaps}")
+        if not 0 < self.slope_decades <= 300:
+            raise InputError(f"slope_decades must be > 0 and <= 300, got {self.slope_decades}")
+        whole("seed", self.seed, 0)
+
 
 NAMES_OF_COSTS = {"env_steps": "environment steps", "updates": "updates", "labels": "labels"}
 
@@ -84,8 +91,8 @@ class Algorithm:
     @property
     def costs(self) -> tuple[str, ...]:
         """What budgets and times are counted in; the last is that of the steps."""
-        scarce = self.runs[0].scarce
-        return ("episodes", scarce) if scarce == "env_steps" else (scarce,)
+        axis = self.runs[0].axis
+        return ("episodes", axis) if axis == "env_steps" else (axis,)
 
     @property
     def final(self) -> Array:
@@ -110,12 +117,6 @@ def run(config: Config) -> int:
     Raises:
         InputError: no comparable runs, or an option out of its range.
     """
-    if any(not 1e-300 < g < 1e300 for g in config.gaps):
-        raise InputError(f"gaps must be > 0 and of a size that can be drawn, got {config.gaps}")
-    if not 0 < config.slope_decades <= 300:
-        raise InputError(f"slope_decades must be > 0 and <= 300, got {config.slope_decades}")
-    if config.seed < 0:
-        raise InputError(f"seed must be >= 0, got {config.seed}")
     runs, refused = accepted(read_runs(config.runs), config.force)
     if not runs:
         reasons = "; ".join(f"{folder}: {why}" for folder, why in refused[:3])
@@ -240,9 +241,9 @@ def reach_row(a: Algorithm, target: float, falling: bool, rng: np.random.Generat
         spent = {"episodes": np.array(each)} | spent
     row = {"algorithm": a.name, "gap": target, "seeds": len(a.runs), "reached": int(reached.sum())}
     for name, times in spent.items():
-        found = median_time(times, reached, rng)
-        row[name] = float(found.value)
-        row[f"{name}_low"], row[f"{name}_high"] = float(found.low), float(found.high)
+        median = median_time(times, reached, rng)
+        row[name] = float(median.value)
+        row[f"{name}_low"], row[f"{name}_high"] = float(median.low), float(median.high)
         row[f"{name}_followed"] = float(times.max())
     return row
 

@@ -24,9 +24,9 @@ from rlentropy.files import csv_table, replace_file, writing
 from rlentropy.intervals import estimate
 from rlentropy.perturbations.grids import Grid
 from rlentropy.runs import scores
-from rlentropy.runs.policies import read_summary
 from rlentropy.runs.reading import find_folders
 from rlentropy.runs.scores import Band, Curve
+from rlentropy.runs.summaries import read_summary
 
 Row = dict[str, Any]
 
