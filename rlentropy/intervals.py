@@ -85,8 +85,8 @@ def mean_ci95(values: Any) -> list[float]:
 
     The same values have the same interval, since what is drawn comes from a generator of its own.
     """
-    found = estimate(values, "mean", np.random.default_rng(0))
-    return [float(found.low), float(found.high)]
+    mean = estimate(values, "mean", np.random.default_rng(0))
+    return [float(mean.low), float(mean.high)]
 
 
 # ---------------------------------------------------------------- censored times

@@ -111,11 +111,11 @@ def reach(rows: Sequence[dict[str, Any]], cost: str, name_of_cost: str, falling:
     axes = figure.subplots()
     names = list(dict.fromkeys(row["algorithm"] for row in rows))
     for k, name in enumerate(names):
-        mine = [row for row in rows if row["algorithm"] == name]
+        of_name = [row for row in rows if row["algorithm"] == name]
         shift = 1.03 ** (k - (len(names) - 1) / 2)  # so that intervals stand side by side
-        x = np.array([row["gap"] for row in mine]) * shift
+        x = np.array([row["gap"] for row in of_name]) * shift
         y, low, high, end = (
-            np.array([row[f"{cost}{part}"] for row in mine])
+            np.array([row[f"{cost}{part}"] for row in of_name])
             for part in ("", "_low", "_high", "_followed")
         )
         colour, there = COLOURS[k % len(COLOURS)], np.isfinite(y)

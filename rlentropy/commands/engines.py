@@ -118,11 +118,11 @@ class Worker:
     def _start(self) -> None:
         method = "forkserver" if "forkserver" in get_all_start_methods() else "spawn"
         context = get_context(method)
-        self.connection, theirs = context.Pipe()
+        self.connection, far_end = context.Pipe()
         # A daemon is stopped with this process, whatever ends it in an orderly way.
-        self.process = context.Process(target=serve, args=(theirs,), daemon=True)  # type: ignore[attr-defined]
+        self.process = context.Process(target=serve, args=(far_end,), daemon=True)  # type: ignore[attr-defined]
         self.process.start()
-        theirs.close()
+        far_end.close()
 
     def give(self, job: Job) -> None:
         self.job, self.began = job, time.monotonic()
