@@ -3,7 +3,7 @@
 Reads ``metrics.jsonl`` and ``summary.json`` of finished runs, and nothing else. Runs with the same
 `label` (the command where none was given) are the seeds of one algorithm.
 
-Conventions, all tested in tests/test_compare.py:
+Conventions:
     - An interval is a 95 % percentile bootstrap over seeds (`rlentropy.intervals`).
     - A run reaches a gap at its first evaluation at or below it, so times are rounded up to the
       schedule of evaluations. A run that ends above the gap is censored at its end, and medians are
@@ -117,15 +117,7 @@ def run(config: Config) -> int:
     Raises:
         InputError: no comparable runs, or an option out of its range.
     """
-    runs, refused = accepted(read_runs(config.runs), config.force)
-    if not runs:
-        reasons = "; ".join(f"{folder}: {why}" for folder, why in refused[:3])
-        raise InputError(
-            f"runs must hold a finished run, got {len(refused)} folders, all refused ({reasons})"
-        )
-    for folder, why in refused:
-        print(plain(f"refused {folder}: {why}"), file=sys.stderr)
-    algorithms = group(runs, config.metric)
+    algorithms, refused = read_algorithms(config)
     falling = all(a.metric.endswith("gap") for a in algorithms)
     gaps = config.gaps or (fitting_gaps(algorithms) if falling else ())
     rng = np.random.default_rng(config.seed)
@@ -160,6 +152,23 @@ def run(config: Config) -> int:
 
 
 # ---------------------------------------------------------------- which algorithms
+
+
+def read_algorithms(config: Config) -> tuple[list[Algorithm], list[tuple[Path, str]]]:
+    """The algorithms of the runs, and the folders that are refused, which are told, with why.
+
+    Raises:
+        InputError: no run is left, or not every run has the metric.
+    """
+    runs, refused = accepted(read_runs(config.runs), config.force)
+    if not runs:
+        reasons = "; ".join(f"{folder}: {why}" for folder, why in refused[:3])
+        raise InputError(
+            f"runs must hold a finished run, got {len(refused)} folders, all refused ({reasons})"
+        )
+    for folder, why in refused:
+        print(plain(f"refused {folder}: {why}"), file=sys.stderr)
+    return group(runs, config.metric), refused
 
 
 def group(runs: list[Run], metrics: Sequence[str]) -> list[Algorithm]:

@@ -6,7 +6,7 @@ holds. A parameter that is several numbers of different values (the springs of a
 value: it takes multiples only. One that is nominally 0 has no multiples. `allowed` says what each
 is. Spaces stay the nominal ones, so that a bound on actions only acts below its nominal value.
 
-Parameters of gymnasium's environments (robust spec §5.1-5.2) are changed in place; any other
+Parameters of gymnasium's environments (robust §5.1-5.2) are changed in place; any other
 number among the keyword arguments of a registered environment, by making it anew.
 
 Not offered, since they are bare numbers in the code of the environment: the gravity of Acrobot and

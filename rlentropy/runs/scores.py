@@ -6,7 +6,7 @@ Metrics:
         of an episode, or, for a run with a discount γ, the discounted value from the initial
         distribution, without an end.
     robust value: the discounted value when nature plays the worst case of a risk measure at every
-        step (robust spec §5.1, item 2).
+        step (robust §5.1, item 2).
 
 A point is an agent at one value of one perturbation. Episode k of every point starts from the same
 seed and the same random numbers, so that differences between agents, and along a curve, aren't

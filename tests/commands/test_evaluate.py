@@ -19,7 +19,7 @@ from rlentropy.runs.table import COMMANDS
 RING, LAKE = "rlentropy/Ring-v0", "FrozenLake-v1"
 STAY, RIGHT = np.eye(3)[[1] * 14], np.eye(3)[[2] * 14]
 
-# Optimal policies of spec §8.4 (0 left, 1 stay, 2 right).
+# Optimal policies of robust §8.4 (0 left, 1 stay, 2 right).
 NOMINAL_01 = [0, 0, 2, 2, 2, 2, 2, 2, 1, 0, 0, 0, 0, 0]
 BETA1_01 = [2, 2, 2, 1, 0, 0, 0, 0, 1, 2, 2, 2, 2, 2]
 NOMINAL_15 = [2, 2, 2, 1, 0, 0, 0, 0, 1, 2, 2, 2, 1, 2]
@@ -111,7 +111,7 @@ def test_mixtures_play_each_policy_for_a_whole_episode(tmp_path):
 
 
 def test_shifted_noise_is_the_exact_value_at_every_level(tmp_path):
-    """V = (I - γ P)^-1 r by a dense solve, with P of the changed noise (§5.1, item 3)."""
+    """V = (I - γ P)^-1 r by a dense solve, with P of the changed noise (robust §5.1)."""
     write_run(tmp_path / "a", np.eye(3)[NOMINAL_15])
     rows = evaluate(tmp_path, "--perturb", "p=0:0.4:0.1", "--episodes", "2")
     for p in (0.0, 0.1, 0.2, 0.3, 0.4):
@@ -134,7 +134,7 @@ def test_shifted_noise_is_the_exact_value_at_every_level(tmp_path):
     ],
 )
 def test_kl_balls_reproduce_the_golden_table(tmp_path, p, policy, golden):
-    """Spec §8.4, whose horizon of 200 leaves out 0.95^200, or 0.004 of what follows."""
+    """Robust §8.4, whose horizon of 200 leaves out 0.95^200, or 0.004 of what follows."""
     write_run(tmp_path / "a", np.eye(3)[policy], env_kwargs=json.dumps({"p": p}))
     rows = evaluate(tmp_path, "--perturb", f"kl-ball=0:{max(golden)}:0.05")
     assert {metric for _, _, metric, _ in rows} == {"robust value"}
