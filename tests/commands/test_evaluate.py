@@ -11,14 +11,10 @@ import pytest
 
 from rlentropy.cli import main
 from rlentropy.envs.ring import TOY10
-from rlentropy.perturbations.grids import Grid
-from rlentropy.plots import mark_nominal
-from rlentropy.runs.scores import NominalEnv, area, resolved
 from rlentropy.runs.table import COMMANDS
 
 RING, LAKE = "rlentropy/Ring-v0", "FrozenLake-v1"
 STAY, RIGHT = np.eye(3)[[1] * 14], np.eye(3)[[2] * 14]
-
 # Optimal policies of robust §8.4 (0 left, 1 stay, 2 right).
 NOMINAL_01 = [0, 0, 2, 2, 2, 2, 2, 2, 1, 0, 0, 0, 0, 0]
 BETA1_01 = [2, 2, 2, 1, 0, 0, 0, 0, 1, 2, 2, 2, 2, 2]
@@ -272,27 +268,6 @@ def test_runs_of_one_label_and_other_settings_are_told_apart(tmp_path):
     assert labels == {"robust-pg, risk=nominal", "robust-pg, risk=entropic:1"}
 
 
-def test_area_is_the_mean_of_the_curve():
-    x = np.array([0.0, 1.0, 3.0])
-    curves = np.array([[1.0, 1.0, 1.0], [0.0, 2.0, 0.0]])
-    np.testing.assert_allclose(area(x, curves), [1.0, (1.0 + 2.0) / 3.0])
-    np.testing.assert_allclose(area(np.array([0.3]), np.array([[5.0]])), [5.0])
-
-
-def test_grids_have_round_values_and_both_ends():
-    grid = Grid.parse("force_mag=-0.8:4:0.1")
-    assert (grid.name, grid.values.size) == ("force_mag", 49)
-    assert grid.values.tolist() == [round(-0.8 + 0.1 * k, 1) + 0.0 for k in range(49)]
-    assert Grid.parse("x=0:1:0.3").values.tolist() == [0.0, 0.3, 0.6, 0.9]
-    assert Grid.parse("x=2:2:1").values.tolist() == [2.0]
-    assert Grid.parse("kl-ball=0:0.3:0.05").values.tolist() == [0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3]
-    assert Grid.parse("x=0:1:0.001001001").values.size == 1000
-    assert Grid.parse("x=1e-9:3e-9:1e-9").values.tolist() == [1e-9, 2e-9, 3e-9]
-    assert Grid.parse("x=-1e9:1e9:1e9").values.tolist() == [-1e9, 0.0, 1e9]
-    relative = Grid.parse("x=x0.5:1.5:0.5")
-    assert (relative.values.tolist(), relative.relative) == ([0.5, 1.0, 1.5], True)
-
-
 def test_absolute_and_relative_grids_are_one(cart_pole, capsys):
     """5 to 15 N either way; start line, table and files show newtons."""
     run, out = cart_pole / "a", cart_pole / "out"
@@ -313,37 +288,6 @@ def test_absolute_and_relative_grids_are_one(cart_pole, capsys):
         names = ("evaluation.csv", "bands.csv", "areas.csv", "force_mag-return.png")
         files.append([(out / name).read_bytes() for name in names])
     assert files[0] == files[1]
-
-
-def axis_of(grid):
-    from matplotlib.figure import Figure
-
-    axes = Figure().subplots()
-    mark_nominal(axes, grid)
-    return grid.axis, [float(line.get_xdata()[0]) for line in axes.lines]
-
-
-def test_axes_name_and_mark_the_nominal_value():
-    values = np.array([5.0, 10.0, 15.0])
-    newtons = Grid("force_mag", values, nominal=10.0, unit="N")
-    assert axis_of(newtons) == ("force_mag, N (nominal 10)", [10.0])
-    beyond = Grid("p", values, nominal=0.5)
-    assert axis_of(beyond) == ("p (nominal 0.5)", [])
-    times = Grid("engine_power", values / 10, True, 1.0, "times nominal")
-    assert axis_of(times) == ("engine_power, times nominal", [1.0])
-    assert str(times) == "engine_power 0.5 to 1.5 times nominal"
-    assert axis_of(Grid("kl-ball", values)) == ("kl-ball", [])
-
-
-def test_parameters_without_one_nominal_value_have_multiples():
-    pytest.importorskip("Box2D")
-    lander = NominalEnv("LunarLander-v3", "{}", 10, False)
-    with pytest.raises(ValueError, match="engine_power must be in multiples of nominal"):
-        resolved(Grid.parse("engine_power=0.5:1.5:0.5"), lander, [])
-    found = resolved(Grid.parse("engine_power=x0.5:1.5:0.5"), lander, [])
-    assert (found.values.tolist(), found.unit) == ([0.5, 1.0, 1.5], "times nominal")
-    found = resolved(Grid.parse("gravity=x0.2:1.8:0.8"), lander, [])
-    assert found.values.tolist() == [-18.0, -10.0, -2.0]
 
 
 # ---------------------------------------------------------------- the command
