@@ -41,7 +41,7 @@ def dispatch(arguments: list[str]) -> int:
 
 def overview() -> str:
     width = max(map(len, COMMANDS | TOOLS)) + 2
-    lines = [f"  {name:{width}}{text}" for name, (_, text) in (COMMANDS | TOOLS).items()]
+    lines = [f"  {name:{width}}{row.about}" for name, row in (COMMANDS | TOOLS).items()]
     return "\n".join(
         [
             "usage: rlentropy COMMAND [options]    (python train.py COMMAND in a checkout)",
@@ -57,7 +57,7 @@ def overview() -> str:
 def use(tool: str, arguments: list[str]) -> int:
     """Run a command that takes no environment."""
     with loading():
-        module = import_module(TOOLS[tool][0])
+        module = import_module(TOOLS[tool].module)
     config = ask_tyro(module.Config, tool, module.Config.__doc__, arguments)
     check_sizes(config)
     code: int = module.run(config)

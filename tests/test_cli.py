@@ -29,7 +29,7 @@ COMMANDS = ("entgame", "random-policy", "optimal-exploration")
     ],
 )
 def test_what_the_machine_refuses_is_one_line(command_line, monkeypatch, error, said):
-    def fail(*arguments):
+    def fail(*arguments, **named):
         raise error
 
     monkeypatch.setattr(entgame, "run", fail)
@@ -41,7 +41,7 @@ def test_what_the_machine_refuses_is_one_line(command_line, monkeypatch, error, 
     "error", [KeyError("x"), RuntimeError("y"), ImportError("z", name="rlentropy.z")]
 )
 def test_our_bugs_show_a_traceback(command_line, monkeypatch, error):
-    def fail(*arguments):
+    def fail(*arguments, **named):
         raise error
 
     monkeypatch.setattr(entgame, "run", fail)

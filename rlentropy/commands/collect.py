@@ -25,7 +25,7 @@ from rlentropy.data import Batch, Transitions
 from rlentropy.data.spaces import space_to_json
 from rlentropy.data.store import Mode, Store
 from rlentropy.errors import InputError, in_range, whole
-from rlentropy.exploration.episodes import Setting, Simulator
+from rlentropy.exploration.setting import Setting, Simulator
 from rlentropy.files import locked
 from rlentropy.kernels.sampling import rollout
 from rlentropy.mdp import FiniteMDP

@@ -218,7 +218,7 @@ def job_of(line: Table, env_id: str, seed: int, out: Path) -> Job:
     kwargs = options.get("env_kwargs", {})
     folder = out / environment_folder(env_id, kwargs) / label / f"seed{seed}"
     fixed = {"env_id": env_id, "seed": seed, "out": str(folder), "quiet": True}
-    module = import_module(COMMANDS[command][0])
+    module = import_module(COMMANDS[command].module)
     try:
         check_table(options, module.Config)
         typed = as_arguments(options | fixed)

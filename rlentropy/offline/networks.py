@@ -238,6 +238,14 @@ class Networks:
 
     # ------------------------------------------------------------ steps
 
+    @property
+    def done(self) -> int:
+        return self.updates
+
+    @property
+    def step(self) -> int:
+        return self.updates
+
     def advance(self, updates: int) -> None:
         for _ in range(updates):
             self._update()
@@ -353,7 +361,8 @@ class Networks:
         state: State = {k: net.state_dict()["flat"] for k, net in self.networks.items()}
         for name, optimiser in self.optimisers.items():
             state |= {f"{name}_optimiser_{k}": v for k, v in optimiser.state_dict().items()}
-        return state | {"rngs": [rng.bit_generator.state for rng in self.batch_rngs]}
+        rngs = [rng.bit_generator.state for rng in self.batch_rngs]
+        return state | {"rngs": rngs, "updates": self.updates}
 
     def load_state_dict(self, state: State) -> None:
         for name, network in self.networks.items():
@@ -362,6 +371,7 @@ class Networks:
             optimiser.load_state_dict(with_prefix(state, f"{name}_optimiser_"))
         for rng, saved in zip(self.batch_rngs, state["rngs"], strict=True):
             rng.bit_generator.state = saved
+        self.updates = state["updates"]
         self.cache = None
 
 

@@ -59,7 +59,6 @@ more than it learns to avoid them, and training may collapse: CartPole-v1 does a
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -70,7 +69,7 @@ import torch
 from rlentropy import risk
 from rlentropy.errors import InputError
 from rlentropy.files import check_fields
-from rlentropy.log import Log
+from rlentropy.log import Log, drive
 from rlentropy.neural.networks import MLP, Activation, Adam, check_shapes
 from rlentropy.neural.rollouts import Batch, Copies, make_copies, next_values
 from rlentropy.neural.spaces import (
@@ -289,6 +288,8 @@ class Estimates:
 class ActorCritic:
     """Policy, critic and running statistics; `play` fills a batch, `learn` updates on it."""
 
+    stopped = False
+
     def __init__(self, env: Env, config: Config, rng: np.random.Generator) -> None:
         self.env, self.config = env, config
         self.encode, self.head = Encoder(env), make_head(env)
@@ -331,6 +332,21 @@ class ActorCritic:
         """ĝ of normalised observations (n, D) and features of actions (n, K)."""
         shown = np.concatenate([x, features], axis=1)
         return forward(layers_of(self.critic, 1), shown, self.config.activation)[:, 0].astype(float)
+
+    @property
+    def done(self) -> int:
+        return self.env_steps
+
+    @property
+    def step(self) -> int:
+        return self.env_steps
+
+    def advance(self, steps: int) -> dict[str, float]:
+        """Play one batch and learn from it, however many steps are asked for."""
+        if self.env_steps == 0:
+            for i in range(self.config.num_envs):
+                self.copies.begin(i)
+        return self.learn(self.play())
 
     def play(self) -> Batch:
         """Play T steps of every copy."""
@@ -510,15 +526,6 @@ def load_policy(saved: dict[str, Any], env: Env) -> Policy:
     return NeuralPolicy(env, layers_of(network), activation, scaling, saved["stochastic"])
 
 
-def evaluation_passed(log: Log, before: int, done: int) -> bool:
-    """Whether an evaluation is due in (before, done]."""
-    stop = before
-    while (stop := log.next_stop(stop, done)) < done:
-        if log.evaluation_due(stop):
-            return True
-    return log.evaluation_due(done)
-
-
 def run(env: Env, config: Config, rng: np.random.Generator, log: Log) -> Result:
     """Train on copies of an environment, evaluating and saving on the way.
 
@@ -536,46 +543,30 @@ def run(env: Env, config: Config, rng: np.random.Generator, log: Log) -> Result:
     judges = make_copies(env, copies, config.random_action, config.horizon)
     horizon = config.horizon or (env.spec.max_episode_steps if env.spec else None)
     limit = horizon or EVALUATION_LIMIT
-    if (state := log.restore()) is not None:
-        learner.load_state_dict(state)
-    else:
-        for i in range(config.num_envs):
-            learner.copies.begin(i)
     size = config.num_envs * config.rollout_steps
-    total = -(-config.steps // size) * size
-    if learner.env_steps > total:
-        raise InputError(
-            f"steps must be >= {learner.env_steps}, which the run has taken, got {config.steps}"
-        )
+    total = -(-config.steps // size) * size  # whole batches are played
 
-    def returns(episodes: int) -> Array:
+    def evaluate() -> tuple[dict[str, float], Array]:
+        """Returns of evaluation episodes, of more of them for the final policy."""
+        over = learner.done >= total
+        episodes = config.final_episodes if over else config.evaluation_episodes
         draws, policy = np.random.default_rng([seed, learner.env_steps]), learner.acting()
         parts = np.split(draws.integers(2**31, size=episodes), range(copies, episodes, copies))
-        return np.concatenate(
+        returns = np.concatenate(
             [play(judges[: part.size], policy, part, limit, draws)[0] for part in parts]
         )
+        shown = returns
+        if over and log.evaluation_due(total - size, total):  # a point like any other
+            shown = returns[: config.evaluation_episodes]
+        return {"eval/return": float(shown.mean())}, returns
 
-    while (before := learner.env_steps) < total:
-        began = time.perf_counter()
-        figures = learner.learn(learner.play())
-        done, seconds = learner.env_steps, time.perf_counter() - began
-        log.scalars(figures | {"time/steps_per_second": size / seconds}, done)
-        if evaluation_passed(log, before, done):
-            log.scalar("eval/return", returns(config.evaluation_episodes).mean(), done)
-        every = log.checkpoint_every
-        if every and done % every and done // every > before // every and done < total:
-            log.checkpoint(learner.state_dict())  # tick sees multiples alone
-        log.tick(done, total, learner.state_dict, over=done == total)
-
-    found = returns(config.final_episodes)
-    if not evaluation_passed(log, total - size, total):
-        log.scalar("eval/return", found.mean(), total)
+    returns = drive(learner, log, evaluate, total=total, budget="steps")
     starts = [Checked(judge).reset(k) for k, judge in enumerate(judges)]
     values = learner.values(normalised(learner.encode(starts), *learner.scaling))
     for copy in (*learner.copies.envs, *judges):
         copy.close()
-    mean = float(found.mean())
-    half = 1.96 * float(found.std(ddof=min(found.size - 1, 1))) / found.size**0.5
+    mean = float(returns.mean())
+    half = 1.96 * float(returns.std(ddof=min(returns.size - 1, 1))) / returns.size**0.5
     summary = {
         "env_steps": learner.env_steps,
         "episodes": learner.episodes,
@@ -587,6 +578,6 @@ def run(env: Env, config: Config, rng: np.random.Generator, log: Log) -> Result:
         "value_is_exact": False,
         "mean_return": mean,
         "return_ci95": [mean - half, mean + half],
-        "evaluation_episodes": found.size,
+        "evaluation_episodes": returns.size,
     }
     return Result(summary, network=learner.saved_policy())

@@ -26,10 +26,11 @@ import rlentropy
 from rlentropy.errors import InputError
 from rlentropy.files import TEMPORARY, pack, read_json, replace_file, writing
 from rlentropy.log import Log, owner_of
+from rlentropy.runs.table import COMMANDS
 from rlentropy.types import Result
 
-# What a resumed run may change: how long it goes on, how often it reports, where it writes.
-FREE = {"episodes", "steps", "updates", "labels", "out", "eval_every", "checkpoint_every", "quiet"}
+# What a resumed run may change, beside its budget: how often it reports, where it writes.
+FREE = {"out", "eval_every", "checkpoint_every", "quiet"}
 PASSING = {"resume", "overwrite", "config"}  # how the command was typed; not part of the run
 
 LOCK = TEMPORARY + "lock"  # held by the process that writes in the folder
@@ -151,7 +152,8 @@ class RunFolder:
 
     def _check_same(self, before: dict[str, Any], where: str = "") -> None:
         for name, now in ({"command": self.command} | self.settings).items():
-            if name not in FREE and name in before and before[name] != now:
+            free = name in FREE or name == COMMANDS[self.command].budget
+            if not free and name in before and before[name] != now:
                 raise InputError(
                     f"{name} must be {before[name]!r} as when the run{where} was started, "
                     f"got {now!r}"
@@ -242,12 +244,11 @@ class RunFolder:
             return None
         if any(summary.get(k) != v for k, v in (("finished", True), ("command", self.command))):
             return None
-        budgets = [k for k in ("episodes", "steps", "updates", "labels") if k in self.settings]
-        done = all(summary.get(k) == self.settings[k] for k in budgets)
-        done = done or bool(summary.get("stopped_by_certificate"))
-        return summary if done else None
+        budget = COMMANDS[self.command].budget
+        done = not budget or summary.get(budget) == self.settings[budget]
+        return summary if done or summary.get("stopped_by_certificate") else None
 
-    def finish(self, log: Log, result: Result) -> dict[str, Any]:
+    def finish(self, log: Log, result: Result, compile_seconds: float = 0.0) -> dict[str, Any]:
         """Write the policies, the HParams and, last, the summary."""
         summary = result.summary
         if result.policy:
@@ -267,7 +268,8 @@ class RunFolder:
         header = {k: self.settings[k] for k in ("env_id", "env_kwargs", "seed")}
         header["label"] = self.settings.get("label") or self.command
         full = {"command": self.command, **header, **summary}
-        full |= {"wall_seconds": log.seconds, "finished": True}
+        full |= {"axis": COMMANDS[self.command].axis, "wall_seconds": log.seconds}
+        full |= {"compile_seconds": compile_seconds, "finished": True}
         lines = [f"  {json.dumps(k)}: {json.dumps(v, default=str)}" for k, v in full.items()]
         text = "{\n" + ",\n".join(lines) + "\n}\n"  # a line a key, however long its list
         replace_file(self.path / "summary.json", text.encode())

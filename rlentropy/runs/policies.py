@@ -46,7 +46,7 @@ def load(run: str | Path, env: gymnasium.Env[Any, Any], mixture: bool = False) -
         wanted = name if mixture else "policy.npz or policy.pt"
         raise InputError(f"run must hold {wanted}, got {run}")
     saved = read_tensors(run / "policy.pt")
-    module = import_module(COMMANDS[command][0])
+    module = import_module(COMMANDS[command].module)
     if not hasattr(module, "load_policy"):
         raise InputError(f"run must hold policy.npz of {command}, got {run} with a policy.pt")
     try:

@@ -11,7 +11,7 @@ import pytest
 
 from rlentropy.cli import main
 from rlentropy.envs.ring import TOY10
-from rlentropy.runs.table import COMMANDS
+from rlentropy.runs.table import COMMANDS, Command
 
 RING, LAKE = "rlentropy/Ring-v0", "FrozenLake-v1"
 STAY, RIGHT = np.eye(3)[[1] * 14], np.eye(3)[[2] * 14]
@@ -158,7 +158,7 @@ def cart_pole(tmp_path, monkeypatch):
     torch = pytest.importorskip("torch")
     module = SimpleNamespace(load_policy=lambda saved, env: Upright())
     monkeypatch.setitem(sys.modules, "upright", module)
-    monkeypatch.setitem(COMMANDS, "upright", ("upright", ""))
+    monkeypatch.setitem(COMMANDS, "upright", Command("upright", ""))
     run = write_run(tmp_path / "a", None, "CartPole-v1", command="upright")
     torch.save({}, run / "policy.pt")
     return tmp_path

@@ -249,6 +249,7 @@ def test_run_folder_is_as_the_contract_says(command_line):
     for name in ("env_id", "env_kwargs", "seed", "horizon", "episodes", "objective", "bonus"):
         assert name in settings
     common = {"command", "env_id", "seed", "env_steps", "episodes", "wall_seconds", "finished"}
+    common |= {"axis", "compile_seconds"}
     exploration = {"objective", "value", "value_is_exact", "mixture_value", "optimum"}
     assert common | exploration | {"certificate", "last_iterate_value"} <= set(summary)
     assert summary["finished"] is True

@@ -12,7 +12,7 @@ from gymnasium.spaces import Box, Discrete
 from rlentropy import cli
 from rlentropy.errors import InputError
 from rlentropy.runs.policies import load
-from rlentropy.runs.table import COMMANDS
+from rlentropy.runs.table import COMMANDS, Command
 
 
 def spaces(observation, action):
@@ -59,7 +59,7 @@ def test_neural_policy_comes_from_the_module_of_its_command(tmp_path, monkeypatc
     torch = pytest.importorskip("torch")
     module = SimpleNamespace(load_policy=lambda saved, env: (saved["weight"].tolist(), env))
     monkeypatch.setitem(sys.modules, "a_neural_command", module)
-    monkeypatch.setitem(COMMANDS, "neural", ("a_neural_command", ""))
+    monkeypatch.setitem(COMMANDS, "neural", Command("a_neural_command", ""))
     run = finished(tmp_path / "run", "neural")
     torch.save({"weight": torch.tensor([1.0, 2.0])}, run / "policy.pt")
     assert load(run, "env") == ([1.0, 2.0], "env")
