@@ -22,8 +22,9 @@ import torch
 from rlentropy.errors import InputError
 from rlentropy.files import available_memory, size_text
 from rlentropy.neural.losses import Objective, TVDual
-from rlentropy.neural.networks import MLP, Adam
-from rlentropy.offline.policy import CHUNK, LARGEST, Actions, Features, Greedy, unlikely, weights_of
+from rlentropy.neural.networks import MLP, Adam, Descent, weights_of
+from rlentropy.neural.spaces import LARGEST, ActionSet
+from rlentropy.offline.policy import CHUNK, Features, Greedy, unlikely
 from rlentropy.offline.problem import Config, Problem, greedy
 from rlentropy.offline.tabular import Model
 from rlentropy.types import Array, Count, State
@@ -65,24 +66,6 @@ def total(loss: Tensor, batch: Sampled) -> Tensor:
     return loss.mean(1).sum() if batch.share is None else (loss * batch.share).sum()
 
 
-class Descent:
-    """Plain gradient descent on a network, with the interface of `networks.Adam`."""
-
-    def __init__(self, network: MLP, learning_rate: float) -> None:
-        self.network, self.learning_rate = network, learning_rate
-
-    def step(self) -> None:
-        with torch.no_grad():
-            self.network.flat.sub_(self.learning_rate * self.network.gradient)
-        self.network.gradient.zero_()
-
-    def state_dict(self) -> State:
-        return {}
-
-    def load_state_dict(self, state: State) -> None:
-        pass
-
-
 class Networks:
     """Fitted iteration of M networks on one dataset.
 
@@ -100,7 +83,7 @@ class Networks:
     ) -> None:
         self.problem, self.config, self.data = problem, config, problem.train
         self.features = Features.of(self.data, config.embedding)
-        self.actions = Actions(self.data.action_space, config.action_grid)
+        self.actions = ActionSet(self.data.action_space, config.action_grid)
         self.device = self.features.table.device
         self.outcomes = None if problem.model is None else self._outcomes(problem.model)
         low, high = self._excess_range()
@@ -119,7 +102,7 @@ class Networks:
 
         self.batch_rngs = [part[0] for part in parts]
         self.network = network(1)
-        self.target = copy_of(self.network)
+        self.target = self.network.copy()
         self.networks = {"network": self.network, "target": self.target}
         rate = config.learning_rate
         optimiser = Descent if self.objective.descent else Adam
@@ -131,7 +114,7 @@ class Networks:
         self.restricts = config.support > 0.0 and self.outcomes is None
         if self.restricts:
             behaviour = network(3)
-            self.networks |= {"behaviour": behaviour, "behaviour_target": copy_of(behaviour)}
+            self.networks |= {"behaviour": behaviour, "behaviour_target": behaviour.copy()}
             self.optimisers["behaviour"] = Adam(behaviour, 1e-3)
         self.members, self.updates, self.stopped = len(rngs), 0, False
         self.caches = len(self.data) <= config.batch_size * config.target_every
@@ -312,7 +295,7 @@ class Networks:
             "discrete": self.features.first is not None,
             "features": self.features.table.cpu().clone(),
             "observation_shape": list(space.shape or ()),
-            "actions": torch.as_tensor(self.actions.each),
+            "actions": torch.as_tensor(self.actions.elements),
             "discrete_actions": not self.actions.axes,
         }
         if self.restricts:
@@ -350,18 +333,18 @@ class Networks:
         return {"network": self.saved()}
 
     def state_dict(self) -> State:
-        state: State = {k: net.state_dict()["flat"] for k, net in self.networks.items()}
-        for name, optimiser in self.optimisers.items():
-            state |= {f"{name}_optimiser_{k}": v for k, v in optimiser.state_dict().items()}
-        return state | {"rngs": [rng.bit_generator.state for rng in self.batch_rngs]}
+        return {
+            "networks": {name: network.state_dict() for name, network in self.networks.items()},
+            "optimisers": {name: o.state_dict() for name, o in self.optimisers.items()},
+            "batch_rngs": self.batch_rngs,
+        }
 
     def load_state_dict(self, state: State) -> None:
         for name, network in self.networks.items():
-            network.load_state_dict({"flat": state[name]})
+            network.load_state_dict(state["networks"][name])
         for name, optimiser in self.optimisers.items():
-            optimiser.load_state_dict(with_prefix(state, f"{name}_optimiser_"))
-        for rng, saved in zip(self.batch_rngs, state["rngs"], strict=True):
-            rng.bit_generator.state = saved
+            optimiser.load_state_dict(state["optimisers"][name])
+        self.batch_rngs = state["batch_rngs"]
         self.cache = None
 
 
@@ -375,14 +358,3 @@ def check_size(sizes: Sequence[int], config: Config) -> None:
             f"hidden, seeds and batch_size must make networks that fit in memory, got "
             f"{size_text(size)} for {size_text(room)}"
         )
-
-
-def with_prefix(state: State, prefix: str) -> State:
-    return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-
-
-def copy_of(network: MLP) -> MLP:
-    rngs = [np.random.default_rng(0)] * network.members
-    twin = MLP(network.sizes, rngs, network.activation)
-    twin.copy_from(network)
-    return twin
