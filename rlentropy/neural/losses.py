@@ -4,10 +4,10 @@ LINEX of an error u - x at risk aversion β is, with y = β (u - x),
 
     l = (e^y - y - 1) / β²        dl/du = (e^y - 1) / β
 
--(1/β) log E e^{-βx} minimises its mean over x (robust §4.5), and it tends to (u - x)²/2 as β falls to 0.
-Beyond y = tail it goes on as its tangent, so that one rare low x moves u only so far. Three
-functions are it, for three uses: `linex_loss` is differentiated; `linex_gradient` is its derivative
-alone, to the last digit however small y is; `mean_linex_loss` is the figure that is logged.
+u = -(1/β) log E e^{-βx} minimises its mean over x (robust §4.5), and it tends to (u - x)²/2 as β
+falls to 0. Beyond y = tail it goes on as its tangent, so that one rare low x moves u only so far.
+Three functions are it, for three uses: `linex_loss` is differentiated, `linex_gradient` is its
+derivative alone, exact however small y is, and `mean_linex_loss` is the figure that is logged.
 """
 
 from __future__ import annotations

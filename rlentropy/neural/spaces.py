@@ -117,7 +117,7 @@ def standardised(
     rows: Rows, mean: NDArray[Any], deviation: NDArray[Any], clip: float | None = None
 ) -> Rows:
     """(rows - mean) / deviation as float32, in the precision of the mean; cut off at ±clip."""
-    scaled = (rows - mean) / deviation
+    scaled: NDArray[Any] = (rows - mean) / deviation
     if clip is not None:
         scaled = np.clip(scaled, -clip, clip)
     return scaled.astype(np.float32, copy=False)
