@@ -221,6 +221,14 @@ class Networks:
 
     # ------------------------------------------------------------ steps
 
+    @property
+    def done(self) -> int:
+        return self.updates
+
+    @property
+    def step(self) -> int:
+        return self.updates
+
     def advance(self, updates: int) -> None:
         for _ in range(updates):
             self._update()
@@ -337,6 +345,7 @@ class Networks:
             "networks": {name: network.state_dict() for name, network in self.networks.items()},
             "optimisers": {name: o.state_dict() for name, o in self.optimisers.items()},
             "batch_rngs": self.batch_rngs,
+            "updates": self.updates,
         }
 
     def load_state_dict(self, state: State) -> None:
@@ -344,7 +353,7 @@ class Networks:
             network.load_state_dict(state["networks"][name])
         for name, optimiser in self.optimisers.items():
             optimiser.load_state_dict(state["optimisers"][name])
-        self.batch_rngs = state["batch_rngs"]
+        self.batch_rngs, self.updates = state["batch_rngs"], state["updates"]
         self.cache = None
 
 
