@@ -53,12 +53,12 @@ from rlentropy import FiniteMDP, cli, planning, plots, risk
 from rlentropy.commands import evaluate
 from rlentropy.data import Counts, Transitions
 from rlentropy.exploration import entgame, reg_entgame
-from rlentropy.exploration.episodes import Setting
+from rlentropy.exploration.setting import Setting
 from rlentropy.intervals import estimate, slope
 from rlentropy.kernels.sampling import rollout
 from rlentropy.offline import rfzi, tabular
 from rlentropy.offline.problem import greedy, member_rngs, split
-from rlentropy.offline.scoring import Judge
+from rlentropy.offline.scoring import Evaluator
 from rlentropy.wrappers import RandomAction
 
 GAMMA = 0.95
@@ -433,13 +433,13 @@ def networks(out: Path, seeds: int) -> None:
             problem = split(data, config, lambda n, m=measure: m, None)
             rngs = member_rngs(np.random.default_rng(0), seeds)
             learner = Networks(problem, config, objective, rngs)
-            judge = Judge(problem, config, env, 0)
+            evaluator = Evaluator(problem, config, env, 0)
             spent, gaps, steps = 0.0, [], []
             while learner.updates < UPDATES:
                 began = time.process_time()
                 learner.advance(500 if learner.updates < 5_000 else 2_500)
                 spent += time.process_time() - began
-                gaps.append(judge.scores(learner)["eval/gap"])
+                gaps.append(evaluator.scores(learner).tags["eval/gap"])
                 steps.append(learner.updates)
                 for seed, gap in enumerate(gaps[-1].tolist()):
                     rows.append([name, recipe, seed, learner.updates, gap, spent / seeds])

@@ -36,7 +36,7 @@ from rlentropy.data import Batch, Transitions, kind_of, load, path_of, write, wr
 from rlentropy.data.files import read_npz, write_npz
 from rlentropy.data.spaces import space_to_json
 from rlentropy.errors import InputError
-from rlentropy.exploration.episodes import Setting, Simulator
+from rlentropy.exploration.setting import Setting, Simulator
 from rlentropy.files import TEMPORARY, locked, read_json
 from rlentropy.kernels.sampling import rollout
 from rlentropy.mdp import FiniteMDP

@@ -17,6 +17,15 @@ from rlentropy.files import locked
 from rlentropy.runs.table import COMMANDS, TOOLS
 from rlentropy.wrappers import make_env
 
+SCORED = (
+    "entgame",
+    "reg-entgame",
+    "maxent",
+    "rf-ucrl",
+    "ucbvi-ent",
+    "rf-explore-ent",
+    "random-policy",
+)
 LONGEST_LABEL = 100  # characters
 
 
@@ -69,7 +78,14 @@ def train(command: str, arguments: list[str]) -> int:
             say.table(summary)
             return 0
         with threadpool_limits(1), stoppable(log), say.progress(log), folder.running(log):
+            if command in SCORED:
+                more.append(import_module("rlentropy.exploration.scoring").Scores)
             result = module.run(subject, config, rng, log, *more)
+            if result.visits is not None:
+                from rlentropy import plots
+
+                picture = plots.visits(result.visits.sum((0, 2)), result.grid_shape)
+                log.figure("visits", picture, result.summary["env_steps"])
             log.text("config", "```json\n" + json.dumps(settings, indent=2) + "\n```")
             summary = folder.finish(log, result)
     if env is not None:

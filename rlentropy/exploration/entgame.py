@@ -20,8 +20,9 @@ from typing import Any, Literal, get_args
 import gymnasium
 import numpy as np
 
-from rlentropy.exploration.episodes import Explored, Setting, Simulator, explore
+from rlentropy.exploration.episodes import Explored, Scoring, explore
 from rlentropy.exploration.game import GameLearner, check_bonus
+from rlentropy.exploration.setting import Setting, Simulator
 from rlentropy.log import Log
 from rlentropy.types import VisitationObjective
 
@@ -69,7 +70,11 @@ class EntGame(GameLearner):
 
 
 def run(
-    env: gymnasium.Env[Any, Any], config: Config, rng: np.random.Generator, log: Log
+    env: gymnasium.Env[Any, Any],
+    config: Config,
+    rng: np.random.Generator,
+    log: Log,
+    score: Scoring | None = None,
 ) -> Explored:
     """Explore a tabular environment; learns from `reset` and `step` alone."""
-    return explore(env, config, EntGame, rng, log)
+    return explore(env, config, EntGame, rng, log, score)

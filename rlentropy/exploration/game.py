@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from rlentropy.entropy import markov_policy
 from rlentropy.errors import InputError
-from rlentropy.exploration.episodes import Setting
+from rlentropy.exploration.setting import Setting
 from rlentropy.kernels.game import (
     BONUSES,
     REWARDS,

@@ -24,8 +24,9 @@ import numpy as np
 from rlentropy import planning
 from rlentropy.entropy import visitation_entropy
 from rlentropy.errors import InputError
-from rlentropy.exploration.episodes import Explored, Setting, Simulator, explore
+from rlentropy.exploration.episodes import Explored, Scoring, explore
 from rlentropy.exploration.game import GameLearner, check_bonus
+from rlentropy.exploration.setting import Setting, Simulator
 from rlentropy.exploration.two_phases import TwoPhases
 from rlentropy.log import Log
 
@@ -119,7 +120,11 @@ def make_learner(setting: Setting, config: Config, rng: np.random.Generator) -> 
 
 
 def run(
-    env: gymnasium.Env[Any, Any], config: Config, rng: np.random.Generator, log: Log
+    env: gymnasium.Env[Any, Any],
+    config: Config,
+    rng: np.random.Generator,
+    log: Log,
+    score: Scoring | None = None,
 ) -> Explored:
     """Explore a tabular environment; learns from `reset` and `step` alone."""
-    return explore(env, config, make_learner, rng, log)
+    return explore(env, config, make_learner, rng, log, score)

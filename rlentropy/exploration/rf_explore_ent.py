@@ -24,9 +24,10 @@ import gymnasium
 import numpy as np
 
 from rlentropy.errors import InputError
-from rlentropy.exploration.episodes import Explored, Learner, Setting, Simulator, explore
+from rlentropy.exploration.episodes import Explored, Learner, Scoring, explore
 from rlentropy.exploration.game import GameLearner, check_bonus
 from rlentropy.exploration.random_policy import RandomPolicy
+from rlentropy.exploration.setting import Setting, Simulator
 from rlentropy.kernels.rows import decisions
 from rlentropy.kernels.sampling import draw_action, rollout
 from rlentropy.log import Log
@@ -269,7 +270,11 @@ def make_learner(setting: Setting, config: Config, rng: np.random.Generator) -> 
 
 
 def run(
-    env: gymnasium.Env[Any, Any], config: Config, rng: np.random.Generator, log: Log
+    env: gymnasium.Env[Any, Any],
+    config: Config,
+    rng: np.random.Generator,
+    log: Log,
+    score: Scoring | None = None,
 ) -> Explored:
     """Explore a tabular environment; learns from `reset` and `step` alone."""
-    return explore(env, config, make_learner, rng, log)
+    return explore(env, config, make_learner, rng, log, score)

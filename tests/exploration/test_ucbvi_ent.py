@@ -12,7 +12,7 @@ from rlentropy.cli import main
 from rlentropy.entropy import trajectory_entropy
 from rlentropy.envs.tabular import TabularEnv
 from rlentropy.exploration import ucbvi_ent
-from rlentropy.exploration.episodes import Setting
+from rlentropy.exploration.setting import Setting
 from rlentropy.kernels.game import plan_episode, refresh
 from rlentropy.log import Log
 from rlentropy.planning import max_trajectory_entropy

@@ -556,15 +556,15 @@ class Stop(Exception):
 
 
 class Killed(Log):
-    """A log whose process dies at a tick."""
+    """A log whose process dies in the loop."""
 
     def __init__(self, directory, at, **options):
         super().__init__(directory, **options)
         self.at = at
 
-    def tick(self, done, total, state, over=False):
-        super().tick(done, total, state, over)
-        if done >= self.at:
+    def checkpoint(self, state):
+        super().checkpoint(state)
+        if state["agent"]["updates"] >= self.at:
             raise Stop
 
 

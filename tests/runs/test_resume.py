@@ -621,7 +621,7 @@ def test_full_disk(server, tiny_disk, reference):
             break
         check_no_space(code, err)
         with np.load(folder / "checkpoint" / "state.npz") as file:
-            assert json.loads(str(file["json"]))["episodes"] >= 10
+            assert json.loads(str(file["json"]))["state"]["agent"]["learner"]["episodes"] >= 10
     assert before
     (tiny_disk / "filler").unlink()
     code, _, err = server.run(*again)
