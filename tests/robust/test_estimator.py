@@ -184,7 +184,6 @@ def test_weights_cut_off_in_the_regression_average_to_one(rng):
     assert np.exp(log_w).max() == pytest.approx(most)
 
 
-
 # ---------------------------------------------------------------- as shipped
 
 SETTINGS = {"gamma": 0.9, "gae_lambda": 0.8, "trace_decay": 0.7, "max_weight": 5.0}
