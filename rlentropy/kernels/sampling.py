@@ -1,6 +1,6 @@
 """Draws from known models: states, actions, episodes."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
