@@ -72,8 +72,9 @@ def drive(
     if (state := log.restore()) is not None:
         agent.load_state_dict(state["agent"])
         evaluated = state["evaluated"]
-    if agent.done > total:
-        raise InputError(f"{budget} must be >= {agent.done}, which the run has done, got {total}")
+        if agent.done > total and state["total"] > total:  # batches may go beyond their budget
+            done = agent.done
+            raise InputError(f"{budget} must be >= {done}, which the run has done, got {total}")
 
     def score(speed: Mapping[str, float]) -> Scores:
         nonlocal evaluated
@@ -84,7 +85,8 @@ def drive(
         return scores
 
     def save() -> None:
-        log.checkpoint({"agent": agent.state_dict(), "evaluated": evaluated})
+        progress = {"evaluated": evaluated, "total": total}
+        log.checkpoint({"agent": agent.state_dict()} | progress)
 
     scores = score({}) if evaluate_first and evaluated < 0 else None  # of the present policy
     units, over = 1, agent.stopped or agent.done >= total
