@@ -49,9 +49,9 @@ def stored_settings(folder: Path) -> dict[str, Any] | None:
 
     Where config.json is lost or damaged, those that the checkpoint holds.
     """
-    for place in (folder, folder / MOVING, folder / REPLACED):  # of an --overwrite cut short
+    for where in (folder, folder / MOVING, folder / REPLACED):  # of an --overwrite cut short
         with suppress(InputError, OSError, KeyError, TypeError, ValueError):
-            config = read_json(place / "config.json")
+            config = read_json(where / "config.json")
             return dict(config["settings"]) | {"command": str(config["command"])}
     with suppress(InputError):
         return owner_of(folder)
@@ -100,7 +100,7 @@ class RunFolder:
     path: Path
     command: str
     settings: dict[str, Any]
-    kept: dict[str, bytes] = field(default_factory=dict)  # files as they were before this process
+    before: dict[str, bytes] = field(default_factory=dict)  # files as they were before this process
 
     @classmethod
     def open(
@@ -145,8 +145,8 @@ class RunFolder:
                     stale.unlink()
             for name in ("config.json", "summary.json"):
                 if (path / name).is_file():
-                    run.kept[name] = (path / name).read_bytes()
-        if not run.kept:  # first of all files: a folder without it is not taken for a run
+                    run.before[name] = (path / name).read_bytes()
+        if not run.before:  # first of all files: a folder without it is not taken for a run
             run._write_config()
         return run
 
@@ -163,8 +163,8 @@ class RunFolder:
         """What the folder holds, config.json last, without what a kill or a lock left."""
         if not self.path.exists():
             return []
-        found = [file for file in self.path.iterdir() if not file.name.startswith(TEMPORARY)]
-        return sorted(found, key=lambda file: (file.name == "config.json", file.name))
+        files = [file for file in self.path.iterdir() if not file.name.startswith(TEMPORARY)]
+        return sorted(files, key=lambda file: (file.name == "config.json", file.name))
 
     def _set_aside(self) -> None:
         moving = self.path / MOVING
@@ -215,9 +215,9 @@ class RunFolder:
 
     def _abandon(self) -> None:
         with suppress(OSError):
-            for name, content in self.kept.items():
+            for name, content in self.before.items():
                 (self.path / name).write_bytes(content)
-            if not self.kept:
+            if not self.before:
                 for file in reversed(self._content()):  # config.json first: no run without it
                     shutil.rmtree(file) if file.is_dir() else file.unlink()
             if (self.path / REPLACED).exists():
@@ -282,16 +282,16 @@ def _json(content: Any) -> bytes:
 
 def versions() -> dict[str, str | None]:
     """Installed versions, without importing anything."""
-    found: dict[str, str | None] = {
+    installed: dict[str, str | None] = {
         "rlentropy": rlentropy.__version__,
         "python": platform.python_version(),
     }
     for package in ("numpy", "torch", "gymnasium", "scipy", "numba", "tensorboard"):
         try:
-            found[package] = version(package)
+            installed[package] = version(package)
         except PackageNotFoundError:
-            found[package] = None
-    return found
+            installed[package] = None
+    return installed
 
 
 def git_commit() -> str | None:
