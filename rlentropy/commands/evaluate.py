@@ -236,7 +236,7 @@ def read_runs(
 
 def measures() -> list[str]:
     """Risk measures with one parameter, over which a grid makes sense."""
-    return [name for name, (_, count) in risk.NAMES.items() if count == 1]
+    return [name for name, named in risk.NAMES.items() if named.parameters == 1]
 
 
 def settled(grid: Grid, place: Place, runs: Sequence[Run]) -> Grid:
