@@ -33,9 +33,9 @@ import numpy as np
 from rlentropy import FiniteMDP
 from rlentropy.exploration import reg_entgame, ucbvi_ent
 from rlentropy.exploration.entgame import Config, EntGame
-from rlentropy.exploration.episodes import Setting
 from rlentropy.exploration.game import GameLearner
 from rlentropy.exploration.reg_entgame import RegEntGame
+from rlentropy.exploration.setting import Setting
 from rlentropy.exploration.ucbvi_ent import UCBVIEnt
 from rlentropy.kernels.game import plan_episode
 from rlentropy.kernels.sampling import rollout

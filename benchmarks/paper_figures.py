@@ -28,7 +28,7 @@ import numpy as np
 from rlentropy import planning, plots
 from rlentropy.entropy import shannon
 from rlentropy.exploration import entgame, reg_entgame, rf_ucrl, ucbvi_ent
-from rlentropy.exploration.episodes import Setting
+from rlentropy.exploration.setting import Setting
 from rlentropy.intervals import estimate
 from rlentropy.kernels.sampling import rollout
 

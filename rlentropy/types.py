@@ -16,7 +16,9 @@ Count = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
 Env = gymnasium.Env[Any, Any]
-State = dict[str, Any]  # what a checkpoint holds: numpy arrays, and anything JSON can hold
+# What a checkpoint holds: arrays and generators of numpy, numbers, texts, None, and lists and
+# dictionaries of them at any depth. Tuples come back as lists, and numpy's scalars as Python's.
+State = dict[str, Any]
 
 VisitationObjective = Literal["VE", "VE_S", "AVE", "AVE_S"]
 TrajectoryObjective = Literal["TE", "TE+"]
@@ -30,4 +32,6 @@ class Result:
     summary: Mapping[str, Any]  # figures; summary.json
     policy: Mapping[str, Any] = field(default_factory=dict)  # arrays; policy.npz
     network: Mapping[str, Any] | None = None  # tensors, numbers, strings, lists; policy.pt
+    visits: Any = None  # counts (H, S, A) of states and actions; a picture of the states
+    grid_shape: tuple[int, int] | None = None  # (rows, columns), where the states are cells
     mixture: Any = None  # policies (K, ...), one drawn an episode; mixture.npz

@@ -14,7 +14,7 @@ from rlentropy import load_run
 from rlentropy.cli import main
 from rlentropy.errors import InputError, OutputError
 from rlentropy.files import pack, replace_file
-from rlentropy.log import CHECKPOINT, Interrupted, Log, owner_of
+from rlentropy.log import CHECKPOINT, Log, owner_of
 
 EVERYTHING = {"scalars": 0, "images": 0, "tensors": 0}
 PNG = bytes.fromhex(
@@ -188,7 +188,6 @@ def test_log_of_nothing_writes_nothing(tmp_path, monkeypatch):
     log.hparams({"a": 1}, {"b": 2.0})
     log.checkpoint({"x": np.zeros(2)})
     assert log.restore() is None
-    log.tick(1, 2, dict)
     log.close()
     assert not list(tmp_path.iterdir())
 
@@ -355,10 +354,10 @@ def rewritten(folder, **changes):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"x": np.arange(4.0) + 1e-9},
-        {"x": np.arange(4.0).reshape(2, 2)},
-        {"x": np.arange(4)},
-        {"x": None},
+        {"state/x": np.arange(4.0) + 1e-9},
+        {"state/x": np.arange(4.0).reshape(2, 2)},
+        {"state/x": np.arange(4)},
+        {"state/x": None},
         {"y": np.zeros(2)},
         {"json": None},
         {"json": np.array("{}")},
@@ -435,7 +434,7 @@ def test_same_arrays_same_bytes(rng):
 
 def test_about_eight_evaluations_a_decade():
     log = Log(None)
-    due = [n for n in range(10_001) if log.evaluation_due(n)]
+    due = [n for n in range(1, 10_001) if log.evaluation_due(n - 1, n)]
     assert due == sorted({round(10 ** (k / 8)) for k in range(33)})
 
 
@@ -450,21 +449,12 @@ def test_the_loop_stops_wherever_something_is_due(every, checkpoint, total):
         assert done < stop <= total
         done = stop
         stops.append(done)
-    due = {n for n in range(1, total + 1) if log.evaluation_due(n)}
+    due = {n for n in range(1, total + 1) if log.evaluation_due(n - 1, n)}
     assert due <= set(stops)
     if every:
         assert due == set(range(every, total + 1, every))
     if checkpoint:
         assert set(range(checkpoint, total + 1, checkpoint)) <= set(stops)
-
-
-def test_interruption_saves_and_stops(tmp_path):
-    log = Log(tmp_path)
-    log.tick(1, 10, lambda: {"n": 1})
-    log.interrupted = True
-    with pytest.raises(Interrupted):
-        log.tick(2, 10, lambda: {"n": 2})
-    assert Log(tmp_path).restore() == {"n": 2}
 
 
 @pytest.mark.parametrize("name", ["eval_every", "checkpoint_every"])

@@ -22,11 +22,12 @@ from typing import Any, Literal, NamedTuple, get_args
 import gymnasium
 import numpy as np
 
-from rlentropy.exploration.episodes import Explored, Setting, Simulator, explore
+from rlentropy.exploration.episodes import Explored, Scoring, explore
 from rlentropy.exploration.game import GameLearner, Rules, check_bonus, logarithms
+from rlentropy.exploration.setting import Setting, Simulator
 from rlentropy.kernels.cache import inner
 from rlentropy.kernels.confidence import kl_radius
-from rlentropy.kernels.game import Memory, Schedule
+from rlentropy.kernels.game import Memory, Schedule, plan_with_bonus
 from rlentropy.kernels.rows import Task
 from rlentropy.log import Log
 from rlentropy.types import Count, VisitationObjective
@@ -98,11 +99,11 @@ class Optimism(NamedTuple):
 
 BONUSES = {
     "none": Optimism(Rules(), 0.0, 0),
-    "inverse-n": Optimism(Rules(revise=inverse_n, has_width=True), 1.0, 0),
-    "code": Optimism(Rules(revise=code, has_width=True), 1.0, 0),
-    "hoeffding-kl": Optimism(Rules(revise=hoeffding_kl, has_width=True), 1.0, 1),
+    "inverse-n": Optimism(Rules(plan_with_bonus, inverse_n, has_width=True), 1.0, 0),
+    "code": Optimism(Rules(plan_with_bonus, code, has_width=True), 1.0, 0),
+    "hoeffding-kl": Optimism(Rules(plan_with_bonus, hoeffding_kl, has_width=True), 1.0, 1),
     "bernstein-kl": Optimism(
-        Rules(revise=bernstein_kl, has_width=True, has_variance=True),
+        Rules(plan_with_bonus, bernstein_kl, has_width=True, has_variance=True),
         2.0 * np.sqrt(2.0) + 2.0 / 3.0,
         1,
     ),
@@ -160,7 +161,11 @@ class EntGame(GameLearner):
 
 
 def run(
-    env: gymnasium.Env[Any, Any], config: Config, rng: np.random.Generator, log: Log
+    env: gymnasium.Env[Any, Any],
+    config: Config,
+    rng: np.random.Generator,
+    log: Log,
+    score: Scoring | None = None,
 ) -> Explored:
     """Explore a tabular environment; learns from `reset` and `step` alone."""
-    return explore(env, config, EntGame, rng, log)
+    return explore(env, config, EntGame, rng, log, score)

@@ -1,37 +1,26 @@
-"""What the tabular exploration algorithms share: the setting, the episodes, the evaluation.
+"""How tabular exploration algorithms are played, evaluated and saved.
 
-An algorithm is a `Learner`; `explore` plays it, evaluates it on a schedule, and lets the log save
-it. Learners see `reset` and `step` alone. A known model is used for two things: to evaluate, and as
-a compiled simulator that draws from the same process as `step`.
+An algorithm is a `Learner`; `explore` plays it, episode by episode, in the one outer loop.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import gymnasium
 import numpy as np
-from gymnasium.spaces import Discrete
 
-from rlentropy import planning, plots
-from rlentropy.diversity import vendi_score_of_policy
-from rlentropy.entropy import trajectory_entropy, visitation, visitation_entropy
 from rlentropy.errors import InputError
-from rlentropy.files import available_memory, size_text
-from rlentropy.kernels.rows import Rows
-from rlentropy.kernels.sampling import World
-from rlentropy.log import Log
-from rlentropy.mdp import FiniteMDP, known, model_or_reason
+from rlentropy.exploration.setting import Goal, Setting, Simulator
+from rlentropy.log import Log, drive
+from rlentropy.mdp import FiniteMDP
 from rlentropy.types import Array, Count, Objective, Result, State
 from rlentropy.wrappers import Checked
 
-Simulator = Literal["auto", "gymnasium", "compiled"]
 
-
-class Settings(Protocol):
+class EpisodicConfig(Protocol):
     """The fields that every episodic `Config` has."""
 
     @property
@@ -73,127 +62,7 @@ class Learner(Protocol):
 class Explored(Result):
     """What an exploration run returns: pi is (H, S, A), the mixture's policies (K, H, S, A)."""
 
-    visits: Count | None = None  # (H, S, A)
     last_iterate: Array | None = None  # (H, S, A)
-
-
-@dataclass(frozen=True)
-class Setting:
-    """A tabular environment as the learners see it, with its model where that is known."""
-
-    horizon: int
-    num_states: int
-    num_actions: int
-    first_state: int  # what the environment calls state 0
-    first_action: int
-    mdp: FiniteMDP | None
-    compiled: bool  # play in the compiled simulator
-    grid_shape: tuple[int, int] | None = None
-    unknown: str = ""  # why there is no model
-    truth: Rows = field(init=False)  # the model's kernel and start, empty where it is unknown
-    mu: Array = field(init=False)
-
-    def __post_init__(self) -> None:
-        none, no = np.zeros(0, np.uint32), np.zeros(0)
-        truth = self.mdp.rows if self.mdp else Rows(none, none, none, no, no)
-        object.__setattr__(self, "truth", truth)
-        object.__setattr__(self, "mu", self.mdp.mu.copy() if self.mdp else no)
-
-    @property
-    def world(self) -> World:
-        assert self.mdp is not None
-        return self.mdp.world
-
-    @classmethod
-    def of(cls, env: gymnasium.Env[Any, Any], horizon: int | None, simulator: Simulator) -> Setting:
-        """Read an environment.
-
-        Raises:
-            InputError: spaces that are not Discrete, no horizon, a model that contradicts the
-                spaces, or a compiled simulator asked of an environment without a model.
-        """
-        S, first_state = _discrete(env.observation_space, "observation")
-        A, first_action = _discrete(env.action_space, "action")
-        if horizon is None and env.spec is not None:
-            horizon = env.spec.max_episode_steps
-        if horizon is None or horizon < 1:
-            raise InputError(f"horizon must be >= 1 (the environment has no limit), got {horizon}")
-        size, room = 32 * horizon * S * A, available_memory()  # four tables are the least
-        if size > room:
-            raise InputError(
-                "env and horizon must have tables that fit in memory, got H x S x A = "
-                f"{horizon} x {S} x {A}, which take {size_text(size)} of {size_text(room)}"
-            )
-        mdp, unknown = model_or_reason(env)
-        if simulator == "compiled" and mdp is None:
-            raise InputError(
-                f"simulator must be gymnasium or auto without a known model, got {simulator}: "
-                f"{unknown}"
-            )
-        by_model = mdp is not None and steps_by_its_model(env)
-        compiled = simulator == "compiled" or (simulator == "auto" and by_model)
-        shape = _grid_shape(env, S)
-        return cls(int(horizon), S, A, first_state, first_action, mdp, compiled, shape, unknown)
-
-
-def _grid_shape(env: gymnasium.Env[Any, Any], S: int) -> tuple[int, int] | None:
-    """(rows, columns) where an environment says that its states are the cells of a grid."""
-    base: Any = env.unwrapped
-    for shape in (
-        known.attribute(base, "grid_shape"),
-        known.attribute(base, "shape"),  # CliffWalking
-        known.attribute(known.attribute(base, "desc"), "shape"),  # FrozenLake
-    ):
-        whole = isinstance(shape, tuple) and all(isinstance(n, int | np.integer) for n in shape)
-        if whole and len(shape) == 2 and shape[0] * shape[1] == S:
-            return int(shape[0]), int(shape[1])
-    return None
-
-
-def _discrete(space: gymnasium.Space[Any], name: str) -> tuple[int, int]:
-    if not isinstance(space, Discrete):
-        raise InputError(f"the environment's {name} space must be Discrete, got {space}")
-    return int(space.n), int(space.start)
-
-
-def steps_by_its_model(env: gymnasium.Env[Any, Any]) -> bool:
-    """Whether `step` declares itself to be nothing but a draw from the environment's ``mdp``.
-
-    Only wrappers that change nothing, and write nothing, may stand before it.
-    """
-    try:
-        return known.draws_from_mdp(known.behind(env, known.SILENT))
-    except InputError:
-        return False
-
-
-@dataclass(frozen=True)
-class Goal:
-    """What is maximised: one of the six objectives, or VE_λ for a temperature λ other than 1."""
-
-    objective: Objective
-    temperature: float = 1.0
-
-    @property
-    def tag(self) -> str:
-        trajectory = self.objective in ("TE", "TE+")
-        return "trajectory_entropy" if trajectory else "visitation_entropy"
-
-    def of_occupancy(self, d: Array) -> float:
-        return visitation_entropy(d, self.objective, self.temperature)
-
-    def of_policy(self, mdp: FiniteMDP, pi: Array, horizon: int) -> float:
-        if self.objective in ("TE", "TE+"):
-            return trajectory_entropy(mdp, pi, horizon, self.objective == "TE+")
-        return self.of_occupancy(visitation(mdp, pi, horizon))
-
-    def optimum(self, mdp: FiniteMDP, horizon: int) -> planning.Exploration:
-        """The exact optimum, as well as it can be certified."""
-        if self.objective in ("TE", "TE+"):
-            return planning.max_trajectory_entropy(mdp, horizon, self.objective == "TE+")
-        return planning.max_visitation_entropy(
-            mdp, horizon, self.objective, self.temperature, strict=False
-        )
 
 
 def play_episode(
@@ -227,79 +96,136 @@ def play_episode(
     return steps
 
 
+class EntropyScores:
+    """Scores by the entropy of what a learner plays: exact where the model is known.
+
+    Without a model, `value` is the plug-in entropy of the visit frequencies: they are the
+    occupancies of the projected policy under the stage-wise empirical model. It is biased low.
+
+    Args:
+        seed: of the trajectories that are drawn to score a policy. With the number of episodes it
+            is all they depend on, so that a resumed run draws the same ones.
+    """
+
+    def __init__(self, setting: Setting, goal: Goal, seed: int) -> None:
+        self.setting, self.goal, self.seed = setting, goal, seed
+
+    def __call__(self, learner: Learner) -> dict[str, Any]:
+        """Figures of summary.json."""
+        mdp, goal = self.setting.mdp, self.goal
+        scores: dict[str, Any] = {"value": None, "value_is_exact": mdp is not None}
+        scores["last_iterate_value"] = None
+        if mdp is not None:
+            scores |= self.exact(learner, mdp)
+        elif goal.tag == "visitation_entropy":
+            scores["value"] = goal.of_occupancy(visit_frequencies(learner))
+        if (gap := learner.certified_gap()) is not None:
+            scores["certified_gap"] = gap
+            scores["certified_gap_is_heuristic"] = learner.heuristic
+        return scores
+
+    def exact(self, learner: Learner, mdp: FiniteMDP) -> dict[str, Any]:
+        """What a known model tells."""
+        goal, H = self.goal, self.setting.horizon
+        scores = {
+            "value": goal.of_policy(mdp, learner.policy(), H),
+            "last_iterate_value": goal.of_policy(mdp, learner.last_iterate(), H),
+        }
+        if (d := learner.mixture_occupancy()) is not None and goal.tag == "visitation_entropy":
+            scores["mixture_value"] = goal.of_occupancy(d)
+        return scores
+
+    def state_dict(self) -> State:
+        return {}
+
+    def load_state_dict(self, state: State) -> None:
+        pass
+
+
+Scoring = Callable[[Setting, Goal, int], EntropyScores]
+
+
+class Exploration:
+    """A learner and its environment, as `drive` has them."""
+
+    def __init__(
+        self,
+        env: gymnasium.Env[Any, Any],
+        setting: Setting,
+        learner: Learner,
+        scores: EntropyScores,
+        rng: np.random.Generator,
+    ) -> None:
+        self.env, self.setting, self.learner, self.scores = env, setting, learner, scores
+        self.rng = rng  # of the environment
+        self.env_steps = 0
+
+    @property
+    def done(self) -> int:
+        return self.learner.episodes
+
+    @property
+    def step(self) -> int:
+        return self.env_steps
+
+    @property
+    def stopped(self) -> bool:
+        return self.learner.stopped
+
+    def advance(self, episodes: int) -> None:
+        if self.setting.compiled:
+            self.env_steps += self.learner.play(episodes, self.rng)
+        else:
+            for _ in range(episodes):
+                self.env_steps += play_episode(self.env, self.setting, self.learner, self.rng)
+
+    def evaluate(self) -> tuple[dict[str, float], dict[str, Any]]:
+        scores = self.scores(self.learner)
+        tags = evaluation_tags(scores, self.learner, self.scores.goal)
+        return tags | {"time/episodes": self.done}, scores
+
+    def state_dict(self) -> State:
+        return {
+            "learner": self.learner.state_dict(),
+            "scores": self.scores.state_dict(),
+            "rng": self.rng,
+            "env_steps": self.env_steps,
+        }
+
+    def load_state_dict(self, state: State) -> None:
+        self.learner.load_state_dict(state["learner"])
+        self.scores.load_state_dict(state["scores"])
+        self.rng, self.env_steps = state["rng"], state["env_steps"]
+
+
 def explore(
     env: gymnasium.Env[Any, Any],
-    config: Settings,
+    config: EpisodicConfig,
     make_learner: Callable[[Setting, Any, np.random.Generator], Learner],
     rng: np.random.Generator,
     log: Log,
+    score: Scoring | None = None,
 ) -> Explored:
     """Play a learner for ``config.episodes`` episodes, evaluating and saving it on the way.
 
     Args:
-        config: the algorithm's `Config`, with the fields of `Settings`.
+        config: the algorithm's `Config`, with the fields of `EpisodicConfig`.
         make_learner: called with the setting, the config and a generator of its own.
+        score: what scores it; default: `EntropyScores`. The command line's also knows the optimum.
     """
     if config.episodes < 1:
         raise InputError(f"episodes must be >= 1, got {config.episodes}")
     setting = Setting.of(env, config.horizon, config.simulator)
     goal = Goal(config.objective, getattr(config, "temperature", 1.0))
     env_rng, learner_rng, evaluation_rng = rng.spawn(3)
-    evaluation_seed = int(evaluation_rng.integers(2**63))
+    scores = (score or EntropyScores)(setting, goal, int(evaluation_rng.integers(2**63)))
     learner = make_learner(setting, config, learner_rng)
-    env_steps, best, evaluated = 0, None, 0
-    if (state := log.restore()) is not None:
-        learner.load_state_dict(state)
-        env_rng.bit_generator.state = state["env_rng"]
-        env_steps, best = state["env_steps"], state["optimum"]
-        evaluated = state["evaluated"]
-        if learner.episodes > config.episodes:
-            raise InputError(
-                f"episodes must be >= {learner.episodes}, which the run has played, "
-                f"got {config.episodes}"
-            )
-    elif setting.mdp is not None:
-        found = goal.optimum(setting.mdp, setting.horizon)
-        best = [found.value, found.certificate]
-
-    def saved() -> State:
-        mine = {"env_rng": env_rng.bit_generator.state, "env_steps": env_steps, "optimum": best}
-        return learner.state_dict() | mine | {"evaluated": evaluated}
-
-    def evaluate() -> dict[str, Any]:
-        nonlocal evaluated
-        scores = score(learner, setting, goal, best, evaluation_seed)
-        log.scalars(evaluation_tags(scores, learner, goal), env_steps)
-        log.scalar("time/episodes", learner.episodes, env_steps)
-        evaluated = learner.episodes
-        return scores
-
-    total, chunk = config.episodes, 1
-    while learner.episodes < total and not learner.stopped:
-        # Chunks of about 0.1 s, so that progress and Ctrl-C are quick; their ends change no result.
-        episodes = min(chunk, log.next_stop(learner.episodes, total) - learner.episodes)
-        began = time.perf_counter()
-        if setting.compiled:
-            steps = learner.play(episodes, env_rng)
-        else:
-            steps = sum(play_episode(env, setting, learner, env_rng) for _ in range(episodes))
-        seconds = time.perf_counter() - began
-        env_steps += steps
-        chunk = max(1, min(2 * episodes, round(0.1 * episodes / seconds)))
-        over = learner.stopped or learner.episodes == total
-        if (over or log.evaluation_due(learner.episodes)) and evaluated != learner.episodes:
-            evaluate()
-            log.scalar("time/steps_per_second", steps / seconds, env_steps)
-        log.tick(learner.episodes, total, saved, over)
-    if evaluated != learner.episodes:  # resumed with nothing left to play
-        evaluate()
-        log.tick(learner.episodes, total, saved, over=True)
-
-    if log.directory is not None:
-        picture = plots.visits(learner.visits.sum((0, 2)), setting.grid_shape)
-        log.figure("visits", picture, env_steps)
+    agent = Exploration(env, setting, learner, scores, env_rng)
+    final = drive(
+        agent, log, agent.evaluate, total=config.episodes, budget="episodes", unit="steps"
+    )
     summary: dict[str, Any] = {
-        "env_steps": env_steps,
+        "env_steps": agent.env_steps,
         "episodes": learner.episodes,
         "horizon": setting.horizon,
         "objective": config.objective,
@@ -313,8 +239,9 @@ def explore(
         summary["grid_shape"] = setting.grid_shape
     return Explored(
         policy={"pi": learner.policy()},
-        summary=summary | score(learner, setting, goal, best, evaluation_seed),
+        summary=summary | final,
         visits=learner.visits,
+        grid_shape=setting.grid_shape,
         mixture=learner.mixture,
         last_iterate=learner.last_iterate(),
     )
@@ -324,39 +251,6 @@ def visit_frequencies(learner: Learner) -> Array:
     """Occupancies as counted, (H, S, A)."""
     visits = learner.visits
     return visits / max(int(visits[0].sum()), 1)
-
-
-def score(
-    learner: Learner, setting: Setting, goal: Goal, best: list[float] | None, seed: int
-) -> dict[str, Any]:
-    """The figures of summary.json: exact where the model is known.
-
-    Without a model, `value` is the plug-in entropy of the visit frequencies: they are the
-    occupancies of the projected policy under the stage-wise empirical model. It is biased low.
-
-    Args:
-        seed: of the trajectories that are drawn to score the policy. With the number of episodes it
-            is all they depend on, so that a resumed run draws the same ones.
-    """
-    mdp, H = setting.mdp, setting.horizon
-    scores: dict[str, Any] = {"value": None, "value_is_exact": mdp is not None}
-    scores["last_iterate_value"] = None
-    if mdp is not None:
-        pi = learner.policy()
-        scores["value"] = goal.of_policy(mdp, pi, H)
-        rng = np.random.default_rng([seed, learner.episodes])
-        scores["vendi_score"] = vendi_score_of_policy(mdp, pi, H, rng)
-        scores["last_iterate_value"] = goal.of_policy(mdp, learner.last_iterate(), H)
-        if (d := learner.mixture_occupancy()) is not None and goal.tag == "visitation_entropy":
-            scores["mixture_value"] = goal.of_occupancy(d)
-    elif goal.tag == "visitation_entropy":
-        scores["value"] = goal.of_occupancy(visit_frequencies(learner))
-    if best is not None:
-        scores["optimum"], scores["certificate"] = best
-    if (gap := learner.certified_gap()) is not None:
-        scores["certified_gap"] = gap
-        scores["certified_gap_is_heuristic"] = learner.heuristic
-    return scores
 
 
 def evaluation_tags(scores: dict[str, Any], learner: Learner, goal: Goal) -> dict[str, float]:

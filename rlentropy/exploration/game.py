@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from rlentropy.entropy import markov_policy
 from rlentropy.errors import InputError
-from rlentropy.exploration.episodes import Setting
+from rlentropy.exploration.setting import Setting
+from rlentropy.kernels.cache import called_from_python
 from rlentropy.kernels.game import (
     Guarantee,
     Memory,
@@ -30,7 +31,7 @@ from rlentropy.kernels.game import (
     refreshing,
     revise_nothing,
 )
-from rlentropy.kernels.rows import Task, decide_at, decisions
+from rlentropy.kernels.rows import Task, backward, decide_at, decisions
 from rlentropy.kernels.sampling import pick_action
 from rlentropy.mdp.empirical import EmpiricalModel
 from rlentropy.types import Array, Count, State
@@ -52,7 +53,7 @@ def check_bonus(bonus: str, choices: tuple[str, ...], bonus_scale: float, delta:
 class Rules:
     """The compiled parts of an algorithm (`rlentropy.kernels.game`), and what they fill."""
 
-    plan: Callable[..., None] = plan_alone
+    plan: Callable[..., bool] = plan_alone
     revise: Callable[..., None] = revise_nothing
     has_width: bool = False  # `revise` fills widths,
     has_variance: bool = False  # and those of the variance
@@ -129,6 +130,7 @@ class GameLearner:
             frozen=model is not None,
         )
         self.guarantee = Guarantee(
+            visits=self.visits,
             width=np.zeros((H, S, A) if rules.deviates else (0, 0, 0)),
             gap=np.full(S, np.inf),
             scale=float(bonus_scale),
@@ -170,23 +172,28 @@ class GameLearner:
         if self.rules.revise is not revise_nothing:
             refreshing(self.rules.revise)(self.memory, self.task)
 
-    def fill(self, V: Array, Q: Array) -> None:
-        """Fill V (H + 1, S) and Q (H, S, A) with the plan for the next episode."""
+    def fill(self, V: Array, Q: Array) -> bool:
+        """Fill V (H + 1, S) and Q (H, S, A) with the plan for the next episode.
+
+        Returns whether the plan is certified to be as good as was wanted.
+        """
         now = self.schedule(np.array([self.episodes]))
         self.task.offset[:] = now.offset[0]
         self.task.width_scale[:], self.task.cap[:] = now.width_scale[0], now.cap[0]
-        self.rules.plan(self.model.rows, self.task, self.guarantee, V, Q)
+        rows, plan = self.model.rows, self.rules.plan
+        if plan is plan_alone:
+            backward(rows, self.task, V, Q)
+            return False
+        return bool(plan(rows, self.task, self.guarantee, V, Q))
 
     def begin_episode(self) -> bool:
         """Plan; False when the plan is certified and nothing more needs to be played."""
         self._reserve(1)
-        self.fill(self.V, self.Q)
-        tolerance, setting = self.guarantee.tolerance, self.setting
-        self.stopped = tolerance > 0.0 and mean_gap(self.visits, self.guarantee.gap) <= tolerance
+        self.stopped, setting = self.fill(self.V, self.Q), self.setting
         if self.stopped:
             return False
         if self.D.size or len(self.reservoir):
-            book(
+            called_from_python(book)(
                 setting.truth, setting.mu, self.Q, self.task.temperature, self.D, self.reservoir,
                 self.episodes, self.mixture_rng,
             )  # fmt: skip
@@ -206,7 +213,8 @@ class GameLearner:
         return pick_action(self.p, s, self.policy_rng.random())
 
     def end_episode(self, states: Count, actions: Count, terminated_at: int) -> None:
-        learning(self.rules.revise)(self.memory, self.task, states, actions, terminated_at)
+        learn = called_from_python(learning(self.rules.revise))
+        learn(self.memory, self.task, states, actions, terminated_at)
         self.episodes += 1
 
     def play(self, episodes: int, env_rng: np.random.Generator) -> int:
@@ -267,9 +275,12 @@ class GameLearner:
         if not self.rules.certifies or not self.episodes:
             return None
         self.plan()
-        return float(mean_gap(self.visits, self.guarantee.gap))
+        return self._mean_gap()
 
     # ------------------------------------------------------------ going on after a kill
+
+    def _mean_gap(self) -> float:
+        return float(called_from_python(mean_gap)(self.visits, self.guarantee.gap))
 
     def state_dict(self) -> State:
         state: State = {"visits": self.visits, "D": self.D, "stopped": self.stopped}

@@ -26,7 +26,8 @@ import numpy as np
 
 from rlentropy.entropy import markov_policy, visitation, visitation_entropy
 from rlentropy.errors import InputError
-from rlentropy.exploration.episodes import Explored, Setting, Simulator, explore
+from rlentropy.exploration.episodes import Explored, Scoring, explore
+from rlentropy.exploration.setting import Setting, Simulator
 from rlentropy.kernels.rows import backward, decisions
 from rlentropy.kernels.sampling import draw_action, rollout
 from rlentropy.log import Log
@@ -197,7 +198,11 @@ class MaxEnt:
 
 
 def run(
-    env: gymnasium.Env[Any, Any], config: Config, rng: np.random.Generator, log: Log
+    env: gymnasium.Env[Any, Any],
+    config: Config,
+    rng: np.random.Generator,
+    log: Log,
+    score: Scoring | None = None,
 ) -> Explored:
     """Explore a tabular environment; learns from `reset` and `step` alone."""
-    return explore(env, config, MaxEnt, rng, log)
+    return explore(env, config, MaxEnt, rng, log, score)

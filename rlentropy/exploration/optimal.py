@@ -10,7 +10,9 @@ import gymnasium
 import numpy as np
 
 from rlentropy.errors import InputError
-from rlentropy.exploration.episodes import Explored, Goal, Setting
+from rlentropy.exploration.episodes import Explored
+from rlentropy.exploration.scoring import optimum
+from rlentropy.exploration.setting import Goal, Setting
 from rlentropy.log import Log
 from rlentropy.types import Objective
 
@@ -37,7 +39,7 @@ def run(
         raise InputError(setting.unknown)
     log.restore()
     goal = Goal(config.objective, config.temperature)
-    best = goal.optimum(mdp, setting.horizon)
+    best = optimum(goal, mdp, setting.horizon)
     log.scalar(f"eval/{goal.tag}", best.value, 0)
     log.scalar("eval/certificate", best.certificate, 0)
     arrays = {"pi": best.pi, "V": best.V, "Q": best.Q}

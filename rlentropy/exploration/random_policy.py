@@ -6,7 +6,8 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from rlentropy.exploration.episodes import Explored, Setting, Simulator, explore
+from rlentropy.exploration.episodes import Explored, Scoring, explore
+from rlentropy.exploration.setting import Setting, Simulator
 from rlentropy.kernels.sampling import rollout
 from rlentropy.log import Log
 from rlentropy.types import Array, Count, Objective, State
@@ -81,7 +82,11 @@ class RandomPolicy:
 
 
 def run(
-    env: gymnasium.Env[Any, Any], config: Config, rng: np.random.Generator, log: Log
+    env: gymnasium.Env[Any, Any],
+    config: Config,
+    rng: np.random.Generator,
+    log: Log,
+    score: Scoring | None = None,
 ) -> Explored:
     """Play the uniform policy in a tabular environment."""
-    return explore(env, config, RandomPolicy, rng, log)
+    return explore(env, config, RandomPolicy, rng, log, score)

@@ -26,9 +26,10 @@ from rlentropy.entropy import visitation_entropy
 from rlentropy.errors import InputError
 from rlentropy.exploration import rf_ucrl
 from rlentropy.exploration.entgame import BONUSES, forecaster_schedule, forecaster_shape
-from rlentropy.exploration.episodes import Explored, Setting, Simulator, explore
+from rlentropy.exploration.episodes import Explored, Scoring, explore
 from rlentropy.exploration.game import GameLearner, check_bonus
 from rlentropy.exploration.rf_ucrl import RewardFree
+from rlentropy.exploration.setting import Setting, Simulator
 from rlentropy.exploration.two_phases import TwoPhases
 from rlentropy.kernels.game import Schedule
 from rlentropy.log import Log
@@ -121,7 +122,11 @@ def make_learner(setting: Setting, config: Config, rng: np.random.Generator) -> 
 
 
 def run(
-    env: gymnasium.Env[Any, Any], config: Config, rng: np.random.Generator, log: Log
+    env: gymnasium.Env[Any, Any],
+    config: Config,
+    rng: np.random.Generator,
+    log: Log,
+    score: Scoring | None = None,
 ) -> Explored:
     """Explore a tabular environment; learns from `reset` and `step` alone."""
-    return explore(env, config, make_learner, rng, log)
+    return explore(env, config, make_learner, rng, log, score)

@@ -26,13 +26,14 @@ import numpy as np
 from rlentropy.errors import InputError
 from rlentropy.exploration import entgame, rf_ucrl, ucbvi_ent
 from rlentropy.exploration.entgame import EntGame
-from rlentropy.exploration.episodes import Explored, Learner, Setting, Simulator, explore
+from rlentropy.exploration.episodes import Explored, Learner, Scoring, explore
 from rlentropy.exploration.game import GameLearner, Rules, check_bonus
 from rlentropy.exploration.random_policy import RandomPolicy
 from rlentropy.exploration.rf_ucrl import RewardFree
+from rlentropy.exploration.setting import Setting, Simulator
 from rlentropy.exploration.ucbvi_ent import UCBVIEnt
 from rlentropy.kernels.cache import inner
-from rlentropy.kernels.game import Memory, Schedule
+from rlentropy.kernels.game import Memory, Schedule, plan_with_bonus
 from rlentropy.kernels.rows import Task, decisions
 from rlentropy.kernels.sampling import draw_action, rollout
 from rlentropy.log import Log
@@ -82,7 +83,7 @@ class Search(GameLearner):
             setting,
             rng,
             reward=np.zeros((setting.horizon, setting.num_states, 1)),
-            rules=Rules(revise=unit_width, has_width=True),
+            rules=Rules(plan_with_bonus, unit_width, has_width=True),
             bonus_scale=config.bonus_scale,
             delta=config.delta,
             stage_dependent=config.stage_dependent,
@@ -299,7 +300,11 @@ def make_learner(setting: Setting, config: Config, rng: np.random.Generator) -> 
 
 
 def run(
-    env: gymnasium.Env[Any, Any], config: Config, rng: np.random.Generator, log: Log
+    env: gymnasium.Env[Any, Any],
+    config: Config,
+    rng: np.random.Generator,
+    log: Log,
+    score: Scoring | None = None,
 ) -> Explored:
     """Explore a tabular environment; learns from `reset` and `step` alone."""
-    return explore(env, config, make_learner, rng, log)
+    return explore(env, config, make_learner, rng, log, score)

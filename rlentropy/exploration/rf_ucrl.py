@@ -22,12 +22,13 @@ from typing import Any, Literal
 import gymnasium
 import numpy as np
 
-from rlentropy.exploration.episodes import Explored, Setting, Simulator, explore
+from rlentropy.exploration.episodes import Explored, Scoring, explore
 from rlentropy.exploration.game import GameLearner, Rules, check_bonus
+from rlentropy.exploration.setting import Setting, Simulator
 from rlentropy.kernels.cache import compiled, inner
 from rlentropy.kernels.confidence import kl_radius
-from rlentropy.kernels.game import Guarantee, Memory, Schedule
-from rlentropy.kernels.rows import Rows, Task, backward
+from rlentropy.kernels.game import Guarantee, Memory, Schedule, good_enough
+from rlentropy.kernels.rows import Rows, Task, backward_with_bonus
 from rlentropy.log import Log
 from rlentropy.types import Array, Count, VisitationObjective
 
@@ -70,19 +71,21 @@ def rf_express_width(memory: Memory, task: Task, i: int) -> None:
 
 
 @compiled
-def rf_ucrl_plan(rows: Rows, task: Task, guarantee: Guarantee, V: Array, Q: Array) -> None:
+def rf_ucrl_plan(rows: Rows, task: Task, guarantee: Guarantee, V: Array, Q: Array) -> bool:
     """V = E; every reward is known to within 2 E_1 at the start."""
-    backward(rows, task, V, Q)
+    backward_with_bonus(rows, task, V, Q)
     for s in range(guarantee.gap.size):
         guarantee.gap[s] = 2.0 * V[0, s]
+    return good_enough(guarantee)
 
 
 @compiled
-def rf_express_plan(rows: Rows, task: Task, guarantee: Guarantee, V: Array, Q: Array) -> None:
+def rf_express_plan(rows: Rows, task: Task, guarantee: Guarantee, V: Array, Q: Array) -> bool:
     """V = W; every reward is known to within 2 (3e sqrt(W_1) + W_1) at the start."""
-    backward(rows, task, V, Q)
+    backward_with_bonus(rows, task, V, Q)
     for s in range(guarantee.gap.size):
         guarantee.gap[s] = 2.0 * (3.0 * np.e * np.sqrt(V[0, s]) + V[0, s])
+    return good_enough(guarantee)
 
 
 RULES = {
@@ -122,7 +125,11 @@ class RewardFree(GameLearner):
 
 
 def run(
-    env: gymnasium.Env[Any, Any], config: Config, rng: np.random.Generator, log: Log
+    env: gymnasium.Env[Any, Any],
+    config: Config,
+    rng: np.random.Generator,
+    log: Log,
+    score: Scoring | None = None,
 ) -> Explored:
     """Explore a tabular environment; learns from `reset` and `step` alone."""
-    return explore(env, config, RewardFree, rng, log)
+    return explore(env, config, RewardFree, rng, log, score)

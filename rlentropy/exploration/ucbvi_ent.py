@@ -24,12 +24,13 @@ import gymnasium
 import numpy as np
 
 from rlentropy.errors import InputError
-from rlentropy.exploration.episodes import Explored, Setting, Simulator, explore
+from rlentropy.exploration.episodes import Explored, Scoring, explore
 from rlentropy.exploration.game import GameLearner, Rules, check_bonus
+from rlentropy.exploration.setting import Setting, Simulator
 from rlentropy.kernels.cache import compiled, inner
 from rlentropy.kernels.confidence import confident_plan, kl_radius
 from rlentropy.kernels.counting import row_entropy
-from rlentropy.kernels.game import Guarantee, Memory, Schedule
+from rlentropy.kernels.game import Guarantee, Memory, Schedule, good_enough, plan_with_bonus
 from rlentropy.kernels.rows import Rows, Task
 from rlentropy.log import Log
 from rlentropy.mdp.empirical import EmpiricalModel
@@ -89,20 +90,22 @@ def with_radius(memory: Memory, task: Task, i: int) -> None:
 
 
 @compiled
-def linear_gap(rows: Rows, task: Task, guarantee: Guarantee, V: Array, Q: Array) -> None:
+def linear_gap(rows: Rows, task: Task, guarantee: Guarantee, V: Array, Q: Array) -> bool:
     """Upper and lower values, and a gap that is linear in the widths (§3.2)."""
     confident_plan(rows, task, V, Q, guarantee.width, guarantee.gap, guarantee.scale, False)
+    return good_enough(guarantee)
 
 
 @compiled
-def quadratic_gap(rows: Rows, task: Task, guarantee: Guarantee, V: Array, Q: Array) -> None:
+def quadratic_gap(rows: Rows, task: Task, guarantee: Guarantee, V: Array, Q: Array) -> bool:
     """Upper and lower values, and a gap that is quadratic in them (§3.3)."""
     confident_plan(rows, task, V, Q, guarantee.width, guarantee.gap, guarantee.scale, True)
+    return good_enough(guarantee)
 
 
 VARIANTS = {
     "none": Rules(revise=estimated),
-    "code": Rules(revise=as_coded, has_width=True),
+    "code": Rules(plan_with_bonus, as_coded, has_width=True),
     "pac": Rules(linear_gap, with_radius, has_width=True, certifies=True),
     "fast": Rules(quadratic_gap, with_radius, has_width=True, certifies=True, deviates=True),
 }
@@ -146,7 +149,11 @@ class UCBVIEnt(GameLearner):
 
 
 def run(
-    env: gymnasium.Env[Any, Any], config: Config, rng: np.random.Generator, log: Log
+    env: gymnasium.Env[Any, Any],
+    config: Config,
+    rng: np.random.Generator,
+    log: Log,
+    score: Scoring | None = None,
 ) -> Explored:
     """Explore a tabular environment; learns from `reset` and `step` alone."""
-    return explore(env, config, UCBVIEnt, rng, log)
+    return explore(env, config, UCBVIEnt, rng, log, score)

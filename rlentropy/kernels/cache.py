@@ -48,8 +48,9 @@ def signed(value: Any) -> Any:
 class Cache(FunctionCache):  # type: ignore[misc]
     """Machine code on disk; what can't be read is compiled again, what can't be written is lost."""
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(self, function: Callable[..., Any], options: Any) -> None:
         super().__init__(function)
+        self._options = tuple(sorted(options.items()))
         stamp = self._impl.locator.get_source_stamp()
         self._cache_file._source_stamp = stamp, checksum()
         self._lock: int | None = None  # file descriptor
@@ -78,7 +79,8 @@ class Cache(FunctionCache):  # type: ignore[misc]
     def _index_key(self, signature: Any, codegen: Any) -> Any:
         cells = self._py_func.__closure__ or ()
         held = tuple(signed(cell.cell_contents) for cell in cells)
-        return signature, codegen.magic_tuple(), zlib.crc32(self._py_func.__code__.co_code), held
+        code = zlib.crc32(self._py_func.__code__.co_code)
+        return signature, codegen.magic_tuple(), self._options, code, held
 
     # One file is locked byte by byte, a function a byte: those that call each other are compiled
     # from the caller down, so that no two processes wait for each other.
@@ -116,7 +118,8 @@ def cached(dispatcher: Any) -> Any:
     if config.DISABLE_JIT:
         return dispatcher
     try:
-        dispatcher._cache = Cache(dispatcher.py_func)  # as njit(cache=True), with a class of ours
+        options = dispatcher.targetoptions
+        dispatcher._cache = Cache(dispatcher.py_func, options)  # as njit(cache=True)
     except RuntimeError:  # no folder of numba's can be written
         folder = private_folder()
         if folder is not None and config.CACHE_DIR != str(folder):
@@ -138,18 +141,24 @@ def private_folder() -> Path | None:
 
 def compiled(function: Function) -> Function:
     """Compile on first call and keep the machine code on disk."""
-    return cast(Function, cached(numba.njit(function)))
+    return cast(Function, cached(numba.njit(error_model="numpy", no_cfunc_wrapper=True)(function)))
 
 
 def inner(function: Function) -> Function:
     """As `compiled`, for compiled callers alone: what Python would need to call it is left out."""
-    options = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+    options = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "error_model": "numpy"}
     return cast(Function, cached(numba.njit(**options)(function)))
+
+
+@cache
+def called_from_python(function: Function) -> Function:
+    """An `inner` function once more, for the few callers that aren't compiled."""
+    return compiled(function.py_func)  # type: ignore[attr-defined,no-any-return]
 
 
 def inlined(function: Function) -> Function:
     """Compile into each caller, for what runs once a row: a call with arrays takes about 60 ns."""
-    return cast(Function, cached(numba.njit(inline="always")(function)))
+    return cast(Function, cached(numba.njit(inline="always", error_model="numpy")(function)))
 
 
 class Compilation(event.Listener):  # type: ignore[misc]

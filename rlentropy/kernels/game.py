@@ -3,7 +3,8 @@
 Three things make an algorithm of it, and stand in that algorithm's file: its `schedule`, numbers
 that depend on how many episodes were played; and two compiled functions,
 
-    plan(rows, task, guarantee, V, Q)     fills V (H + 1, S) and Q (H, S, A), and may fill the gap
+    plan(rows, task, guarantee, V, Q)     fills V (H + 1, S) and Q (H, S, A), and may fill the gap;
+                                          tells whether that is as small as was wanted
     revise(memory, task, i)               derives reward and width of row i from its counts
 
 The functions below that take them return a loop which is compiled for them.
@@ -16,13 +17,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rlentropy.kernels.cache import compiled, inner
-from rlentropy.kernels.counting import Counts, record
+from rlentropy.kernels.cache import compiled, inlined, inner
+from rlentropy.kernels.counting import Counts, count, to_frequencies
 from rlentropy.kernels.rows import (
     Rows,
     Task,
     add_occupancy_of_plan,
     backward,
+    backward_with_bonus,
     decide_state,
     decisions,
     stage_stride,
@@ -54,24 +56,40 @@ class Schedule(NamedTuple):
 class Guarantee(NamedTuple):
     """What a plan certifies, updated in place, and what it is wanted for."""
 
+    visits: Count  # (H, S, A) of the memory
     width: Array  # (H, S, A) how far Q may lie above Q*, for a quadratic gap; else (0, 0, 0)
     gap: Array  # (S,) certified gap of the plan from each start state
     scale: float  # of the bonus
     tolerance: float  # stop once the certified gap is this small; 0: never
 
 
-@compiled
-def plan_alone(rows: Rows, task: Task, guarantee: Guarantee, V: Array, Q: Array) -> None:
-    """A plan that certifies nothing."""
+@inlined
+def plan_alone(rows: Rows, task: Task, guarantee: Guarantee, V: Array, Q: Array) -> bool:
+    """A plan without a bonus."""
     backward(rows, task, V, Q)
+    return False
 
 
-@inner
+@compiled
+def plan_with_bonus(rows: Rows, task: Task, guarantee: Guarantee, V: Array, Q: Array) -> bool:
+    """A plan with a bonus that certifies nothing."""
+    backward_with_bonus(rows, task, V, Q)
+    return False
+
+
+@inlined
 def revise_nothing(memory: Memory, task: Task, i: int) -> None:
     """Without a bonus, nothing but the kernel itself follows from the counts of a row."""
 
 
-@compiled
+@inner
+def good_enough(guarantee: Guarantee) -> bool:
+    """Whether the gap just certified is as small as was wanted."""
+    wanted = guarantee.tolerance
+    return wanted > 0.0 and mean_gap(guarantee.visits, guarantee.gap) <= wanted
+
+
+@inner
 def mean_gap(visits: Count, gap: Array) -> float:
     """The certified gap from the start states seen so far; inf before any."""
     S, A = visits.shape[1:]
@@ -83,7 +101,7 @@ def mean_gap(visits: Count, gap: Array) -> float:
     return total / count if count > 0 else np.inf
 
 
-@compiled
+@inlined
 def book(
     truth: Rows,
     mu: Array,
@@ -103,12 +121,18 @@ def book(
         add_occupancy_of_plan(truth, mu, Q, temperature, D)
     K = mixture.shape[0]
     if K > 0:
-        place = episode if episode < K else int(mixture_rng.random() * (episode + 1))
+        place = episode if episode < K else np.int64(mixture_rng.random() * (episode + 1))
         if place < K:
-            decisions(Q, temperature, mixture[place])
+            pi = np.empty(Q.shape)
+            decisions(Q, temperature, pi)
+            H, S, A = Q.shape
+            for h in range(H):
+                for s in range(S):
+                    for a in range(A):
+                        mixture[place, h, s, a] = pi[h, s, a]
 
 
-@inner
+@inlined
 def sample_episode(
     Q: Array,
     temperature: float,
@@ -127,7 +151,7 @@ def sample_episode(
     begin, end, successor = world.begin, world.end, world.successor
     cumulative, terminal = world.cumulative, world.terminal
     A = p.shape[1]
-    deviation = int(policy_rng.random() * actions.size) if width.size > 0 else -1
+    deviation = np.int64(policy_rng.random() * actions.size) if width.size > 0 else -1
     s = draw_state(world, env_rng)
     states[0] = s
     terminated_at = -1
@@ -135,13 +159,16 @@ def sample_episode(
         if terminated_at < 0 and terminal[s]:
             terminated_at = h
         if h == deviation:
-            a = int(np.argmax(width[h, s]))
+            a = 0
+            for b in range(1, A):
+                if width[h, s, b] > width[h, s, a]:
+                    a = b
         else:
             decide_state(Q[h], s, temperature, 1.0, p)
             a = draw_action(p, s, policy_rng)
         if terminated_at < 0:
             i = s * A + a
-            s = int(successor[search(cumulative, begin[i], end[i], env_rng.random())])
+            s = np.int64(successor[search(cumulative, begin[i], end[i], env_rng.random())])
         actions[h] = a
         states[h + 1] = s
     return actions.size if terminated_at < 0 and terminal[s] else terminated_at
@@ -166,7 +193,7 @@ def refreshing(revise: Callable[..., None]) -> Callable[..., None]:
 def learning(revise: Callable[..., None]) -> Callable[..., None]:
     """How an episode is counted."""
 
-    @compiled
+    @inlined
     def learn(
         memory: Memory, task: Task, states: Count, actions: Count, terminated_at: int
     ) -> None:
@@ -184,7 +211,8 @@ def learning(revise: Callable[..., None]) -> Callable[..., None]:
                 for a in range(A):
                     i = h * stride + s * A + a
                     if model.N[i] == 0:
-                        record(model, i, s, S)
+                        count(model, i, s)
+                        to_frequencies(model, i)
                         revise(memory, task, i)
         for h in range(H):
             s, a = states[h], actions[h]
@@ -196,14 +224,15 @@ def learning(revise: Callable[..., None]) -> Callable[..., None]:
                 reward[k, s, b] = -np.log(forecast[k, s, b] + memory.prior)
             if not memory.frozen:
                 i = h * stride + s * A + a
-                record(model, i, states[h + 1], S)
+                count(model, i, states[h + 1])
+                to_frequencies(model, i)
                 revise(memory, task, i)
 
     return learn
 
 
 @cache
-def playing(plan: Callable[..., None], revise: Callable[..., None]) -> Callable[..., Any]:
+def playing(plan: Callable[..., bool], revise: Callable[..., None]) -> Callable[..., Any]:
     """Whole episodes in the simulator."""
     learn = learning(revise)
 
@@ -240,9 +269,7 @@ def playing(plan: Callable[..., None], revise: Callable[..., None]) -> Callable[
                 task.offset[h] = schedule.offset[t, h]
                 task.width_scale[h] = schedule.width_scale[t, h]
                 task.cap[h] = schedule.cap[t, h]
-            plan(rows, task, guarantee, V, Q)
-            wanted = guarantee.tolerance
-            if wanted > 0.0 and mean_gap(memory.visits, guarantee.gap) <= wanted:
+            if plan(rows, task, guarantee, V, Q):
                 return t, steps
             book(truth, mu, Q, temperature, D, mixture, episode + t, mixture_rng)
             end = sample_episode(

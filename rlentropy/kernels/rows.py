@@ -9,12 +9,12 @@ that was never visited, or one smoothed over all states, cost one mean of V a st
 Row pointers and successors share one unsigned type, which lets LLVM drop its sign extensions.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from rlentropy.kernels.arithmetic import _exp_all, _log_all
-from rlentropy.kernels.cache import compiled, inlined
+from rlentropy.kernels.cache import compiled, inlined, inner
 from rlentropy.types import Array, Index
 
 
@@ -50,12 +50,12 @@ class Task(NamedTuple):
     optimistic: bool
 
 
-@compiled
+@inner
 def stage_stride(num_rows: int, S: int, A: int) -> int:
     return 0 if num_rows == S * A else S * A
 
 
-@compiled
+@inner
 def expectations(
     begin: Index,
     end: Index,
@@ -91,7 +91,7 @@ def expectations(
             i += 1
 
 
-@compiled
+@inner
 def _add_deviation(
     begin: Index,
     end: Index,
@@ -127,14 +127,16 @@ def _add_deviation(
             i += 1
 
 
-@compiled
+@inner
 def _add_bonus(width: Array, scale: float, q: Array) -> None:
-    flat = q.reshape(q.size)
-    for i in range(flat.size):
-        flat[i] += scale * width[i]
+    i = 0
+    for s in range(q.shape[0]):
+        for a in range(q.shape[1]):
+            q[s, a] += scale * width[i]
+            i += 1
 
 
-@compiled
+@inner
 def state_values(q: Array, temperature: float, cap: float, V: Array, scratch: Array) -> None:
     """V(s) = max_a q(s, a), or its log-sum-exp at a temperature, at most the cap.
 
@@ -165,31 +167,50 @@ def state_values(q: Array, temperature: float, cap: float, V: Array, scratch: Ar
         V[s] = min(V[s], cap)
 
 
+@inlined
+def _expect_stage(rows: Rows, task: Task, h: int, V: Array, Q: Array) -> None:
+    """Q_h without what a bonus adds, from V_{h+1}."""
+    k = h * stage_stride(rows.begin.size, Q.shape[1], Q.shape[2])
+    reward = task.reward[0 if task.reward.shape[0] == 1 else h]
+    expectations(
+        rows.begin[k:], rows.end[k:], rows.successor, rows.p, rows.uniform[k:], V[h + 1],
+        task.optimistic, task.growth, reward, task.reward_scale[h], task.offset[h], Q[h],
+    )  # fmt: skip
+
+
 @compiled
 def backward(rows: Rows, task: Task, V: Array, Q: Array) -> None:
-    """Backward induction: fill Q (H, S, A) and V (H + 1, S) from V's last stage, which is given."""
+    """Backward induction: fill Q (H, S, A) and V (H + 1, S) from V's last stage, which is given.
+
+    A task with widths is for `backward_with_bonus`.
+    """
+    H, S, A = Q.shape
+    scratch = np.empty((S, A + 1))
+    for h in range(H - 1, -1, -1):
+        _expect_stage(rows, task, h, V, Q)
+        state_values(Q[h], task.temperature, task.cap[h], V[h], scratch)
+
+
+@compiled
+def backward_with_bonus(rows: Rows, task: Task, V: Array, Q: Array) -> None:
+    """As `backward`, with the bonus that the widths make."""
     H, S, A = Q.shape
     stride = stage_stride(rows.begin.size, S, A)
     scratch = np.empty((S, A + 1))
     for h in range(H - 1, -1, -1):
         k = h * stride
-        begin, end, uniform = rows.begin[k:], rows.end[k:], rows.uniform[k:]
-        reward = task.reward[0 if task.reward.shape[0] == 1 else h]
-        expectations(
-            begin, end, rows.successor, rows.p, uniform, V[h + 1], task.optimistic, task.growth,
-            reward, task.reward_scale[h], task.offset[h], Q[h],
-        )  # fmt: skip
+        _expect_stage(rows, task, h, V, Q)
         if task.variance_width.size > 0:
             _add_deviation(
-                begin, end, rows.successor, rows.p, uniform, V[h + 1], task.variance_width[k:], Q[h]
-            )
-        if task.width.size > 0:
-            _add_bonus(task.width[k:], task.width_scale[h], Q[h])
+                rows.begin[k:], rows.end[k:], rows.successor, rows.p, rows.uniform[k:], V[h + 1],
+                task.variance_width[k:], Q[h],
+            )  # fmt: skip
+        _add_bonus(task.width[k:], task.width_scale[h], Q[h])
         state_values(Q[h], task.temperature, task.cap[h], V[h], scratch)
 
 
 @inlined
-def decide_state(q: Array, s: int, temperature: float, mass: float, d: Array) -> None:
+def decide_state(q: Array, s: Any, temperature: float, mass: float, d: Array) -> None:
     """d(s, a) = mass π(a|s) for the policy that the action values q (S, A) induce at s.
 
     Greedy ties are shared evenly. Values equal in exact arithmetic may differ by rounding, which
@@ -210,7 +231,7 @@ def decide_state(q: Array, s: int, temperature: float, mass: float, d: Array) ->
         d[s, a] *= mass / total
 
 
-@compiled
+@inner
 def decide(q: Array, temperature: float, now: Array, d: Array) -> None:
     """d(s, a) = now(s) π(a|s), (S, A), for the policy that q (S, A) induces and masses now (S,)."""
     S, A = q.shape
@@ -234,7 +255,7 @@ def decisions(Q: Array, temperature: float, pi: Array) -> None:
                 pi[h, s, a] = p[s, a]
 
 
-@compiled
+@inner
 def _flow(
     begin: Index, end: Index, successor: Index, p: Array, uniform: Array, d: Array, after: Array
 ) -> None:

@@ -82,7 +82,7 @@ class EmpiricalModel:
             N=np.zeros(R, np.int64),
             used=np.array([successor.size]),
             smoothing=float(smoothing),
-            estimator=ESTIMATORS.index(estimator),
+            estimator=ESTIMATORS[estimator],
             restricted=support is not None,
         )
         if support is not None:

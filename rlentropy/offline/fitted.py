@@ -15,7 +15,6 @@ This module imports no torch; `neural` does.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -25,9 +24,9 @@ from gymnasium.spaces import Discrete
 
 from rlentropy.data import Transitions
 from rlentropy.errors import InputError
-from rlentropy.log import Log
+from rlentropy.log import Log, drive
 from rlentropy.offline.problem import Config, Learner, Problem, greedy, member_rngs, split
-from rlentropy.offline.scoring import Judge
+from rlentropy.offline.scoring import Evaluator, Scores
 from rlentropy.offline.tabular import Model, ValueIteration
 from rlentropy.risk import Measure
 from rlentropy.types import Array, Result, State
@@ -44,14 +43,25 @@ class Table:
         self.iteration = ValueIteration(
             problem.model, measure, problem.gamma, unvisited[config.unvisited], problem.fail
         )
-        self.updates, self.stopped = 0, False
+        self.updates = 0
+
+    @property
+    def done(self) -> int:
+        return self.updates
+
+    @property
+    def step(self) -> int:
+        return self.updates
+
+    @property
+    def stopped(self) -> bool:
+        return self.iteration.bound <= self.tolerance
 
     def advance(self, updates: int) -> None:
         for _ in range(updates):
             self.iteration.update()
             self.updates += 1
-            if self.iteration.bound <= self.tolerance:
-                self.stopped = True
+            if self.stopped:
                 return
 
     def Q(self) -> Array:
@@ -73,12 +83,13 @@ class Table:
 
     def state_dict(self) -> State:
         iteration = self.iteration
-        return {"V": iteration.V, "Q": iteration.Q, "bound": iteration.bound}
+        numbers = {"updates": self.updates, "bound": iteration.bound}
+        return {"V": iteration.V, "Q": iteration.Q} | numbers
 
     def load_state_dict(self, state: State) -> None:
         iteration = self.iteration
         iteration.V, iteration.Q, iteration.bound = state["V"], state["Q"], state["bound"]
-        self.stopped = iteration.bound <= self.tolerance
+        self.updates = state["updates"]
 
 
 def fit(
@@ -116,39 +127,19 @@ def fit(
         from rlentropy.offline.networks import Networks
 
         learner = Networks(problem, config, objective, member_rngs(rng, config.seeds))
-    judge = Judge(problem, config, env, int(rng.spawn(1)[0].integers(2**31)))
-    if (state := log.restore()) is not None:
-        learner.load_state_dict(state)
-        learner.updates = state["updates"]
-        if learner.updates > config.updates:
-            done = learner.updates
-            raise InputError(
-                f"updates must be >= {done}, which the run has done, got {config.updates}"
-            )
+    evaluator = Evaluator(problem, config, env, int(rng.spawn(1)[0].integers(2**31)))
 
-    def saved() -> State:
-        return learner.state_dict() | {"updates": learner.updates}
+    def evaluate() -> tuple[dict[str, float], Scores]:
+        scores = evaluator.scores(learner)
+        return {tag: float(x.mean()) for tag, x in scores.tags.items()}, scores
 
-    chunk = 1
-    while learner.updates < config.updates and not learner.stopped:
-        # Chunks of about 0.1 s, so that progress and Ctrl-C are quick; their ends change no result.
-        updates = min(chunk, log.next_stop(learner.updates, config.updates) - learner.updates)
-        began, before = time.perf_counter(), learner.updates
-        learner.advance(updates)
-        seconds, done = time.perf_counter() - began, learner.updates - before
-        chunk = max(1, min(2 * updates, round(0.1 * done / seconds)))
-        over = learner.stopped or learner.updates == config.updates
-        if over or log.evaluation_due(learner.updates):
-            scores = judge.scores(learner)
-            log.scalars({tag: float(x.mean()) for tag, x in scores.items()}, learner.updates)
-            log.scalar("time/updates_per_second", done / seconds, learner.updates)
-        log.tick(learner.updates, config.updates, saved, over)
+    final = drive(learner, log, evaluate, total=config.updates, budget="updates")
     summary: dict[str, Any] = {
         "dataset": config.data,
         "dataset_size": len(data),
         "env_steps": 0,
         "episodes": 0,  # of learning: those of an evaluation are counted beside its figures
-        "updates": learner.updates,
+        "updates": learner.done,
         "stopped_by_certificate": learner.stopped,
         "approximator": "tabular" if isinstance(learner, Table) else "neural",
         "risk": config.risk,
@@ -159,7 +150,7 @@ def fit(
         summary["guessed_spaces"] = data.guessed
     if doubts := "; ".join(doubtful_ends(data, problem.model)):
         summary["warning"] = f"{doubts}: if that is a time limit, store it as truncations"
-    return Result(summary | judge.summary(learner), **learner.result())
+    return Result(summary | evaluator.summary(final), **learner.result())
 
 
 def doubtful_ends(data: Transitions, model: Model | None) -> Iterator[str]:

@@ -11,9 +11,10 @@ from gymnasium.spaces import Discrete
 
 from rlentropy.data import Batch, Transitions
 from rlentropy.errors import InputError
+from rlentropy.log import Agent
 from rlentropy.offline.tabular import Model
 from rlentropy.risk import Measure
-from rlentropy.types import Array, State
+from rlentropy.types import Array
 
 
 @dataclass(frozen=True)
@@ -115,19 +116,13 @@ class Problem:
     model: Model | None  # of the training data, where spaces are Discrete
 
 
-class Learner(Protocol):
+class Learner(Agent, Protocol):
     """Fitted iteration of M members."""
 
-    updates: int  # done so far
-    stopped: bool  # sure before the budget is spent
-
-    def advance(self, updates: int) -> None: ...
     def Q(self) -> Array | None: ...  # (M, S, A), where spaces are Discrete
     def policy(self, member: int) -> Any: ...  # a `rlentropy.policies.Policy`
     def diagnostics(self) -> dict[str, Array]: ...  # tags and values, (M,)
     def result(self) -> dict[str, Any]: ...  # fields of `Result`
-    def state_dict(self) -> State: ...
-    def load_state_dict(self, state: State) -> None: ...
 
 
 def split(

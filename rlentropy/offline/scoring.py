@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium
 import numpy as np
@@ -18,7 +18,14 @@ from rlentropy.types import Array
 Env = gymnasium.Env[Any, Any]
 
 
-class Judge:
+class Scores(NamedTuple):
+    """What an evaluation of M members finds."""
+
+    tags: dict[str, Array]  # (M,) each
+    returns: Array | None  # (M, episodes), undiscounted, where the model is not known
+
+
+class Evaluator:
     """Scores learners: exactly where the environment's model is known, else by episodes."""
 
     def __init__(self, problem: Problem, config: Config, env: Env | None, seed: int) -> None:
@@ -42,14 +49,15 @@ class Judge:
         if problem.model is not None and problem.held_out is not None:
             self.held_out = model_of(problem.held_out, problem.fail)
 
-    def scores(self, learner: Learner) -> dict[str, Array]:
-        """Tags and values of each member, (M,)."""
-        tags = learner.diagnostics()
+    def scores(self, learner: Learner) -> Scores:
+        """Score the members as they are now."""
+        tags, returns = learner.diagnostics(), None
         if (Q := learner.Q()) is not None:
             tags |= self.of_tables(Q)
         if self.env is not None and self.mdp is None:
-            tags["eval/return"] = self.returns(learner).mean(1)
-        return tags
+            returns = self.returns(learner)
+            tags["eval/return"] = returns.mean(1)
+        return Scores(tags, returns)
 
     def of_tables(self, Q: Array) -> dict[str, Array]:
         tags = {}
@@ -116,22 +124,20 @@ class Judge:
                 returns[m, k] = play([self.env], policy, [seed], self.horizon, rng)[0][0]
         return returns
 
-    def summary(self, learner: Learner) -> dict[str, Any]:
+    def summary(self, scores: Scores) -> dict[str, Any]:
         """The figures of summary.json, with the means of the members and their intervals."""
         rng = np.random.default_rng(self.seed)
         facts: dict[str, Any] = {}
         if self.mdp is not None:
-            scores = self.scores(learner)
-            values = scores["eval/robust_value"]
+            values = scores.tags["eval/robust_value"]
             facts = {"value": float(values.mean()), "optimum": self.optimum}
             for name in ("gap", "coverage", "overestimation"):
-                facts[name] = float(scores[f"eval/{name}"].mean())
+                facts[name] = float(scores.tags[f"eval/{name}"].mean())
             if values.size > 1:
                 band = estimate(values, "mean", rng)
                 facts |= {"values": values.tolist()}
                 facts |= {"value_ci95": [float(band.low), float(band.high)]}
-        elif self.env is not None:
-            returns = self.returns(learner)
+        elif (returns := scores.returns) is not None:
             band = estimate(returns.mean(1) if len(returns) > 1 else returns[0], "mean", rng)
             facts = {"mean_return": float(returns.mean())}
             facts |= {"return_ci95": [float(band.low), float(band.high)]}

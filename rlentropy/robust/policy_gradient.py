@@ -23,7 +23,6 @@ with d* the occupancy of an optimal policy in the worst kernel of the present on
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Literal
 
 import gymnasium
@@ -31,7 +30,7 @@ import numpy as np
 
 from rlentropy import risk
 from rlentropy.errors import InputError
-from rlentropy.log import Log
+from rlentropy.log import Log, drive
 from rlentropy.mdp import FiniteMDP, of_observations
 from rlentropy.planning.robust import (
     RobustValue,
@@ -42,7 +41,7 @@ from rlentropy.planning.robust import (
 )
 from rlentropy.risk.tilts import project_simplex
 from rlentropy.robust.planning import Support
-from rlentropy.types import Array, Result
+from rlentropy.types import Array, Result, State
 
 Parametrisation = Literal["direct", "softmax", "mirror"]
 Step = Literal["constant", "theory"]
@@ -130,6 +129,77 @@ def domination(
     return (mismatch * slack if slack > 0.0 else 0.0), mismatch
 
 
+class Ascent:
+    """Gradient ascent from the uniform policy, one exact evaluation a step.
+
+    Args:
+        step_size: η, 1 / reward units.
+        tolerance: of each evaluation, in reward units.
+        optimum: μ·V*, to which the gap is measured.
+    """
+
+    def __init__(
+        self,
+        mdp: FiniteMDP,
+        measure: risk.Measure | risk.SRectangular,
+        config: Config,
+        step_size: float,
+        tolerance: float,
+        optimum: float,
+    ) -> None:
+        self.mdp, self.measure, self.config = mdp, measure, config
+        self.step_size, self.tolerance, self.optimum = step_size, tolerance, optimum
+        self.parameters = np.full(mdp.r.shape, 1.0 / mdp.num_actions)
+        self.done = 0
+        self._evaluate(np.zeros(mdp.num_states))
+
+    def _evaluate(self, start: Array) -> None:
+        """Value and worst occupancy of the present policy; kept with what they began from."""
+        gamma = self.config.gamma
+        self.pi = policy_of(self.parameters, self.config.parametrisation)
+        self.start = start
+        self.value = robust_evaluation(
+            self.mdp, self.pi, self.measure, gamma, self.tolerance, start=start, strict=False
+        )
+        self.d = worst_occupancy(self.mdp, self.value, gamma)
+
+    @property
+    def step(self) -> int:
+        return self.done
+
+    @property
+    def initial_value(self) -> float:
+        return float(self.mdp.mu @ self.value.V)
+
+    @property
+    def gap(self) -> float:
+        return self.optimum - self.initial_value
+
+    @property
+    def stopped(self) -> bool:
+        return self.gap <= self.config.tolerance
+
+    def advance(self, updates: int) -> None:
+        gamma, parametrisation = self.config.gamma, self.config.parametrisation
+        for _ in range(updates):
+            growth = gamma ** -float(min(self.done, 10_000)) if parametrisation == "mirror" else 1.0
+            size = min(self.step_size * growth, 1e12)
+            self.parameters = improve(
+                self.parameters, self.value.Q, self.d, gamma, parametrisation, size
+            )
+            self.done += 1
+            self._evaluate(self.value.V)
+            if self.stopped:
+                return
+
+    def state_dict(self) -> State:
+        return {"parameters": self.parameters, "start": self.start, "updates": self.done}
+
+    def load_state_dict(self, state: State) -> None:
+        self.parameters, self.done = state["parameters"], state["updates"]
+        self._evaluate(state["start"])
+
+
 def run(env: gymnasium.Env[Any, Any], config: Config, rng: np.random.Generator, log: Log) -> Result:
     """Follow the gradient from the uniform policy on the environment's model.
 
@@ -139,66 +209,48 @@ def run(env: gymnasium.Env[Any, Any], config: Config, rng: np.random.Generator, 
     """
     measure = risk.parse(config.risk, config.risk_support)
     mdp, gamma = FiniteMDP.from_env(env), config.gamma
-    A, largest = mdp.num_actions, float(np.abs(mdp.r).max())
+    largest = float(np.abs(mdp.r).max())
     step_size = 100.0 / max(largest, 1e-300) if config.step_size is None else config.step_size
     if config.step == "theory":
         if not isinstance(measure, risk.Entropic | risk.Nominal):
             raise InputError(f"risk must be entropic or nominal for step theory, got {config.risk}")
         beta = measure.risk_aversion if isinstance(measure, risk.Entropic) else 0.0
-        step_size = 1.0 / smoothness(A, gamma, beta, float(np.ptp(mdp.r)) or 1.0)
+        step_size = 1.0 / smoothness(mdp.num_actions, gamma, beta, float(np.ptp(mdp.r)) or 1.0)
     fine = max(1e-11 * largest / max(1.0 - gamma, 1e-12), 1e-300)
     close = max(fine, 1e-3 * config.tolerance)
     best = robust_optimum(mdp, measure, gamma, close, strict=False)
     optimum = float(mdp.mu @ best.V)
 
-    parameters, V, k = np.full(mdp.r.shape, 1.0 / A), np.zeros(mdp.num_states), 0
-    evaluated = -1  # the last update whose evaluation is logged
-    if (state := log.restore()) is not None:
-        parameters, V, k = state["parameters"], state["V"], state["updates"]
-        evaluated = state["evaluated"]
-    while True:
-        pi = policy_of(parameters, config.parametrisation)
-        start = V
-        value = robust_evaluation(mdp, pi, measure, gamma, fine, start=start, strict=False)
-        V, d = value.V, worst_occupancy(mdp, value, gamma)
-        gap = optimum - float(mdp.mu @ V)
-        over = gap <= config.tolerance or k >= config.updates
-        if over or k == 0 or log.evaluation_due(k):
-            bound, mismatch = domination(mdp, value, d, best.pi, gamma)
-            figures = {
-                "eval/robust_value": float(mdp.mu @ V),
-                "eval/gap": gap,
-                "eval/domination_bound": bound,
-                "eval/mismatch": mismatch,
-            }
-            if evaluated < k:
-                log.scalars(figures, k)
-                evaluated = k
+    agent = Ascent(mdp, measure, config, step_size, fine, optimum)
 
-        snapshot = {"parameters": parameters, "V": start, "updates": k, "evaluated": evaluated}
-        log.tick(k, config.updates, partial(dict, snapshot), over)
-        if over:
-            break
-        growth = gamma ** -float(min(k, 10_000)) if config.parametrisation == "mirror" else 1.0
-        size = min(step_size * growth, 1e12)
-        parameters = improve(parameters, value.Q, d, gamma, config.parametrisation, size)
-        k += 1
+    def evaluate() -> tuple[dict[str, float], dict[str, float]]:
+        bound, mismatch = domination(mdp, agent.value, agent.d, best.pi, gamma)
+        tags = {
+            "eval/robust_value": agent.initial_value,
+            "eval/gap": agent.gap,
+            "eval/domination_bound": bound,
+            "eval/mismatch": mismatch,
+        }
+        return tags, {"domination_bound": bound, "mismatch": mismatch}
 
+    scores = drive(
+        agent, log, evaluate, total=config.updates, budget="updates", evaluate_first=True
+    )
     summary = {
         "env_steps": 0,
         "episodes": 0,
-        "updates": k,
-        "stopped_by_certificate": gap <= config.tolerance,
+        "updates": agent.done,
+        "stopped_by_certificate": agent.stopped,
         "risk": config.risk,
         "gamma": gamma,
         "step_size": step_size,
-        "value": float(mdp.mu @ V),
+        "value": agent.initial_value,
         "optimum": optimum,
-        "lower_bound": bounds_at(mdp.mu, value)[0],  # of the value, and so of the optimum
+        "lower_bound": bounds_at(mdp.mu, agent.value)[0],  # of the value, and so of the optimum
         "upper_bound": bounds_at(mdp.mu, best)[1],
-        "gap": gap,
-        "domination_bound": bound,
-        "mismatch": mismatch,
-        "iterations": k,
+        "gap": agent.gap,
+        **scores,
+        "iterations": agent.done,
     }
-    return Result(summary, of_observations(env, {"pi": pi, "V": V, "Q": value.Q}))
+    arrays = {"pi": agent.pi, "V": agent.value.V, "Q": agent.value.Q}
+    return Result(summary, of_observations(env, arrays))

@@ -12,7 +12,8 @@ from rlentropy import FiniteMDP, entropy
 from rlentropy.envs.tabular import TabularEnv
 from rlentropy.exploration import entgame, random_policy
 from rlentropy.exploration.entgame import Config, EntGame
-from rlentropy.exploration.episodes import Setting, play_episode
+from rlentropy.exploration.episodes import play_episode
+from rlentropy.exploration.setting import Setting
 from rlentropy.log import Log
 
 BONUSES = ("none", "inverse-n", "code", "hoeffding-kl", "bernstein-kl")

@@ -8,7 +8,7 @@ from rlentropy import FiniteMDP
 from rlentropy.envs.tabular import TabularEnv
 from rlentropy.errors import InputError
 from rlentropy.exploration import maxent
-from rlentropy.exploration.episodes import Setting
+from rlentropy.exploration.setting import Setting
 from rlentropy.log import Log
 
 OBJECTIVES = ("VE", "VE_S", "AVE", "AVE_S")

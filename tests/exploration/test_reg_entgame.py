@@ -11,7 +11,7 @@ from rlentropy import FiniteMDP
 from rlentropy.cli import main
 from rlentropy.envs.tabular import TabularEnv
 from rlentropy.exploration import entgame, reg_entgame
-from rlentropy.exploration.episodes import Setting
+from rlentropy.exploration.setting import Setting
 from rlentropy.log import Log
 from rlentropy.planning import max_visitation_entropy
 

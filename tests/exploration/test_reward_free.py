@@ -10,7 +10,7 @@ from rlentropy import FiniteMDP
 from rlentropy.cli import main
 from rlentropy.envs.tabular import TabularEnv
 from rlentropy.exploration import rf_ucrl
-from rlentropy.exploration.episodes import Setting
+from rlentropy.exploration.setting import Setting
 from rlentropy.log import Log
 
 DELTA = 0.1

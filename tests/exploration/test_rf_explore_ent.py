@@ -13,7 +13,7 @@ from rlentropy.entropy import trajectory_entropy
 from rlentropy.envs.tabular import TabularEnv
 from rlentropy.errors import InputError
 from rlentropy.exploration import rf_explore_ent
-from rlentropy.exploration.episodes import Setting
+from rlentropy.exploration.setting import Setting
 from rlentropy.log import Log
 from rlentropy.planning import max_trajectory_entropy
 

@@ -300,7 +300,7 @@ def result(folder):
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert len({(r["tag"], r["step"]) for r in rows}) == len(rows), "a line was written twice"
     found["metrics"] = [row for row in rows if not row["tag"].startswith("time/")]
-    return found | {"summary": summary | {"wall_seconds": 0}}
+    return found | {"summary": summary | {"wall_seconds": 0, "compile_seconds": 0}}
 
 
 def arguments(name, place, simulator, out):
@@ -334,17 +334,16 @@ def test_interrupted_runs_end_like_unbroken_ones(tmp_path, monkeypatch, name, si
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     budget = ["--episodes", "60"]
     assert main([*arguments(name, place, simulator, whole), *budget]) == 0
-    tick, stops = Log.tick, [13, 26]
+    checkpoint_due, stops = Log.checkpoint_due, [13, 26]
 
-    def interrupting(log, done, total, state, over=False):
-        if stops and done >= stops[0]:
+    def interrupting(log, before, done):
+        while stops and done >= stops[0]:
             log.interrupted = True
-            while stops and done >= stops[0]:
-                stops.pop(0)
-        tick(log, done, total, state, over)
+            stops.pop(0)
+        return checkpoint_due(log, before, done)
 
     next_stop = Log.next_stop
-    monkeypatch.setattr(Log, "tick", interrupting)
+    monkeypatch.setattr(Log, "checkpoint_due", interrupting)
     monkeypatch.setattr(
         Log,
         "next_stop",
@@ -360,7 +359,8 @@ def test_interrupted_runs_end_like_unbroken_ones(tmp_path, monkeypatch, name, si
 @pytest.mark.parametrize("simulator", ["compiled", "gymnasium"])
 def test_two_phases_saved_in_every_episode(simulator):
     """state_dict → a fresh learner, after every episode across the boundary of the phases."""
-    from rlentropy.exploration.episodes import Setting, play_episode
+    from rlentropy.exploration.episodes import play_episode
+    from rlentropy.exploration.setting import Setting
 
     P, mu, terminal, _ = world("sometimes a terminal start")
     env = TabularEnv(FiniteMDP(P, np.zeros(P.shape[:2]), mu, terminal=terminal))

@@ -21,7 +21,7 @@ from rlentropy.cli import main
 from rlentropy.envs.ring import RingEnv
 from rlentropy.envs.tabular import TabularEnv
 from rlentropy.errors import InputError
-from rlentropy.exploration.episodes import steps_by_its_model
+from rlentropy.exploration.setting import steps_by_its_model
 from rlentropy.mdp import known, known_model, model_or_reason
 
 

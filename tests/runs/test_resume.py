@@ -155,7 +155,7 @@ def result(folder):
     files = sorted(p for p in folder.glob("*.npz"))
     assert "policy.npz" in [p.name for p in files]
     summary = json.loads((folder / "summary.json").read_text())
-    assert summary.pop("wall_seconds") > 0.0
+    assert summary.pop("wall_seconds") > summary.pop("compile_seconds") >= 0.0
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     keys = [(row["tag"], row["step"]) for row in rows]
     assert len(keys) == len(set(keys)), "a line was written twice"
@@ -621,7 +621,7 @@ def test_full_disk(server, tiny_disk, reference):
             break
         check_no_space(code, err)
         with np.load(folder / "checkpoint" / "state.npz") as file:
-            assert json.loads(str(file["json"]))["episodes"] >= 10
+            assert json.loads(str(file["json"]))["state"]["agent"]["learner"]["episodes"] >= 10
     assert before
     (tiny_disk / "filler").unlink()
     code, _, err = server.run(*again)

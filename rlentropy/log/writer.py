@@ -19,11 +19,11 @@ from typing import IO, Any
 import numpy as np
 
 from rlentropy.errors import InputError
-from rlentropy.files import pack, read_arrays, reading, replace_file, sum_of, sum_of_file, writing
+from rlentropy.files import replace_file, sum_of_file, writing
+from rlentropy.log.checkpoints import CURE, Checkpoint, Marks, read_checkpoint, write_checkpoint
 from rlentropy.types import State
 
-CHECKPOINT = Path("checkpoint", "state.npz")  # in a run folder
-CURE = "put it back from a copy, or pass --overwrite to start anew"
+CHECKPOINT_SECONDS = 30.0  # between checkpoints, where no other schedule is set
 
 
 class Interrupted(KeyboardInterrupt):
@@ -49,7 +49,7 @@ class Log:
         self.directory = None if directory is None else Path(directory)
         self.eval_every, self.checkpoint_every = eval_every, checkpoint_every
         self.saved = False  # whether this process has written a checkpoint
-        self.interrupted = False  # set by a signal handler; obeyed at the next tick
+        self.interrupted = False  # set by a signal handler; obeyed after the next chunk
         self.on_progress: Callable[[int, int], None] = lambda done, total: None
         self._metrics: IO[bytes] | None = None
         self._events: IO[bytes] | None = None
@@ -57,7 +57,7 @@ class Log:
         self._seconds = 0.0  # of earlier processes of this run
         self._started = self._checkpointed = time.monotonic()
         # Length and CRC-32 of each file at the last checkpoint: it is cut back to it before use.
-        self._marks: dict[str, tuple[int, int]] | None = None
+        self._marks: Marks | None = None
         self.owner: dict[str, Any] = {}  # the command and settings that checkpoints are of
 
     @property
@@ -168,9 +168,9 @@ class Log:
         if self.directory is None:
             return None
         self._marks = {}
-        if (stored := read_checkpoint(self.directory)) is None:
+        if (checkpoint := read_checkpoint(self.directory)) is None:
             return None
-        state, self._seconds, self._marks, _ = stored
+        self._seconds, self._marks = checkpoint.seconds, checkpoint.marks
         for name, (length, total) in self._marks.items():
             path = self.directory / name
             if not path.is_file() or sum_of_file(path, 0, length) != total:
@@ -178,7 +178,7 @@ class Log:
                     f"{path} must begin with the {length} bytes that the run had written there at "
                     f"its last checkpoint, got others; {CURE}"
                 )
-        return state
+        return checkpoint.state
 
     def checkpoint(self, state: State) -> None:
         """Save all that `restore` needs, atomically."""
@@ -194,11 +194,9 @@ class Log:
                 begin, total = (self._marks or {}).get(path.name, (0, 0))
                 marks = {path.name: (end, sum_of_file(path, begin, end, total))}
                 self._marks = (self._marks or {}) | marks
-        arrays = {k: v for k, v in state.items() if isinstance(v, np.ndarray)}
-        rest = {k: v for k, v in state.items() if not isinstance(v, np.ndarray)}
-        own = {"_marks": self._marks, "_seconds": self.seconds, "_owner": self.owner}
-        text = json.dumps(rest | own | {"_sum": sum_of(state | own)})
-        replace_file(self.directory / CHECKPOINT, pack(arrays | {"json": text}))
+        write_checkpoint(
+            self.directory, Checkpoint(state, self.seconds, self._marks or {}, self.owner)
+        )
 
     def next_stop(self, done: int, total: int) -> int:
         """Where the loop must stop next: the next evaluation or checkpoint, or the end."""
@@ -207,8 +205,15 @@ class Log:
             stop = min(stop, (done // self.checkpoint_every + 1) * self.checkpoint_every)
         return stop
 
-    def evaluation_due(self, done: int) -> bool:
-        return done > 0 and self._next_evaluation(done - 1) == done
+    def evaluation_due(self, before: int, done: int) -> bool:
+        """Whether an evaluation falls due in (before, done]."""
+        return self._next_evaluation(before) <= done
+
+    def checkpoint_due(self, before: int, done: int) -> bool:
+        """Whether a checkpoint falls due in (before, done], or by the clock."""
+        if self.checkpoint_every:
+            return done // self.checkpoint_every > before // self.checkpoint_every
+        return time.monotonic() - self._checkpointed > CHECKPOINT_SECONDS
 
     def _next_evaluation(self, done: int) -> int:
         if self.eval_every:
@@ -217,25 +222,6 @@ class Log:
         while round(10 ** (k / 8)) <= done:
             k += 1
         return round(10 ** (k / 8))
-
-    def tick(self, done: int, total: int, state: Callable[[], State], over: bool = False) -> None:
-        """Call after each chunk of work: shows progress, checkpoints when due, obeys Ctrl-C.
-
-        Args:
-            over: nothing more will be done, which is worth a checkpoint.
-
-        Raises:
-            Interrupted: the process was told to stop; the checkpoint is written.
-        """
-        self.on_progress(done, total)
-        if self.checkpoint_every:
-            due = done % self.checkpoint_every == 0
-        else:
-            due = time.monotonic() - self._checkpointed > 30.0
-        if due or over or self.interrupted:
-            self.checkpoint(state())
-        if self.interrupted and not over:
-            raise Interrupted
 
     def close(self) -> None:
         if self.directory is not None and self._metrics is not None:
@@ -282,69 +268,3 @@ class Log:
         with writing(self.directory):
             self._files()
             self._records.write(event.SerializeToString())
-
-
-class _Checkpoint(dict[str, Any]):
-    """A state that says in one line what it lacks."""
-
-    def __missing__(self, name: str) -> Any:
-        raise InputError(f"the run's {CHECKPOINT} must hold {name}, got a checkpoint without")
-
-
-def read_checkpoint(
-    directory: Path,
-) -> tuple[State, float, dict[str, tuple[int, int]], dict[str, Any]] | None:
-    """The state, seconds, marks and owner that `Log.checkpoint` wrote; None where there is none.
-
-    Raises:
-        InputError: it is damaged, or none of ours.
-    """
-    path = directory / CHECKPOINT
-    try:
-        with reading(path):
-            arrays: State = _Checkpoint(read_arrays(path))
-            rest = json.loads(str(arrays.pop("json")))
-            total = rest.pop("_sum")
-            if sum_of(arrays | rest) != total:
-                raise ValueError("its checksum differs")
-            own = [rest.pop(name) for name in ("_seconds", "_marks", "_owner")]
-            if any(Path(name).name != name for name in own[1]):
-                raise ValueError("it names files of other folders")
-            return _Checkpoint(arrays | rest), *own
-    except FileNotFoundError:
-        return None
-    except InputError as error:
-        raise InputError(f"{error}; {CURE}") from None
-
-
-def owner_of(directory: Path) -> dict[str, Any] | None:
-    """The command and settings that a run's checkpoint is of; None where there is none.
-
-    Raises:
-        InputError: it is damaged, or none of ours.
-    """
-    path = directory / CHECKPOINT
-    try:
-        with reading(path):
-            owner = _header(path)["_owner"]
-            return {"command": str(owner["command"])} | dict(owner)
-    except FileNotFoundError:
-        return None
-    except InputError as error:
-        raise InputError(f"{error}; {CURE}") from None
-
-
-def metrics_are_whole(directory: Path) -> bool:
-    """Whether metrics.jsonl begins as the checkpoint says, where one does."""
-    path, metrics = directory / CHECKPOINT, directory / "metrics.jsonl"
-    try:
-        with reading(path):
-            length, total = _header(path)["_marks"][metrics.name]
-            return sum_of_file(metrics, 0, int(length)) == int(total)
-    except (FileNotFoundError, InputError):
-        return True
-
-
-def _header(path: Path) -> dict[str, Any]:
-    """What a checkpoint says, without its arrays."""
-    return dict(json.loads(str(read_arrays(path, ("json",))["json"])))

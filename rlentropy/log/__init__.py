@@ -1,0 +1,10 @@
+"""The log of a run, its checkpoints, and the loop that everything which learns is driven by.
+
+`Log` is where a run writes, `drive` the one outer loop; the files of a run folder are in README.md.
+"""
+
+from rlentropy.log.checkpoints import CHECKPOINT, metrics_are_whole, owner_of
+from rlentropy.log.loop import Agent, drive
+from rlentropy.log.writer import Interrupted, Log
+
+__all__ = ["CHECKPOINT", "Agent", "Interrupted", "Log", "drive", "metrics_are_whole", "owner_of"]

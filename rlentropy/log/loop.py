@@ -1,0 +1,120 @@
+"""The one outer loop of everything that learns.
+
+An agent knows how to go on, how to be saved and how to be taken up again. `drive` does the rest:
+it restores, advances in chunks, evaluates and saves on schedule, shows progress, obeys Ctrl-C, and
+scores the final policy once.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Protocol, TypeVar
+
+from rlentropy.errors import InputError
+from rlentropy.log.writer import Interrupted, Log
+from rlentropy.types import State
+
+CHUNK = 0.1  # seconds of work between looks at the clock and at Ctrl-C
+
+Scores = TypeVar("Scores")
+
+
+class Agent(Protocol):
+    """What learns by spending a budget.
+
+    How far `advance` goes in one call must not change what is learnt, and an agent that is made
+    anew and given a `state_dict` must go on to the same bits as the one that it is of.
+    """
+
+    @property
+    def done(self) -> int: ...  # units of the budget spent so far
+    @property
+    def step(self) -> int: ...  # of everything logged: environment steps, updates or labels so far
+    @property
+    def stopped(self) -> bool: ...  # sure before the budget is spent
+    def advance(self, units: int) -> Mapping[str, float] | None:
+        """Spend about so many units: less to stop, more where they come in batches.
+
+        Returns:
+            Figures (train/*) to log after each call, if any.
+        """
+
+    def state_dict(self) -> State: ...
+    def load_state_dict(self, state: State) -> None: ...
+
+
+def drive(
+    agent: Agent,
+    log: Log,
+    evaluate: Callable[[], tuple[Mapping[str, float], Scores]],
+    *,
+    total: int,
+    budget: str,
+    unit: str | None = None,
+    evaluate_first: bool = False,
+) -> Scores:
+    """Let an agent spend its budget; returns the scores of the final policy.
+
+    Args:
+        evaluate: the tags to log of the agent as it is now, and its scores, whatever they are. It
+            must not change the agent, nor depend on how often it was called.
+        total: the budget.
+        budget: the option that sets it: "episodes", "steps", "updates" or "labels".
+        unit: what `agent.step` counts, for time/<unit>_per_second; default: that of the budget.
+        evaluate_first: evaluate before anything is spent, too.
+
+    Raises:
+        InputError: a run with a larger budget is resumed, or its checkpoint can't be used.
+        Interrupted: the process was told to stop; a checkpoint is written.
+    """
+    evaluated = -1  # units that were done at the last evaluation in the log
+    if (state := log.restore()) is not None:
+        agent.load_state_dict(state["agent"])
+        evaluated = state["evaluated"]
+    if agent.done > total:
+        raise InputError(f"{budget} must be >= {agent.done}, which the run has done, got {total}")
+
+    def score(speed: Mapping[str, float]) -> Scores:
+        nonlocal evaluated
+        tags, scores = evaluate()
+        if evaluated < agent.done:
+            log.scalars({**tags, **speed}, agent.step)
+            evaluated = agent.done
+        return scores
+
+    def save() -> None:
+        log.checkpoint({"agent": agent.state_dict(), "evaluated": evaluated})
+
+    scores = score({}) if evaluate_first and evaluated < 0 else None  # of the present policy
+    units, over = 1, agent.stopped or agent.done >= total
+    while not over:
+        before, units = agent.done, min(units, log.next_stop(agent.done, total) - agent.done)
+        speed, figures, units = _timed(agent, units, unit or budget)
+        if figures:
+            log.scalars({**figures, **speed}, agent.step)
+        over = agent.stopped or agent.done >= total
+        due = over or log.evaluation_due(before, agent.done)
+        scores = score({} if figures else speed) if due else None
+        log.on_progress(agent.done, total)
+        if over:
+            break
+        if log.checkpoint_due(before, agent.done) or log.interrupted:
+            save()
+        if log.interrupted:
+            raise Interrupted
+    if scores is None:  # resumed with nothing left to do
+        scores = score({})
+    save()
+    return scores
+
+
+def _timed(
+    agent: Agent, units: int, unit: str
+) -> tuple[dict[str, float], Mapping[str, float] | None, int]:
+    """Advance: the speed to log, the agent's figures, and how many units the next call may take."""
+    done, step, began = agent.done, agent.step, time.perf_counter()
+    figures = agent.advance(units)
+    seconds = max(time.perf_counter() - began, 1e-9)
+    speed = {f"time/{unit}_per_second": (agent.step - step) / seconds}
+    return speed, figures, max(1, min(2 * units, round(CHUNK * (agent.done - done) / seconds)))
