@@ -50,7 +50,6 @@ from gymnasium.spaces import Box, Discrete
 
 import rlentropy  # noqa: F401  (registers the environments)
 from rlentropy import FiniteMDP, cli, planning, plots, risk
-from rlentropy.commands import evaluate
 from rlentropy.data import Counts, Transitions
 from rlentropy.exploration import entgame, reg_entgame
 from rlentropy.exploration.setting import Setting
@@ -59,6 +58,8 @@ from rlentropy.kernels.sampling import rollout
 from rlentropy.offline import rfzi, tabular
 from rlentropy.offline.problem import greedy, member_rngs, split
 from rlentropy.offline.scoring import Evaluator
+from rlentropy.perturbations.grids import Grid
+from rlentropy.runs import scores
 from rlentropy.wrappers import RandomAction
 
 GAMMA = 0.95
@@ -481,23 +482,23 @@ def perturbations(out: Path, seeds: int, agents: Path, runs: Path) -> None:
         methods += [("rfzi", f"entropic:{x:g}", f"RFZI, β = {x:g}") for x in study.betas]
         limit = gymnasium.spec(env_id).max_episode_steps
         assert limit is not None
-        place = evaluate.Place(env_id, "{}", limit, unlimited=False)
-        members: list[evaluate.Run] = []
+        nominal = scores.NominalEnv(env_id, "{}", limit, unlimited=False)
+        members: list[scores.Agent] = []
         for command, measure, label in methods:
             folder = runs / env_id / measure.replace(":", "")
             if not (folder / "summary.json").exists():
                 call(command, config=SETTINGS, data=data, risk=measure, seeds=seeds, out=folder)
-            members += members_of(folder, label, seeds, place)
+            members += members_of(folder, label, seeds, nominal)
         rng, bands = np.random.default_rng(0), []
-        config = evaluate.Config(run=("",), episodes=EPISODES)
         for text in study.perturb:
-            grid = evaluate.settled(evaluate.Grid.parse(text), place, members)
+            grid = scores.resolved(Grid.parse(text), nominal, members)
             scale = [grid.unit, grid.nominal]
-            groups = evaluate.grouped(evaluate.evaluated(grid, place, members, config))
+            curves = scores.scored(grid, nominal, members, EPISODES, seed=0)
+            groups = scores.by_algorithm(curves)
             means = [np.stack([c.samples.mean(0) for c in group]) for group in groups]  # (seeds, K)
-            under = [evaluate.area(grid.values, values) for values in means]
+            under = [scores.area(grid.values, values) for values in means]
             for group, values, area in zip(groups, means, under, strict=True):
-                band = evaluate.band_of(group, rng)
+                band = scores.band_of(group, rng)
                 bands.append(band)
                 head = [env_id, band.algorithm, grid.name]
                 for seed, of_seed in enumerate(values.tolist()):
@@ -541,18 +542,20 @@ def call(command: str, **options: Any) -> None:
         raise SystemExit(code)
 
 
-def members_of(folder: Path, label: str, seeds: int, place: evaluate.Place) -> list[evaluate.Run]:
+def members_of(
+    folder: Path, label: str, seeds: int, nominal: scores.NominalEnv
+) -> list[scores.Agent]:
     """The policies of all seeds of a run."""
     import torch
 
     from rlentropy.offline.policy import load_policy
 
-    saved, env = torch.load(folder / "policy.pt", weights_only=True), place.make()
+    saved, env = torch.load(folder / "policy.pt", weights_only=True), nominal.make()
     policies = [load_policy(saved, env, k) for k in range(seeds)]
-    return [evaluate.Run(folder, label, k, None, policy) for k, policy in enumerate(policies)]
+    return [scores.Agent(folder, label, k, None, policy) for k, policy in enumerate(policies)]
 
 
-def robustness(bands: list[evaluate.Band]) -> bytes:
+def robustness(bands: list[scores.Band]) -> bytes:
     """Returns against each perturbation, means over seeds with their intervals. Returns a PNG."""
     from matplotlib.figure import Figure
 
@@ -560,7 +563,7 @@ def robustness(bands: list[evaluate.Band]) -> bytes:
     shown = Figure(figsize=(2.2 * len(grids), 3.2), layout="constrained")
     axes = shown.subplots(1, len(grids), sharey=True)
     for axis, grid in zip(axes, grids.values(), strict=True):
-        grid.mark_nominal(axis)
+        plots.mark_nominal(axis, grid)
         for k, b in enumerate(b for b in bands if b.grid.name == grid.name):
             look: dict[str, Any] = {"color": plots.COLOURS[k], "ls": plots.STYLES[k % 5]}
             axis.plot(b.grid.values, b.band.value, label=b.algorithm, lw=1.6, **look)

@@ -1,6 +1,6 @@
 """Entropy that does work in reinforcement learning.
 
-``import rlentropy`` registers the rlentropy/* environments; solvers load when first named.
+``import rlentropy`` registers the rlentropy/* environments; all else loads when first named.
 """
 
 from importlib import import_module
@@ -8,19 +8,44 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rlentropy import entropy, planning, risk
+    from rlentropy import (
+        data,
+        entropy,
+        exploration,
+        log,
+        mdp,
+        offline,
+        perturbations,
+        planning,
+        risk,
+        robust,
+    )
     from rlentropy.mdp import FiniteMDP
     from rlentropy.mdp.empirical import EmpiricalModel
     from rlentropy.runs.reading import load_run
 
 __version__ = "0.1.0"
-__all__ = ["EmpiricalModel", "FiniteMDP", "entropy", "load_run", "planning", "risk"]
+__all__ = [
+    "EmpiricalModel",
+    "FiniteMDP",
+    "data",
+    "entropy",
+    "exploration",
+    "load_run",
+    "log",
+    "mdp",
+    "offline",
+    "perturbations",
+    "planning",
+    "risk",
+    "robust",
+]
 
 # A wheel holds the environments inside this package; a checkout keeps them beside it, in envs/.
 if not (Path(__file__).parent / "envs").is_dir():
     __path__.append(str(Path(__file__).parents[1]))
 
-from rlentropy.commands.start import is_ours, loading
+from rlentropy.start import is_ours, loading
 
 with loading(is_ours()):
     import rlentropy.envs  # noqa: F401  (registers the rlentropy/* ids)
@@ -34,3 +59,8 @@ def __getattr__(name: str) -> object:
     if name in __all__:
         return import_module(f"rlentropy.{name}")
     raise AttributeError(f"module 'rlentropy' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """What users want, without the modules that were loaded on the way."""
+    return [*__all__, "__version__"]

@@ -7,19 +7,15 @@ each field. Modules are imported when their command is named, so that help stays
 from __future__ import annotations
 
 import io
-import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 
+from rlentropy.commands.console import exit_code
 from rlentropy.commands.options import ask_tyro, check_sizes
-from rlentropy.commands.start import loading
 from rlentropy.commands.train import train
-from rlentropy.errors import InputError
-from rlentropy.files import plain
 from rlentropy.runs.table import COMMANDS, TOOLS
-
-TOO_LARGE = ("can't allocate memory", "Maximum allowed dimension", "array is too big")  # of arrays
+from rlentropy.start import loading
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -27,21 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # whatever letters the terminal lacks
-    try:
-        code = dispatch(arguments)
-        sys.stdout.flush()
-        return code
-    except KeyboardInterrupt:
-        print("interrupted; --resume goes on from the last checkpoint", file=sys.stderr)
-        return 130
-    except BrokenPipeError:  # whoever read has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what Python still flushes at its end
-        return 0
-    except Exception as error:
-        if (refusal := refusal_of(error)) is None:
-            raise
-        print("error:", plain(" ".join(refusal.split())), file=sys.stderr)
-        return 2
+    return exit_code(lambda: dispatch(arguments))
 
 
 def dispatch(arguments: list[str]) -> int:
@@ -57,22 +39,9 @@ def dispatch(arguments: list[str]) -> int:
     return use(command, rest) if command in TOOLS else train(command, rest)
 
 
-def refusal_of(error: Exception) -> str | None:
-    """The line for an error that isn't our bug: wrong input, or what the machine doesn't give."""
-    if isinstance(error, InputError):
-        return str(error)
-    if isinstance(error, MemoryError) or any(part in str(error) for part in TOO_LARGE):
-        return f"memory must suffice for what was asked, got too little: {error}"
-    if isinstance(error, ImportError) and not (error.name or "").startswith("rlentropy"):
-        return f"the packages that rlentropy needs must be importable, got {error}"
-    if isinstance(error, OSError):
-        return f"files and folders must be usable, got {error}"
-    return None
-
-
 def overview() -> str:
     width = max(map(len, COMMANDS | TOOLS)) + 2
-    lines = [f"  {name:{width}}{text}" for name, (_, text) in (COMMANDS | TOOLS).items()]
+    lines = [f"  {name:{width}}{row.about}" for name, row in (COMMANDS | TOOLS).items()]
     return "\n".join(
         [
             "usage: rlentropy COMMAND [options]    (python train.py COMMAND in a checkout)",
@@ -88,7 +57,7 @@ def overview() -> str:
 def use(tool: str, arguments: list[str]) -> int:
     """Run a command that takes no environment."""
     with loading():
-        module = import_module(TOOLS[tool][0])
+        module = import_module(TOOLS[tool].module)
     config = ask_tyro(module.Config, tool, module.Config.__doc__, arguments)
     check_sizes(config)
     code: int = module.run(config)

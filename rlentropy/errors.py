@@ -1,4 +1,4 @@
-"""The one error that means: the input is wrong, not the program; and the check of numbers."""
+"""The one error that means: the input is wrong, not the program; and the checks of arguments."""
 
 import difflib
 from collections.abc import Iterable
@@ -56,6 +56,54 @@ def rounding_of(given: Any) -> float:
     if dtype is None or dtype.kind != "f":
         return ROUNDING
     return max(ROUNDING, 32.0 * float(np.finfo(dtype).eps))
+
+
+def whole(name: str, value: Any, least: int, most: int | None = None) -> None:
+    """Refuse an argument that is no whole number, or not in least..most.
+
+    Raises:
+        InputError: names the argument and what it must be.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise InputError(f"{name} must be a whole number >= {least}, got {value!r}")
+    if value < least:
+        raise InputError(f"{name} must be >= {least}, got {value}")
+    if most is not None and value > most:
+        raise InputError(f"{name} must be <= {most}, got {value}")
+
+
+def in_range(name: str, value: Any, interval: str) -> None:
+    """Refuse an argument that is no number, or not in an interval.
+
+    Args:
+        interval: as one writes it: "[0, 1)" holds 0 but not 1, "(0, inf)" what is positive and
+            finite, "(0, inf]" infinity too.
+
+    Raises:
+        InputError: names the argument and what it must be.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+        raise InputError(f"{name} must be a number, got {value!r}")
+    low, high = interval[1:-1].split(", ")
+    above = value >= float(low) if interval[0] == "[" else value > float(low)
+    below = value <= float(high) if interval[-1] == "]" else value < float(high)
+    if not (above and below):
+        must = f"in {interval}"
+        if high == "inf":
+            relation = ">=" if interval[0] == "[" else ">"
+            must = f"{relation} {low}{' and finite' if interval[-1] == ')' else ''}"
+        raise InputError(f"{name} must be {must}, got {value}")
+
+
+def one_of(name: str, value: Any, choices: Iterable[str]) -> None:
+    """Refuse an argument that is none of the choices; names those that are close to it.
+
+    Raises:
+        InputError: lists the choices.
+    """
+    if value not in (choices := tuple(choices)):
+        near = did_you_mean(str(value), choices)
+        raise InputError(f"{name} must be one of {', '.join(choices)}, got {value!r}{near}")
 
 
 def did_you_mean(name: str, choices: Iterable[str]) -> str:

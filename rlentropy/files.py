@@ -100,23 +100,23 @@ def plain(text: object, most: int | None = None) -> str:
     Args:
         most: characters; a longer text loses its middle.
     """
-    kept = "".join(c if c.isprintable() or c == " " else "?" for c in str(text))
-    if most is None or len(kept) <= most:
-        return kept
-    return f"{kept[: most - most // 3 - 1]}…{kept[len(kept) - most // 3 :]}"
+    shown = "".join(c if c.isprintable() or c == " " else "?" for c in str(text))
+    if most is None or len(shown) <= most:
+        return shown
+    return f"{shown[: most - most // 3 - 1]}…{shown[len(shown) - most // 3 :]}"
 
 
 def file_names(names: Iterable[str]) -> dict[str, str]:
     """A file name for each text: portable, none like another, none that leads out of its folder."""
-    found: dict[str, str] = {}
+    files: dict[str, str] = {}
     for name in names:
         letters = unicodedata.normalize("NFKC", name)
         base = re.sub(r"[^\w.+-]+", "-", letters).strip("-.")[:60] or "unnamed"
         file, k = base, 1
-        while file.casefold() in {other.casefold() for other in found.values()}:
+        while file.casefold() in {other.casefold() for other in files.values()}:
             file, k = f"{base}-{k + 1}", k + 1
-        found[name] = file
-    return found
+        files[name] = file
+    return files
 
 
 # ---------------------------------------------------------------- reading
@@ -262,8 +262,8 @@ def check_fields(saved: Mapping[str, Any], kinds: Mapping[str, type | tuple[type
     """Refuse what `read_tensors` gave where a name is missing or of another kind."""
     for name, kind in kinds.items():
         if name not in saved or not isinstance(saved[name], kind):
-            found = f"{type(saved[name]).__name__} as {name}" if name in saved else f"no {name}"
-            raise InputError(f"policy.pt must be of the run's command, got one with {found}")
+            came = f"{type(saved[name]).__name__} as {name}" if name in saved else f"no {name}"
+            raise InputError(f"policy.pt must be of the run's command, got one with {came}")
 
 
 def sum_of(content: Mapping[str, Any]) -> int:

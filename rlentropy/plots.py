@@ -1,4 +1,7 @@
-"""Pictures for TensorBoard and the run folder."""
+"""Every picture: for TensorBoard, run folders, comparisons and evaluations.
+
+matplotlib is imported when one is drawn: it takes longer than most commands that draw none.
+"""
 
 import io
 from collections.abc import Sequence
@@ -108,11 +111,11 @@ def reach(rows: Sequence[dict[str, Any]], cost: str, name_of_cost: str, falling:
     axes = figure.subplots()
     names = list(dict.fromkeys(row["algorithm"] for row in rows))
     for k, name in enumerate(names):
-        mine = [row for row in rows if row["algorithm"] == name]
+        of_name = [row for row in rows if row["algorithm"] == name]
         shift = 1.03 ** (k - (len(names) - 1) / 2)  # so that intervals stand side by side
-        x = np.array([row["gap"] for row in mine]) * shift
+        x = np.array([row["gap"] for row in of_name]) * shift
         y, low, high, end = (
-            np.array([row[f"{cost}{part}"] for row in mine])
+            np.array([row[f"{cost}{part}"] for row in of_name])
             for part in ("", "_low", "_high", "_followed")
         )
         colour, there = COLOURS[k % len(COLOURS)], np.isfinite(y)
@@ -157,6 +160,32 @@ def heat_maps(panels: Sequence[tuple[str, Any]]) -> bytes:
         axes.set_visible(False)
     figure.colorbar(image, ax=grid.tolist(), label="visits per run (grey: none)")
     return _png(figure, dpi=200)
+
+
+def robustness(bands: Sequence[Any], metric: str) -> bytes:
+    """Robustness curves of one grid with their intervals. Returns a PNG.
+
+    Args:
+        bands: with `algorithm`, `seeds`, `grid` (K values), `band` (value, low, high: (K,)).
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+    axes = figure.subplots()
+    for k, b in enumerate(bands):
+        colour, x = COLOURS[k % len(COLOURS)], b.grid.values
+        label = f"{shown(b.algorithm)} ({b.seeds} seed{'s' * (b.seeds > 1)})"
+        axes.plot(x, b.band.value, color=colour, ls=STYLES[k % 5], lw=1.8, label=label)
+        axes.fill_between(x, b.band.low, b.band.high, color=colour, alpha=0.2, lw=0)
+    mark_nominal(axes, bands[0].grid)
+    axes.set(xlabel=bands[0].grid.axis, ylabel=metric)
+    return finish(figure, axes)
+
+
+def mark_nominal(axes: Any, grid: Any) -> None:
+    """A dashed line at the nominal value of a grid, where it is in range."""
+    if grid.values[0] <= grid.nominal <= grid.values[-1]:
+        axes.axvline(grid.nominal, color="0.4", ls=(0, (4, 3)), lw=1.0, zorder=0)
 
 
 def _round_ticks(axis: Any) -> None:

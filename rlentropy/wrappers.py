@@ -204,7 +204,7 @@ def make_env(env_id: str, env_kwargs: str, unlimited: bool) -> Env:
     """Make an environment; unlimited drops its time limit, since the horizon takes its place.
 
     `max_episode_steps` among the keyword arguments is that of `gymnasium.make`. So that nothing is
-    said twice, gymnasium's own checker is left out: `rlentropy.checked` does its work.
+    said twice, gymnasium's own checker is left out: `Checked` does its work.
     """
     try:
         kwargs = json.loads(env_kwargs)

@@ -10,13 +10,12 @@ import subprocess
 import sys
 import zipfile
 
-import gymnasium
 import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from rlentropy import cli, files
+from rlentropy import files
 from rlentropy.errors import InputError
 from rlentropy.files import (
     csv_table,
@@ -28,9 +27,9 @@ from rlentropy.files import (
     read_json,
     read_tensors,
 )
-from rlentropy.wrappers import make_env
 
 # ---------------------------------------------------------------- one process a place
+
 
 HOLD = """
 import sys, time
@@ -287,84 +286,3 @@ def test_cells_are_no_formulas():
     assert [row["label"] for row in found][6:] == texts[6:]
     assert {(row["value"], row["n"]) for row in found} == {("-1.5", "-2")}
     json.dumps(found)
-
-
-# ---------------------------------------------------------------- what collect writes
-
-
-@pytest.fixture
-def unfinished(tmp_path, monkeypatch):
-    """A collection of CartPole that was stopped."""
-    monkeypatch.chdir(tmp_path)
-    collect = ["collect", "--env-id", "CartPole-v1", "--data", "d.npz", "--num-envs", "1"]
-    collect += ["--quiet", "--checkpoint-every", "50"]
-    play, calls = make_env, []
-
-    class Stops(gymnasium.Wrapper):
-        def step(self, action):
-            calls.append(1)
-            if len(calls) == 130:
-                raise KeyboardInterrupt
-            return self.env.step(action)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(cli, "make_env", lambda *a, **k: Stops(play(*a, **k)))
-        assert cli.main([*collect, "--steps", "200"]) == 130
-    (folder,) = tmp_path.glob(".d.npz.parts")
-    assert list(folder.glob("part-*"))
-    return collect, folder
-
-
-def test_data_in_use_are_left_alone(unfinished, tmp_path, capsys):
-    collect, folder = unfinished
-    before = {p.name: p.read_bytes() for p in folder.iterdir()}
-    for flag in ("--resume", "--overwrite"):
-        with locked(tmp_path / ".d.npz.lock", "data", tmp_path / "d.npz"):
-            assert cli.main([*collect, "--steps", "200", flag]) == 2
-        (line,) = capsys.readouterr().err.strip().splitlines()[-1:]
-        assert f"data must not be in use, got d.npz, where process {os.getpid()}" in line
-    assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
-    assert cli.main([*collect, "--steps", "200", "--resume"]) == 0
-    assert [p.name for p in tmp_path.iterdir()] == ["d.npz"]
-
-
-@pytest.mark.parametrize("damage", ["brackets", "numbers", "settings", "part", "name", "gap"])
-def test_parts_that_no_collection_wrote(unfinished, capsys, damage):
-    collect, folder = unfinished
-    config, part = folder / "config.json", min(folder.glob("part-*"))
-    begun = json.loads(config.read_text())
-    if damage == "brackets":
-        config.write_text("[" * 100_000)
-    elif damage in ("numbers", "settings"):
-        changed = {"steps": "many"} if damage == "numbers" else {"settings": []}
-        config.write_text(json.dumps(begun | changed))
-    elif damage == "part":
-        part.write_bytes(part.read_bytes()[:-40])
-    else:
-        names = {"name": "part-x.npz", "gap": "part-000000000007-000000000009.npz"}
-        part.rename(folder / names[damage])
-    capsys.readouterr()
-    assert cli.main([*collect, "--steps", "200", "--resume"]) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("error: ")
-    assert cli.main([*collect, "--steps", "200", "--overwrite"]) == 0
-
-
-@pytest.mark.parametrize("record", [[], [5], [{}], {"a": 1}, [{"settings": {}, "steps": -1}], "x"])
-def test_finished_data_with_a_strange_record(unfinished, tmp_path, capsys, record):
-    from rlentropy import data
-
-    collect, _ = unfinished
-    assert cli.main([*collect, "--steps", "200", "--resume"]) == 0
-    old = data.load("d.npz")
-    strange = data.Transitions.from_arrays(
-        *old.columns,
-        observation_space=old.observation_space,
-        action_space=old.action_space,
-        metadata=old.metadata | {"collections": record},
-    )
-    data.save("e.npz", strange)
-    capsys.readouterr()
-    assert cli.main([*collect, "--data", "e.npz", "--steps", "300", "--resume"]) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert "data must be of collect to be resumed" in line

@@ -3,7 +3,7 @@
 Reads ``metrics.jsonl`` and ``summary.json`` of finished runs, and nothing else. Runs with the same
 `label` (the command where none was given) are the seeds of one algorithm.
 
-Conventions, all tested in tests/test_compare.py:
+Conventions:
     - An interval is a 95 % percentile bootstrap over seeds (`rlentropy.intervals`).
     - A run reaches a gap at its first evaluation at or below it, so times are rounded up to the
       schedule of evaluations. A run that ends above the gap is censored at its end, and medians are
@@ -28,10 +28,10 @@ import numpy as np
 from tyro.conf import Positional
 
 from rlentropy import plots
-from rlentropy.errors import InputError
+from rlentropy.commands.console import aligned
+from rlentropy.errors import InputError, whole
 from rlentropy.files import csv_table, file_names, plain, replace_file, writing
 from rlentropy.intervals import (
-    Array,
     Estimate,
     Statistic,
     estimate,
@@ -40,6 +40,7 @@ from rlentropy.intervals import (
     slope,
 )
 from rlentropy.runs.reading import COMPARABLE, Run, accepted, read_runs
+from rlentropy.types import Array
 
 METRICS = (  # what is compared where --metric is absent: the first row of which every run has one
     ("eval/mixture_gap", "eval/gap"),
@@ -68,6 +69,13 @@ class Config:
     seed: int = 0  # seed of the bootstrap, >= 0
     quiet: bool = False  # print nothing but errors
 
+    def __post_init__(self) -> None:
+        if any(not 1e-300 < g < 1e300 for g in self.gaps):
+            raise InputError(f"gaps must be > 0 and of a size that can be drawn, got {self.gaps}")
+        if not 0 < self.slope_decades <= 300:
+            raise InputError(f"slope_decades must be > 0 and <= 300, got {self.slope_decades}")
+        whole("seed", self.seed, 0)
+
 
 NAMES_OF_COSTS = {"env_steps": "environment steps", "updates": "updates", "labels": "labels"}
 
@@ -83,8 +91,8 @@ class Algorithm:
     @property
     def costs(self) -> tuple[str, ...]:
         """What budgets and times are counted in; the last is that of the steps."""
-        scarce = self.runs[0].scarce
-        return ("episodes", scarce) if scarce == "env_steps" else (scarce,)
+        axis = self.runs[0].axis
+        return ("episodes", axis) if axis == "env_steps" else (axis,)
 
     @property
     def final(self) -> Array:
@@ -109,21 +117,7 @@ def run(config: Config) -> int:
     Raises:
         InputError: no comparable runs, or an option out of its range.
     """
-    if any(not 1e-300 < g < 1e300 for g in config.gaps):
-        raise InputError(f"gaps must be > 0 and of a size that can be drawn, got {config.gaps}")
-    if not 0 < config.slope_decades <= 300:
-        raise InputError(f"slope_decades must be > 0 and <= 300, got {config.slope_decades}")
-    if config.seed < 0:
-        raise InputError(f"seed must be >= 0, got {config.seed}")
-    runs, refused = accepted(read_runs(config.runs), config.force)
-    if not runs:
-        reasons = "; ".join(f"{folder}: {why}" for folder, why in refused[:3])
-        raise InputError(
-            f"runs must hold a finished run, got {len(refused)} folders, all refused ({reasons})"
-        )
-    for folder, why in refused:
-        print(plain(f"refused {folder}: {why}"), file=sys.stderr)
-    algorithms = group(runs, config.metric)
+    algorithms, refused = read_algorithms(config)
     falling = all(a.metric.endswith("gap") for a in algorithms)
     gaps = config.gaps or (fitting_gaps(algorithms) if falling else ())
     rng = np.random.default_rng(config.seed)
@@ -158,6 +152,23 @@ def run(config: Config) -> int:
 
 
 # ---------------------------------------------------------------- which algorithms
+
+
+def read_algorithms(config: Config) -> tuple[list[Algorithm], list[tuple[Path, str]]]:
+    """The algorithms of the runs, and the folders that are refused, which are told, with why.
+
+    Raises:
+        InputError: no run is left, or not every run has the metric.
+    """
+    runs, refused = accepted(read_runs(config.runs), config.force)
+    if not runs:
+        reasons = "; ".join(f"{folder}: {why}" for folder, why in refused[:3])
+        raise InputError(
+            f"runs must hold a finished run, got {len(refused)} folders, all refused ({reasons})"
+        )
+    for folder, why in refused:
+        print(plain(f"refused {folder}: {why}"), file=sys.stderr)
+    return group(runs, config.metric), refused
 
 
 def group(runs: list[Run], metrics: Sequence[str]) -> list[Algorithm]:
@@ -239,9 +250,9 @@ def reach_row(a: Algorithm, target: float, falling: bool, rng: np.random.Generat
         spent = {"episodes": np.array(each)} | spent
     row = {"algorithm": a.name, "gap": target, "seeds": len(a.runs), "reached": int(reached.sum())}
     for name, times in spent.items():
-        found = median_time(times, reached, rng)
-        row[name] = float(found.value)
-        row[f"{name}_low"], row[f"{name}_high"] = float(found.low), float(found.high)
+        median = median_time(times, reached, rng)
+        row[name] = float(median.value)
+        row[f"{name}_low"], row[f"{name}_high"] = float(median.low), float(median.high)
         row[f"{name}_followed"] = float(times.max())
     return row
 
@@ -419,11 +430,3 @@ def time_text(row: Row, name: str) -> str:
     parts = [row[name], row[f"{name}_low"], row[f"{name}_high"]]
     shown = ["-" if math.isnan(p) else beyond if math.isinf(p) else number(p) for p in parts]
     return shown[0] if math.isinf(parts[1]) else f"{shown[0]} [{shown[1]}, {shown[2]}]"
-
-
-def aligned(rows: Sequence[tuple[str, ...]]) -> str:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    )

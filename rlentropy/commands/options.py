@@ -183,8 +183,8 @@ def one_line(complaint: str) -> str:
             sections.append([])
         elif text:
             sections[-1].append(text)
-    kept = [s for s in sections[:-1] if s and not s[0].startswith("Argument helptext")]
-    line = "; ".join(" ".join(section) for section in kept) or complaint.strip()
+    shown = [s for s in sections[:-1] if s and not s[0].startswith("Argument helptext")]
+    line = "; ".join(" ".join(section) for section in shown) or complaint.strip()
     return line.removeprefix("Error parsing Config: ")
 
 

@@ -1,8 +1,8 @@
 """Run algorithms × environments × seeds in parallel processes, each run in one thread.
 
 Every run is one command line with --resume, so a finished run is skipped and a broken one goes on;
-a run whose folder holds other settings than those asked fails, and says which. Each worker process
-takes one run at a time and is replaced when it dies, so a run that is killed ends no other.
+a run whose folder holds other settings than those asked fails, and says which. A run that is killed
+ends no other; where they run is the affair of `rlentropy.commands.engines`.
 
 A TOML file (--config) describes sweeps that one line can't::
 
@@ -25,30 +25,21 @@ A TOML file (--config) describes sweeps that one line can't::
 from __future__ import annotations
 
 import contextlib
-import io
 import itertools
 import json
-import os
 import re
 import shlex
-import signal
 import sys
-import time
-import traceback
-from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from multiprocessing import get_all_start_methods, get_context, parent_process
-from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from threading import Thread
 from types import FrameType
 from typing import Any
 
 from tyro.conf import UseAppendAction
 
-from rlentropy import cli
+from rlentropy.commands.engines import Engine, Job, LocalEngine, Outcome, cores
 from rlentropy.commands.options import (
     as_arguments,
     as_settings,
@@ -56,17 +47,16 @@ from rlentropy.commands.options import (
     parse_arguments,
     read_toml,
 )
-from rlentropy.errors import InputError, did_you_mean
+from rlentropy.errors import InputError, one_of
 from rlentropy.files import plain, replace_file, writing
 from rlentropy.runs.folder import default_folder, stop_signals
 from rlentropy.runs.table import COMMANDS
 
 Table = dict[str, Any]
 
-GRACE = 30.0  # seconds in which a run saves a checkpoint when the sweep is gone
 MOST_SEEDS = 100_000  # of one line of a sweep
 PLAN = ("command", "env_id", "env_ids", "seeds")  # of a [[runs]] table; the rest are options
-OURS = ("seed", "out", "config", "resume", "overwrite", "quiet")  # options that the sweep sets
+RESERVED = ("seed", "out", "config", "resume", "overwrite", "quiet")  # options that the sweep sets
 
 
 @dataclass(frozen=True)
@@ -81,29 +71,6 @@ class Config:
     out: Path | None = None  # folder of the runs; default: results/runs
     workers: int = 0  # parallel processes, one thread each; 0: one for each core
     quiet: bool = False  # print nothing but failures
-
-
-@dataclass(frozen=True)
-class Job:
-    """One run to be."""
-
-    command: str
-    env_id: str
-    label: str
-    seed: int
-    folder: Path
-    argv: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a run ended."""
-
-    job: Job
-    state: str  # done, skipped, failed
-    why: str  # one line, empty unless it failed
-    output: str  # what it printed
-    seconds: float
 
 
 def run(config: Config) -> int:
@@ -122,10 +89,11 @@ def run(config: Config) -> int:
     if workers < 1:
         raise InputError(f"workers must be an integer >= 0, got {workers}")
     jobs = list(plan(tables(config, file), out))
+    engine: Engine = LocalEngine(workers)
     outcomes: list[Outcome] = []
     say = Progress(len(jobs), config.quiet)
     try:
-        with say.showing(), interruptible(), contextlib.closing(run_all(jobs, workers)) as ends:
+        with say.showing(), interruptible(), contextlib.closing(engine.run(jobs)) as ends:
             for outcome in ends:
                 outcomes.append(outcome)
                 say.ended(outcome)
@@ -139,11 +107,6 @@ def run(config: Config) -> int:
     say.line(", ".join(f"{number} {state}" for state, number in count.items()))
     write_failures(out / "failures.txt", failed)
     return code or int(bool(failed))
-
-
-def cores() -> int:
-    """Processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 # ---------------------------------------------------------------- what to run
@@ -244,12 +207,10 @@ def plan(lines: Sequence[Table], out: Path) -> Iterator[Job]:
 
 def job_of(line: Table, env_id: str, seed: int, out: Path) -> Job:
     """A run with every option spelled out, so that a folder made with others is noticed."""
-    command = line.get("command")
-    if not isinstance(command, str) or command not in COMMANDS:
-        near = did_you_mean(str(command), COMMANDS)
-        raise InputError(f"command must be one of {', '.join(COMMANDS)}, got {command!r}{near}")
+    command: Any = line.get("command")
+    one_of("command", command, COMMANDS)
     options = {name: value for name, value in line.items() if name not in PLAN}
-    for name in set(options) & {*OURS, *(name.replace("_", "-") for name in OURS)}:
+    for name in set(options) & {*RESERVED, *(name.replace("_", "-") for name in RESERVED)}:
         raise InputError(f"{name} must be left to the sweep, got {name} = {options[name]!r}")
     label = str(options.get("label") or command)
     if not re.fullmatch(r"[\w.,=+-]+", label) or label.startswith("."):
@@ -257,14 +218,14 @@ def job_of(line: Table, env_id: str, seed: int, out: Path) -> Job:
     kwargs = options.get("env_kwargs", {})
     folder = out / environment_folder(env_id, kwargs) / label / f"seed{seed}"
     fixed = {"env_id": env_id, "seed": seed, "out": str(folder), "quiet": True}
-    module = import_module(COMMANDS[command][0])
+    module = import_module(COMMANDS[command].module)
     try:
         check_table(options, module.Config)
         typed = as_arguments(options | fixed)
-        shared, own = parse_arguments(command, module.Config, typed)
+        shared, special = parse_arguments(command, module.Config, typed)
     except InputError as error:
         raise InputError(f"options of {command} must suit it: {error}") from None
-    settings = as_settings(shared) | as_settings(own) | {"resume": True}
+    settings = as_settings(shared) | as_settings(special) | {"resume": True}
     return Job(command, env_id, label, seed, folder, (command, *as_arguments(settings)))
 
 
@@ -279,128 +240,7 @@ def environment_folder(env_id: str, env_kwargs: Any) -> str:
     return name + re.sub(r"[^\w.,=+-]+", "-", suffix)
 
 
-# ---------------------------------------------------------------- the processes
-
-
-def run_all(jobs: Sequence[Job], workers: int) -> Generator[Outcome, None, None]:
-    """Outcomes as the runs end. Closing the iterator stops the runs under way, at a checkpoint."""
-    queue, crew = deque(jobs), [Worker() for _ in range(min(workers, len(jobs)))]
-    try:
-        for worker in crew:
-            worker.give(queue.popleft())
-        while busy := {worker.connection: worker for worker in crew if worker.job is not None}:
-            for connection in wait(list(busy)):
-                assert isinstance(connection, Connection)
-                worker = busy[connection]
-                outcome = worker.take()
-                if queue:
-                    worker.give(queue.popleft())
-                yield outcome
-    finally:
-        try:
-            for worker in crew:
-                worker.stop()
-            for worker in crew:
-                worker.process.join()
-        except BaseException:  # a second Ctrl-C
-            for worker in crew:
-                worker.process.kill()
-            raise
-
-
-class Worker:
-    """A process that takes one run after another; a new one is started when it dies."""
-
-    def __init__(self) -> None:
-        self.job: Job | None = None
-        self.began = 0.0
-        self._start()
-
-    def _start(self) -> None:
-        method = "forkserver" if "forkserver" in get_all_start_methods() else "spawn"
-        context = get_context(method)
-        self.connection, theirs = context.Pipe()
-        # A daemon is stopped with this process, whatever ends it in an orderly way.
-        self.process = context.Process(target=serve, args=(theirs,), daemon=True)  # type: ignore[attr-defined]
-        self.process.start()
-        theirs.close()
-
-    def give(self, job: Job) -> None:
-        self.job, self.began = job, time.monotonic()
-        with contextlib.suppress(OSError):  # it died idle; `take` will tell
-            self.connection.send(job.argv)
-
-    def take(self) -> Outcome:
-        """The outcome of the run, once the connection is readable; a dead worker is replaced."""
-        assert self.job is not None
-        job, self.job = self.job, None
-        try:
-            code, state, output = self.connection.recv()
-        except (EOFError, OSError):
-            self.process.join()
-            code, state, output = self.process.exitcode, "failed", ""
-            self._start()
-        seconds = time.monotonic() - self.began
-        why = "" if state != "failed" else reason(code, output)
-        return Outcome(job, state, why, output, seconds)
-
-    def stop(self) -> None:
-        """End it: at once where idle, else when the run has saved a checkpoint."""
-        if self.job is not None:
-            self.process.terminate()
-        self.connection.close()
-
-
-def serve(connection: Connection) -> None:
-    """What a worker does: receive a command line, run it, answer, until the other end closes."""
-    if hasattr(os, "setsid"):
-        os.setsid()  # a terminal's Ctrl-C is for the sweep, which then tells each worker once
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        os.environ[name] = "1"
-    Thread(target=end_with_parent, daemon=True).start()
-    with contextlib.suppress(EOFError, OSError):
-        while True:
-            connection.send(execute(connection.recv()))
-
-
-def end_with_parent() -> None:
-    """Wait for the sweep to die, and then end this process, after a checkpoint if that is soon."""
-    if (parent := parent_process()) is not None:
-        parent.join()
-        os.kill(os.getpid(), signal.SIGTERM)  # what a run takes for Ctrl-C; without a run, the end
-        time.sleep(GRACE)
-        os._exit(1)
-
-
-def execute(argv: Sequence[str]) -> tuple[int, str, str]:
-    """Run a command line; its exit code, how it ended, and what it printed."""
-    out = argv[argv.index("--out") + 1]
-    before, printed = modified(Path(out)), io.StringIO()
-    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
-        try:
-            code = cli.main(argv)
-        except BaseException:
-            traceback.print_exc()
-            code = 1
-    unchanged = before is not None and before == modified(Path(out))
-    state = "failed" if code else "skipped" if unchanged else "done"
-    return code, state, printed.getvalue()
-
-
-def modified(folder: Path) -> int | None:
-    """When the summary of a run was written, in ns; None where there is none."""
-    try:
-        return (folder / "summary.json").stat().st_mtime_ns
-    except OSError:
-        return None
-
-
-def reason(code: int | None, output: str) -> str:
-    """Why a run failed, in a line: the signal that killed it, or the last line it printed."""
-    if code is not None and code < 0:
-        return f"killed by {signal.Signals(-code).name}"
-    lines = [line.strip() for line in output.splitlines() if line.strip()]
-    return lines[-1].removeprefix("error: ") if lines else f"ended with exit code {code}"
+# ---------------------------------------------------------------- what is shown
 
 
 @contextlib.contextmanager
@@ -413,9 +253,6 @@ def interruptible() -> Iterator[None]:
 
     with stop_signals(stop):
         yield
-
-
-# ---------------------------------------------------------------- what is shown
 
 
 class Progress:

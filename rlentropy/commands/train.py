@@ -1,44 +1,80 @@
-"""Train: a command with an environment or a dataset, in a run folder."""
+"""Train: a command that learns, in a run folder."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
 import json
+import sys
 from collections.abc import Iterator
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rlentropy.commands.console import Console
-from rlentropy.commands.options import as_settings, check_sizes, folder_of, parse
-from rlentropy.commands.start import loading
+from rlentropy.commands.options import Options, as_settings, check_sizes, folder_of, parse
 from rlentropy.errors import InputError, did_you_mean
 from rlentropy.files import locked
-from rlentropy.runs.table import COMMANDS, TOOLS
-from rlentropy.wrappers import make_env
+from rlentropy.runs.table import COMMANDS, TOOLS, Command
+from rlentropy.start import loading
 
-SCORED = (
-    "entgame",
-    "reg-entgame",
-    "maxent",
-    "rf-ucrl",
-    "ucbvi-ent",
-    "rf-explore-ent",
-    "random-policy",
-)
+if TYPE_CHECKING:
+    from rlentropy.log import Log
+    from rlentropy.types import Env, Result
+
 LONGEST_LABEL = 100  # characters
 
 
 def train(command: str, arguments: list[str]) -> int:
+    """Run a command of the table to the end of its budget; returns the exit code."""
     if command not in COMMANDS:
         choices, hint = ", ".join(COMMANDS | TOOLS), did_you_mean(command, COMMANDS | TOOLS)
         raise InputError(f"command must be one of {choices}, got {command!r}{hint}")
+    row = COMMANDS[command]
     with loading():
-        module = import_module(COMMANDS[command][0])
+        module = import_module(row.module)
     options, config = parse(command, module.Config, arguments)
+    check(row, options, config)
+    with loading():
+        import numpy as np
+        from threadpoolctl import threadpool_limits
+
+        from rlentropy.log import Log
+        from rlentropy.runs.folder import LOCK, RunFolder, stoppable
+
+        env = environment(options, config)
+    config = with_horizon(config, env)
+    subject, given = inputs(row, config, env)
+    path = folder_of(command, options, config)
+    settings = {**as_settings(options), **as_settings(config), "out": str(path)}
+    log = Log(path, eval_every=options.eval_every, checkpoint_every=options.checkpoint_every)
+    rng = np.random.default_rng(np.random.SeedSequence(options.seed))
+    say = Console(options.quiet)
+    with on_device(options.device), locked(path / LOCK, "out", path):
+        folder = RunFolder.open(path, command, settings, options.resume, options.overwrite)
+        say.line(f"run folder: {path}")
+        if row.needs == "data" and subject.guessed:
+            say.line(f"assumed of the data: {subject.guessed}")
+        if (summary := folder.finished_summary()) is not None:
+            say.line("already finished with this budget")
+            say.table(summary)
+            return 0
+        with threadpool_limits(1), stoppable(log), say.progress(log), folder.running(log):
+            with compiling(say) as compilation:
+                result = module.run(subject, config, rng, log, **given)
+            draw(result, log)
+            log.text("config", "```json\n" + json.dumps(settings, indent=2) + "\n```")
+            summary = folder.finish(log, result, compilation.seconds)
+    if env is not None:
+        env.close()
+    say.table(summary)
+    say.line(f"run folder: {path}")
+    return 0
+
+
+def check(row: Command, options: Options, config: Any) -> None:
+    """Refuse options that no command of this kind takes."""
     check_sizes(options, config)
-    offline = hasattr(config, "data")
-    if options.env_id == "" and not offline:
+    if options.env_id == "" and row.needs == "env":
         raise InputError("env_id must be a gymnasium id (--env-id), got none")
     if options.seed < 0:
         raise InputError(f"seed must be >= 0, got {options.seed}")
@@ -47,52 +83,63 @@ def train(command: str, arguments: list[str]) -> int:
             f"label must be at most {LONGEST_LABEL} printable characters, got {options.label!r}"
         )
 
-    with loading():
-        import numpy as np
-        from threadpoolctl import threadpool_limits
 
-        from rlentropy.data import load
-        from rlentropy.log import Log
-        from rlentropy.runs.folder import LOCK, RunFolder, stoppable
+def environment(options: Options, config: Any) -> Env | None:
+    """The environment that was asked for; without a time limit where a horizon was, too."""
+    from rlentropy.wrappers import make_env
 
-        env = None
-        if options.env_id:
-            env = make_env(options.env_id, options.env_kwargs, horizon_of(config) is not None)
-    if env is not None and hasattr(config, "horizon") and config.horizon is None:
-        limit = env.spec.max_episode_steps if env.spec else None
-        config = dataclasses.replace(config, horizon=limit)
-    subject, *more = (load(config.data), env) if offline else (env,)
-    path = folder_of(command, options, config)
-    schedule = {"eval_every": options.eval_every, "checkpoint_every": options.checkpoint_every}
-    log = Log(path, **schedule)
-    settings = {**as_settings(options), **as_settings(config), "out": str(path)}
-    rng = np.random.default_rng(np.random.SeedSequence(options.seed))
-    say = Console(options.quiet)
-    with on_device(options.device), locked(path / LOCK, "out", path):
-        folder = RunFolder.open(path, command, settings, options.resume, options.overwrite)
-        say.line(f"run folder: {path}")
-        if offline and (guessed := getattr(subject, "guessed", "")):
-            say.line(f"assumed of the data: {guessed}")
-        if (summary := folder.finished_summary()) is not None:
-            say.line("already finished with this budget")
-            say.table(summary)
-            return 0
-        with threadpool_limits(1), stoppable(log), say.progress(log), folder.running(log):
-            if command in SCORED:
-                more.append(import_module("rlentropy.exploration.scoring").Scores)
-            result = module.run(subject, config, rng, log, *more)
-            if result.visits is not None:
-                from rlentropy import plots
+    horizon: int | None = getattr(config, "horizon", None)
+    if horizon is not None and horizon < 1:
+        raise InputError(f"horizon must be >= 1, got {horizon}")
+    if not options.env_id:
+        return None
+    return make_env(options.env_id, options.env_kwargs, horizon is not None)
 
-                picture = plots.visits(result.visits.sum((0, 2)), result.grid_shape)
-                log.figure("visits", picture, result.summary["env_steps"])
-            log.text("config", "```json\n" + json.dumps(settings, indent=2) + "\n```")
-            summary = folder.finish(log, result)
-    if env is not None:
-        env.close()
-    say.table(summary)
-    say.line(f"run folder: {path}")
-    return 0
+
+def with_horizon(config: Any, env: Env | None) -> Any:
+    """A config whose horizon, where that is an option left open, is the environment's limit."""
+    if env is None or env.spec is None or getattr(config, "horizon", 0) is not None:
+        return config
+    return dataclasses.replace(config, horizon=env.spec.max_episode_steps)
+
+
+def inputs(row: Command, config: Any, env: Env | None) -> tuple[Any, dict[str, Any]]:
+    """What a command's `run` is given first, and by name."""
+    given: dict[str, Any] = {}
+    if row.scoring:
+        given["score"] = import_module(row.scoring).Scores
+    if row.needs != "data":
+        return env, given
+    from rlentropy.data import load
+
+    return load(config.data), given | {"env": env}
+
+
+class NoCompilation:
+    """What a command without compiled functions spends on compiling them."""
+
+    seconds = 0.0
+
+
+@contextlib.contextmanager
+def compiling(say: Console) -> Iterator[Any]:
+    """Measure the seconds that functions take to compile, and say so where any must be."""
+    cache = sys.modules.get("rlentropy.kernels.cache")  # a neural command has no such functions
+    if cache is None or not hasattr(cache, "compilation"):
+        yield NoCompilation
+        return
+    with cache.compilation(lambda: say.line("compiling kernels, once")) as compilation:
+        yield compilation
+
+
+def draw(result: Result, log: Log) -> None:
+    """Add the pictures of what a run found."""
+    if result.visits is None:
+        return
+    from rlentropy import plots
+
+    picture = plots.visits(result.visits.sum((0, 2)), result.grid_shape)
+    log.figure("visits", picture, result.summary["env_steps"])
 
 
 @contextlib.contextmanager
@@ -113,10 +160,3 @@ def on_device(name: str) -> Iterator[None]:
         ) from None
     with device:
         yield
-
-
-def horizon_of(config: Any) -> int | None:
-    horizon: int | None = getattr(config, "horizon", None)
-    if horizon is not None and horizon < 1:
-        raise InputError(f"horizon must be >= 1, got {horizon}")
-    return horizon

@@ -119,7 +119,7 @@ def _spare_disk() -> Iterator[None]:
         ) from error
 
 
-class Spool:
+class GrowingColumns:
     """Six columns that grow, in temporary files without names."""
 
     def __init__(self) -> None:

@@ -50,14 +50,14 @@ def name_of(key: str, keys: Iterable[str]) -> str:
         InputError: it doesn't have it.
     """
     names = [name for name in (key, ALIASES.get(key)) if name]
-    found = [name for name in names if name in keys]
-    if not found:
+    present = [name for name in names if name in keys]
+    if not present:
         others = sorted(name for name in map(str, keys) if name not in Batch._fields)
         close = difflib.get_close_matches(key, others, n=1)
         wanted, got = " or ".join(names), ", ".join(sorted(map(str, keys))) or "none"
         hint = f"; is it {close[0]}?" if close else ""
         raise InputError(f"data must have the key {wanted}, got {short(got)}{hint}")
-    return found[0]
+    return present[0]
 
 
 @contextmanager

@@ -53,23 +53,23 @@ def read_hdf5(path: Path) -> Stored:
                 raise InputError(f"{key} must be numbers, got {short(dataset)}")
         check_unpacked(sum(bytes_of(x) for x in datasets.values() if _offset(file, x) is None))
         columns = {key: _column(path, file, dataset) for key, dataset in datasets.items()}
-        found: Any = member(file, "metadata") if "metadata" in names else None  # D4RL: a group
-        text = _text(h5py, found)
+        described: Any = member(file, "metadata") if "metadata" in names else None  # D4RL: a group
+        text = _text(h5py, described)
         stored = {key: dataset.attrs.get(CRC) for key, dataset in datasets.items()}
-        stored["metadata"] = None if text is None else found.attrs.get(CRC)
+        stored["metadata"] = None if text is None else described.attrs.get(CRC)
         if any(crc is not None for crc in stored.values()):  # ours, where all of them have one
             sums = {key: checksum(column) for key, column in columns.items()}
             check_sums(sums | {"metadata": zlib.crc32((text or "").encode())}, stored)
         return Batch(**columns), metadata_of(text or "")
 
 
-def check_sums(found: Mapping[str, int], stored: Mapping[str, Any]) -> None:
+def check_sums(computed: Mapping[str, int], stored: Mapping[str, Any]) -> None:
     """Refuse what isn't what was written.
 
     Raises:
         InputError: names the first column whose CRC-32 isn't the stored one.
     """
-    for name, crc in found.items():
+    for name, crc in computed.items():
         if (wanted := stored.get(name)) != crc:
             got = "none" if wanted is None else short(wanted)
             raise InputError(f"{name} must have the checksum stored with it, {got}, got {crc}")
@@ -86,12 +86,12 @@ def member(group: Any, name: str) -> Any:
     if not isinstance(link, h5py.HardLink):
         to = getattr(link, "filename", None) or getattr(link, "path", "elsewhere")
         raise InputError(f"{name} must lie in the file itself, got a link to {short(to)}")
-    found = group[name]
-    if not isinstance(found, h5py.Dataset):
-        return found
-    if found.is_virtual or found.external:
+    node = group[name]
+    if not isinstance(node, h5py.Dataset):
+        return node
+    if node.is_virtual or node.external:
         raise InputError(f"{name} must lie in the file itself, got one whose bytes are elsewhere")
-    how = found.id.get_create_plist()
+    how = node.id.get_create_plist()
     for k in range(how.get_nfilters()):
         code, _, _, title = how.get_filter(k)
         if code not in FILTERS:
@@ -99,7 +99,7 @@ def member(group: Any, name: str) -> Any:
                 f"{name} must be compressed by HDF5's own filters or not at all, got {code} "
                 f"({short(title.decode(errors='replace'))}), which needs a plugin"
             )
-    return found
+    return node
 
 
 def members(group: Any) -> Iterator[Any]:
@@ -108,14 +108,14 @@ def members(group: Any) -> Iterator[Any]:
     seen, waiting = set(), [group]
     while waiting:
         for name in (top := waiting.pop()):
-            found = member(top, name)
-            if (where := h5py.h5o.get_info(found.id).addr) in seen:
+            node = member(top, name)
+            if (where := h5py.h5o.get_info(node.id).addr) in seen:
                 continue
             seen.add(where)
-            if isinstance(found, h5py.Group):
-                waiting.append(found)
-            elif isinstance(found, h5py.Dataset):
-                yield found
+            if isinstance(node, h5py.Group):
+                waiting.append(node)
+            elif isinstance(node, h5py.Dataset):
+                yield node
 
 
 def bytes_of(dataset: Any) -> int:

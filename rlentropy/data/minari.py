@@ -55,16 +55,16 @@ def read_minari(source: str | Path) -> Transitions:
             stored = _checked(data)
             dataset = minari.MinariDataset(data)
             spaces = (dataset.observation_space, dataset.action_space)
-            found = Transitions.from_episodes(
+            transitions = Transitions.from_episodes(
                 dataset.iterate_episodes(),
                 observation_space=spaces[0],
                 action_space=spaces[1],
                 metadata=dataset.storage.metadata.get("rlentropy"),
             )
             if stored is not None:
-                head = Batch(*(column[: stored["rows"]] for column in found.columns))
+                head = Batch(*(column[: stored["rows"]] for column in transitions.columns))
                 check_sums(_sums([head], *spaces), stored)
-            return found
+            return transitions
     except ImportError as error:
         raise InputError(f"data of this kind must have its reader ({CURE}), got {error}") from None
 
@@ -173,9 +173,9 @@ def write_minari(
     for file in data.iterdir():
         with file.open("rb") as written:
             os.fsync(written.fileno())
-    namespaces, mine = optional("minari.namespace"), str(Path(dataset_id).parent)
-    if mine != "." and mine not in namespaces.list_local_namespaces():
-        namespaces.create_namespace(mine)  # where the dataset will be, so that Minari lists it
+    namespaces, namespace = optional("minari.namespace"), str(Path(dataset_id).parent)
+    if namespace != "." and namespace not in namespaces.list_local_namespaces():
+        namespaces.create_namespace(namespace)  # where the dataset will be, so that Minari lists it
 
 
 def _check_types(episode: dict[str, Any], part: Batch) -> None:

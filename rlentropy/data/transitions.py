@@ -20,7 +20,7 @@ from rlentropy.data.checks import (
     said,
     with_flags,
 )
-from rlentropy.data.columns import Batch, Spool
+from rlentropy.data.columns import Batch, GrowingColumns
 from rlentropy.data.spaces import Space, outline, short
 from rlentropy.errors import InputError
 from rlentropy.files import available_memory, size_text
@@ -111,11 +111,11 @@ class Transitions:
         Raises:
             InputError: as `from_arrays`, or an episode with other than T + 1 observations.
         """
-        spool = Spool()
+        growing = GrowingColumns()
         for k, episode in enumerate(episodes):
             if len((batch := _flat(episode, k)).rewards):  # an empty one has types of its own
-                spool.add(batch)
-        return cls.from_arrays(*spool.columns(), **rest)
+                growing.add(batch)
+        return cls.from_arrays(*growing.columns(), **rest)
 
     @property
     def columns(self) -> Batch:
@@ -178,9 +178,9 @@ class Transitions:
             s, a, s2 = (column.astype(np.int64) for column in columns)
             s, a, s2 = s - first_state, a - first_action, s2 - first_state
             r, ended = batch.rewards.astype(np.float64), batch.terminations
-            place = (s * A + a, s2 + S * ended)
-            count = count + sp.coo_array((np.ones(s.size), place), count.shape).tocsr()
-            total = total + sp.coo_array((r, place), total.shape).tocsr()
+            cell = (s * A + a, s2 + S * ended)
+            count = count + sp.coo_array((np.ones(s.size), cell), count.shape).tocsr()
+            total = total + sp.coo_array((r, cell), total.shape).tocsr()
             moved = (s2 != s) | (r != 0.0)
             entered[0, s2[moved & ~ended]] = True
             entered[1, s2[ended]] = True
@@ -216,12 +216,12 @@ class Transitions:
         Raises:
             InputError: naming the column that doesn't fit.
         """
-        mine = {"observations": self.observation_space, "actions": self.action_space}
-        for (name, declared), space in zip(
-            mine.items(), (observation_space, action_space), strict=True
+        declared = {"observations": self.observation_space, "actions": self.action_space}
+        for (name, before), space in zip(
+            declared.items(), (observation_space, action_space), strict=True
         ):
-            if not self.guessed and outline(declared) != outline(space):
-                raise InputError(f"{name} must be of {short(space)}, got data of {declared}")
+            if not self.guessed and outline(before) != outline(space):
+                raise InputError(f"{name} must be of {short(space)}, got data of {before}")
         spaces = (observation_space, action_space)
         columns = fitted_to(self.columns, *spaces, guessed=bool(self.guessed))
         check_form(columns, *spaces)

@@ -78,14 +78,16 @@ class EmpiricalModel:
             successor=successor,
             hits=np.zeros(successor.size, np.int64),
             p=np.zeros(successor.size),
-            uniform=np.zeros(R),
+            uniform=np.ones(R),  # of rows that have no support, while they have no visits
             N=np.zeros(R, np.int64),
             used=np.array([successor.size]),
             smoothing=float(smoothing),
-            estimator=ESTIMATORS.index(estimator),
+            estimator=ESTIMATORS[estimator],
             restricted=support is not None,
         )
-        renormalise_all(self.counts, num_states)
+        if support is not None:
+            self.counts.uniform[:] = 0.0
+            renormalise_all(self.counts, num_states)
 
     def _support(self, support: Any) -> tuple[Count, Any]:
         S, A = self.num_states, self.num_actions

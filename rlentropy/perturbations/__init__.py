@@ -6,7 +6,7 @@ holds. A parameter that is several numbers of different values (the springs of a
 value: it takes multiples only. One that is nominally 0 has no multiples. `allowed` says what each
 is. Spaces stay the nominal ones, so that a bound on actions only acts below its nominal value.
 
-Parameters of gymnasium's environments (robust spec §5.1-5.2) are changed in place; any other
+Parameters of gymnasium's environments (robust §5.1-5.2) are changed in place; any other
 number among the keyword arguments of a registered environment, by making it anew.
 
 Not offered, since they are bare numbers in the code of the environment: the gravity of Acrobot and
@@ -116,8 +116,8 @@ def perturbed(env: Env, name: str, value: float, relative: bool = False) -> Env:
     Raises:
         InputError: the environment has no such name, or not with this value.
     """
-    found = perturbation(env, name)
-    return found.apply(env, found.numbers(value, relative))
+    p = perturbation(env, name)
+    return p.apply(env, p.numbers(value, relative))
 
 
 def perturbation(env: Env, name: str, others: Sequence[str] = ()) -> Perturbation:
@@ -145,7 +145,7 @@ def in_short(p: Perturbation) -> str:
 def perturbations(env: Env) -> dict[str, Perturbation]:
     base: Any = env.unwrapped
     kinds = [kind.__name__ for kind in type(base).__mro__]  # so that nothing need be imported
-    found: dict[str, Perturbation] = {}
+    known: dict[str, Perturbation] = {}
     tables = [(BASES, base)] + ([(MODELS, base.model)] if "MujocoEnv" in kinds else [])
     for table, target in tables:
         for kind in kinds:
@@ -153,7 +153,7 @@ def perturbations(env: Env) -> dict[str, Perturbation]:
                 with suppress(AttributeError, KeyError):  # another class of that name
                     nominals = np.atleast_1d(np.asarray(read(target), np.float64))
                     apply = in_place(write, table is MODELS)
-                    found.setdefault(name, Perturbation(name, text, unit, domain, nominals, apply))
+                    known.setdefault(name, Perturbation(name, text, unit, domain, nominals, apply))
     given, annotations = keyword_arguments(env)
     for name, nominal in given.items():
         if isinstance(nominal, bool) or not isinstance(nominal, NUMBER) or np.isnan(nominal):
@@ -164,12 +164,12 @@ def perturbations(env: Env) -> dict[str, Perturbation]:
         nominals = np.array([nominal if not switch or given[switch] else off], np.float64)
         as_integer = isinstance(nominal, int) and annotations.get(name) not in (float, "float")
         apply = rebuilt(name, as_integer, {switch: True} if switch else {})
-        found.setdefault(name, Perturbation(name, text, "", domain, nominals, apply))
+        known.setdefault(name, Perturbation(name, text, "", domain, nominals, apply))
     for name, (text, domain, wrapper) in WRAPPERS.items():
         if name == "random_action" or is_vector(env.observation_space):
             apply = wrapped(wrapper)
-            found[name] = Perturbation(name, text, "", domain, np.zeros(1), apply)
-    return found
+            known[name] = Perturbation(name, text, "", domain, np.zeros(1), apply)
+    return known
 
 
 def is_vector(space: gymnasium.Space[Any]) -> bool:

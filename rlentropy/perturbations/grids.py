@@ -76,11 +76,6 @@ class Grid:
         """What the values are to be read against, as columns of a table."""
         return {"unit": self.unit, "nominal": self.nominal}
 
-    def mark_nominal(self, axes: Any) -> None:
-        """A dashed line at the nominal value, where it is in range."""
-        if self.values[0] <= self.nominal <= self.values[-1]:
-            axes.axvline(self.nominal, color="0.4", ls=(0, (4, 3)), lw=1.0, zorder=0)
-
 
 def rounded(values: Any) -> Array:
     """Without the last digits of the largest, where 0.1 + 0.2 isn't 0.3; and no -0."""

@@ -15,7 +15,7 @@ import numpy as np
 
 from rlentropy.types import Array
 
-SPRING_REFERENCE = 2.0  # rad, where Hopper's springs pull to (§5.2)
+SPRING_REFERENCE = 2.0  # rad, where Hopper's springs pull to (robust §5.2)
 
 
 class Domain(NamedTuple):

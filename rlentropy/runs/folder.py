@@ -26,10 +26,11 @@ import rlentropy
 from rlentropy.errors import InputError
 from rlentropy.files import TEMPORARY, pack, read_json, replace_file, writing
 from rlentropy.log import Log, owner_of
+from rlentropy.runs.table import COMMANDS
 from rlentropy.types import Result
 
-# What a resumed run may change: how long it goes on, how often it reports, where it writes.
-FREE = {"episodes", "steps", "updates", "labels", "out", "eval_every", "checkpoint_every", "quiet"}
+# What a resumed run may change, beside its budget: how often it reports, where it writes.
+FREE = {"out", "eval_every", "checkpoint_every", "quiet"}
 PASSING = {"resume", "overwrite", "config"}  # how the command was typed; not part of the run
 
 LOCK = TEMPORARY + "lock"  # held by the process that writes in the folder
@@ -48,9 +49,9 @@ def stored_settings(folder: Path) -> dict[str, Any] | None:
 
     Where config.json is lost or damaged, those that the checkpoint holds.
     """
-    for place in (folder, folder / MOVING, folder / REPLACED):  # of an --overwrite cut short
+    for where in (folder, folder / MOVING, folder / REPLACED):  # of an --overwrite cut short
         with suppress(InputError, OSError, KeyError, TypeError, ValueError):
-            config = read_json(place / "config.json")
+            config = read_json(where / "config.json")
             return dict(config["settings"]) | {"command": str(config["command"])}
     with suppress(InputError):
         return owner_of(folder)
@@ -99,7 +100,7 @@ class RunFolder:
     path: Path
     command: str
     settings: dict[str, Any]
-    kept: dict[str, bytes] = field(default_factory=dict)  # files as they were before this process
+    before: dict[str, bytes] = field(default_factory=dict)  # files as they were before this process
 
     @classmethod
     def open(
@@ -144,14 +145,15 @@ class RunFolder:
                     stale.unlink()
             for name in ("config.json", "summary.json"):
                 if (path / name).is_file():
-                    run.kept[name] = (path / name).read_bytes()
-        if not run.kept:  # first of all files: a folder without it is not taken for a run
+                    run.before[name] = (path / name).read_bytes()
+        if not run.before:  # first of all files: a folder without it is not taken for a run
             run._write_config()
         return run
 
     def _check_same(self, before: dict[str, Any], where: str = "") -> None:
         for name, now in ({"command": self.command} | self.settings).items():
-            if name not in FREE and name in before and before[name] != now:
+            free = name in FREE or name == COMMANDS[self.command].budget
+            if not free and name in before and before[name] != now:
                 raise InputError(
                     f"{name} must be {before[name]!r} as when the run{where} was started, "
                     f"got {now!r}"
@@ -161,8 +163,8 @@ class RunFolder:
         """What the folder holds, config.json last, without what a kill or a lock left."""
         if not self.path.exists():
             return []
-        found = [file for file in self.path.iterdir() if not file.name.startswith(TEMPORARY)]
-        return sorted(found, key=lambda file: (file.name == "config.json", file.name))
+        files = [file for file in self.path.iterdir() if not file.name.startswith(TEMPORARY)]
+        return sorted(files, key=lambda file: (file.name == "config.json", file.name))
 
     def _set_aside(self) -> None:
         moving = self.path / MOVING
@@ -213,9 +215,9 @@ class RunFolder:
 
     def _abandon(self) -> None:
         with suppress(OSError):
-            for name, content in self.kept.items():
+            for name, content in self.before.items():
                 (self.path / name).write_bytes(content)
-            if not self.kept:
+            if not self.before:
                 for file in reversed(self._content()):  # config.json first: no run without it
                     shutil.rmtree(file) if file.is_dir() else file.unlink()
             if (self.path / REPLACED).exists():
@@ -242,12 +244,11 @@ class RunFolder:
             return None
         if any(summary.get(k) != v for k, v in (("finished", True), ("command", self.command))):
             return None
-        budgets = [k for k in ("episodes", "steps", "updates", "labels") if k in self.settings]
-        done = all(summary.get(k) == self.settings[k] for k in budgets)
-        done = done or bool(summary.get("stopped_by_certificate"))
-        return summary if done else None
+        budget = COMMANDS[self.command].budget
+        done = not budget or summary.get(budget) == self.settings[budget]
+        return summary if done or summary.get("stopped_by_certificate") else None
 
-    def finish(self, log: Log, result: Result) -> dict[str, Any]:
+    def finish(self, log: Log, result: Result, compile_seconds: float = 0.0) -> dict[str, Any]:
         """Write the policies, the HParams and, last, the summary."""
         summary = result.summary
         if result.policy:
@@ -267,7 +268,8 @@ class RunFolder:
         header = {k: self.settings[k] for k in ("env_id", "env_kwargs", "seed")}
         header["label"] = self.settings.get("label") or self.command
         full = {"command": self.command, **header, **summary}
-        full |= {"wall_seconds": log.seconds, "finished": True}
+        full |= {"axis": COMMANDS[self.command].axis, "wall_seconds": log.seconds}
+        full |= {"compile_seconds": compile_seconds, "finished": True}
         lines = [f"  {json.dumps(k)}: {json.dumps(v, default=str)}" for k, v in full.items()]
         text = "{\n" + ",\n".join(lines) + "\n}\n"  # a line a key, however long its list
         replace_file(self.path / "summary.json", text.encode())
@@ -280,16 +282,16 @@ def _json(content: Any) -> bytes:
 
 def versions() -> dict[str, str | None]:
     """Installed versions, without importing anything."""
-    found: dict[str, str | None] = {
+    installed: dict[str, str | None] = {
         "rlentropy": rlentropy.__version__,
         "python": platform.python_version(),
     }
     for package in ("numpy", "torch", "gymnasium", "scipy", "numba", "tensorboard"):
         try:
-            found[package] = version(package)
+            installed[package] = version(package)
         except PackageNotFoundError:
-            found[package] = None
-    return found
+            installed[package] = None
+    return installed
 
 
 def git_commit() -> str | None:

@@ -11,9 +11,9 @@ import numpy as np
 from gymnasium.spaces import Discrete
 
 from rlentropy.errors import InputError
-from rlentropy.files import Unreadable, read_arrays, read_tensors
+from rlentropy.files import read_arrays, read_tensors
 from rlentropy.policies import Mixture, Policy, Tabular
-from rlentropy.runs.reading import Refused, summary_of
+from rlentropy.runs.summaries import read_summary
 from rlentropy.runs.table import COMMANDS
 from rlentropy.types import Array
 
@@ -46,7 +46,7 @@ def load(run: str | Path, env: gymnasium.Env[Any, Any], mixture: bool = False) -
         wanted = name if mixture else "policy.npz or policy.pt"
         raise InputError(f"run must hold {wanted}, got {run}")
     saved = read_tensors(run / "policy.pt")
-    module = import_module(COMMANDS[command][0])
+    module = import_module(COMMANDS[command].module)
     if not hasattr(module, "load_policy"):
         raise InputError(f"run must hold policy.npz of {command}, got {run} with a policy.pt")
     try:
@@ -54,29 +54,6 @@ def load(run: str | Path, env: gymnasium.Env[Any, Any], mixture: bool = False) -
     except InputError as error:
         raise InputError(f"{error} ({run / 'policy.pt'})") from None
     return policy
-
-
-def read_summary(run: Path) -> dict[str, Any]:
-    """The summary of a finished run.
-
-    Raises:
-        InputError: there is none.
-    """
-    try:
-        summary = summary_of(run)
-        missing = [name for name in ("command", "env_id", "seed") if name not in summary]
-        if not missing and summary["command"] in COMMANDS:
-            return summary
-        why = f"its summary.json has no {', '.join(missing)}"
-        if summary.get("command") not in COMMANDS:
-            why = f"it is of the command {summary.get('command')!r}"
-    except FileNotFoundError:
-        why = "it has no summary.json"
-    except Refused as error:
-        why = str(error)
-    except Unreadable as error:
-        why = f"its summary.json is not readable: {error.why}"
-    raise InputError(f"run must be the folder of a finished run, got {run} ({why})")
 
 
 def read_table(path: Path, axes: int) -> Array:

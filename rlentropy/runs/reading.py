@@ -5,24 +5,24 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from glob import glob
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from rlentropy.errors import InputError
 from rlentropy.files import Unreadable, read_json, reading
-from rlentropy.intervals import Array
 from rlentropy.log import metrics_are_whole
-
-if TYPE_CHECKING:
-    import gymnasium
-
-    from rlentropy.policies import Policy
+from rlentropy.policies import Policy
+from rlentropy.runs.folder import trusted
+from rlentropy.runs.policies import load
+from rlentropy.runs.summaries import Refused, is_whole, summary_of
+from rlentropy.types import Array, Env
+from rlentropy.wrappers import make_env
 
 # What must agree between runs, and what holds where a summary doesn't say.
 COMPARABLE = {
@@ -33,36 +33,8 @@ COMPARABLE = {
     "horizon": None,
     "risk": None,
     "gamma": None,
-    "scarce": "env_steps",
+    "axis": "env_steps",
 }
-
-
-def _amount(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 2.0**63
-
-
-def _whole(value: Any) -> bool:
-    return _amount(value) and value == int(value)
-
-
-# What a summary's fields must be where it has them: (said of it, test).
-Field = tuple[str, Callable[[Any], bool]]
-TEXT: Field = ("text", lambda value: isinstance(value, str))
-AMOUNT: Field = ("a number >= 0", _amount)
-WHOLE: Field = ("a whole number >= 0", _whole)
-COUNTS: Field = ("numbers >= 0", lambda x: isinstance(x, list) and all(map(_amount, x)))
-FIELDS = {
-    **dict.fromkeys(("command", "env_id", "env_kwargs", "label", "objective", "risk"), TEXT),
-    **dict.fromkeys(("env_steps", "episodes", "updates", "labels", "steps"), AMOUNT),
-    **dict.fromkeys(("temperature", "gamma", "wall_seconds"), AMOUNT),
-    **dict.fromkeys(("seed", "horizon"), WHOLE),
-    **dict.fromkeys(("state_visits", "grid_shape"), COUNTS),
-}
-NEEDED = ("command", "env_id", "seed")  # of these, what can't be null
-
-
-class Refused(Exception):
-    """Why a folder is left out."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +44,7 @@ class Run:
     folder: Path
     summary: dict[str, Any]
     curves: dict[str, tuple[Array, Array]]  # tag → steps (T,) increasing, values (T,)
-    env: gymnasium.Env[Any, Any] | None = None  # where its policy acts; None: the run's own
+    env: Env | None = None  # where its policy acts; None: the run's own
 
     def __repr__(self) -> str:
         return f"Run({str(self.folder)!r}, {self.label}, {len(self.curves)} metrics)"
@@ -100,10 +72,6 @@ class Run:
         Raises:
             InputError: there is none, it is damaged, or the environment must be given.
         """
-        from rlentropy.runs.folder import trusted
-        from rlentropy.runs.policies import load
-        from rlentropy.wrappers import make_env
-
         if self.env is not None:
             return load(self.folder, self.env)
         if not self.summary.get("env_id"):
@@ -122,14 +90,16 @@ class Run:
         return (self.summary.get("label") or "").strip() or str(self.summary["command"])
 
     @property
-    def scarce(self) -> str:
-        """What the steps of eval/* count: "labels", "updates" or "env_steps"."""
+    def axis(self) -> str:
+        """What the steps of eval/* count: "env_steps", "updates" or "labels"."""
+        if stored := self.summary.get("axis"):
+            return str(stored)
         return next((name for name in ("labels", "updates") if name in self.summary), "env_steps")
 
     @property
     def setting(self) -> tuple[str, ...]:
         """What must agree between runs, in the order of `COMPARABLE`."""
-        facts = self.summary | {"scarce": self.scarce}
+        facts = self.summary | {"axis": self.axis}
         return tuple(str(facts.get(name, usual)) for name, usual in COMPARABLE.items())
 
     def episodes_at(self, step: float) -> float:
@@ -148,10 +118,10 @@ def find_folders(patterns: Sequence[str]) -> Iterator[Path]:
     seen = set()
     for pattern in patterns:
         paths = [pattern] if os.path.exists(pattern) else sorted(glob(pattern, recursive=True))
-        found = [folder for path in map(Path, paths) for folder in folders_in(path)]
-        if not found:
+        folders = [folder for path in map(Path, paths) for folder in folders_in(path)]
+        if not folders:
             raise InputError(f"runs must be run folders or globs of them, got {pattern!r}")
-        for folder in found:
+        for folder in folders:
             if folder.resolve() not in seen:
                 seen.add(folder.resolve())
                 yield folder
@@ -200,7 +170,7 @@ def read_run(folder: Path) -> Run:
         raise Refused(f"it is not readable ({error.why})") from None
 
 
-def load_run(path: str | Path, env: gymnasium.Env[Any, Any] | None = None) -> Run:
+def load_run(path: str | Path, env: Env | None = None) -> Run:
     """A finished run: `.summary`, `.config`, `.metrics` (tag → steps, values) and `.policy`.
 
     Args:
@@ -218,33 +188,6 @@ def load_run(path: str | Path, env: gymnasium.Env[Any, Any] | None = None) -> Ru
     return Run(run.folder, run.summary, run.curves, env)
 
 
-def summary_of(folder: Path) -> dict[str, Any]:
-    """The summary of a finished run, with the fields in `FIELDS` checked, where it has them.
-
-    Raises:
-        FileNotFoundError: there is none.
-        Refused: the run is not finished.
-        Unreadable: it is damaged, or none of ours.
-    """
-    path = folder / "summary.json"
-    summary = read_json(path)
-    if "finished" not in summary:
-        raise Unreadable(path, KeyError("finished"))
-    if summary["finished"] is not True:
-        raise Refused("it is not finished")
-    for name, (what, holds) in FIELDS.items():
-        value = summary.get(name)
-        if not (holds(value) if value is not None else name not in NEEDED or name not in summary):
-            raise Unreadable(path, f"{name} must be {what}, got {str(value)[:60]!r}")
-    shape, visits = summary.get("grid_shape"), summary.get("state_visits")
-    if shape is not None and (
-        len(shape) != 2 or not all(map(_whole, shape)) or visits is None
-        or math.prod(map(int, shape)) != len(visits)
-    ):  # fmt: skip
-        raise Unreadable(path, f"grid_shape must be that of state_visits, got {str(shape)[:60]}")
-    return summary
-
-
 def read_curves(path: Path) -> dict[str, tuple[Array, Array]]:
     """Tag → (steps, values), of two at one step the last; null and what isn't finite is left out.
 
@@ -258,7 +201,7 @@ def read_curves(path: Path) -> dict[str, tuple[Array, Array]]:
             entry = json.loads(line)
             tag, step, value = (entry[name] for name in ("tag", "step", "value"))
             fits = value is None or (isinstance(value, int | float) and not isinstance(value, bool))
-            if not (isinstance(tag, str) and _whole(step) and fits):
+            if not (isinstance(tag, str) and is_whole(step) and fits):
                 raise ValueError(f"line {number} is none of a log")
             if value is not None and math.isfinite(value):
                 points.setdefault(tag, {})[int(step)] = float(value)
@@ -269,26 +212,26 @@ def read_curves(path: Path) -> dict[str, tuple[Array, Array]]:
 
 
 def accepted(
-    found: Iterable[Run | tuple[Path, str]], force: bool
+    entries: Iterable[Run | tuple[Path, str]], force: bool
 ) -> tuple[list[Run], list[tuple[Path, str]]]:
     """The runs that are comparable with the first, and the others with the reason."""
     runs: list[Run] = []
     refused: list[tuple[Path, str]] = []
     seeds: dict[Any, Path] = {}
-    for entry in found:
+    for entry in entries:
         if not isinstance(entry, Run):
             refused.append(entry)
             continue
         differs = [
-            f"{name} is {mine}, not {first}"
-            for name, mine, first in zip(
+            f"{name} is {value}, not {first}"
+            for name, value, first in zip(
                 COMPARABLE, entry.setting, (runs or [entry])[0].setting, strict=True
             )
-            if mine != first
+            if value != first
         ]
         who = (entry.label, *entry.setting, entry.summary["seed"])
-        if runs and entry.scarce != runs[0].scarce:  # no axis, and no table, holds both
-            why = f"its steps count {entry.scarce}, not {runs[0].scarce} as in {runs[0].folder}"
+        if runs and entry.axis != runs[0].axis:  # no axis, and no table, holds both
+            why = f"its steps count {entry.axis}, not {runs[0].axis} as in {runs[0].folder}"
             refused.append((entry.folder, why))
         elif differs and not force:
             refused.append((entry.folder, f"{'; '.join(differs)} as in {runs[0].folder} (--force)"))

@@ -1,40 +1,101 @@
-"""Every command, and the module that does it."""
+"""Every command: the module that does it, and what the rest of the package must know of it.
+
+A new algorithm is a row here, and a module with `Config` and `run`; a policy of its own kind needs
+`load_policy`, too.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Command:
+    """A row of the table."""
+
+    module: str  # with `Config`, and `run` as the table that holds the row says
+    about: str  # one line, for the overview
+    # what `run` is given first: an environment; or a dataset, and an environment as `env`, if any
+    needs: Literal["env", "data", "campaign", ""] = ""
+    # the option that says for how long it learns; a resumed run may change it
+    budget: Literal["episodes", "steps", "updates", "labels", ""] = ""
+    # what the steps of eval/* count, which must agree for runs to be compared
+    axis: Literal["env_steps", "updates", "labels", ""] = ""
+    scoring: str = ""  # module whose `Scores` are handed to `run` as `score`
+
+
+planner = partial(Command, needs="env", axis="env_steps")  # by a known model, at step 0
+explorer = partial(
+    Command,
+    needs="env",
+    budget="episodes",
+    axis="env_steps",
+    scoring="rlentropy.exploration.scoring",
+)
+fitted = partial(Command, needs="data", budget="updates", axis="updates")
+
+# They learn: `run(env or data, config, rng, log)` returns a `Result`.
 COMMANDS = {
-    "optimal-exploration": ("rlentropy.exploration.optimal", "exact optimum of a known model"),
-    "entgame": ("rlentropy.exploration.entgame", "visitation entropy: forecaster against sampler"),
-    "reg-entgame": ("rlentropy.exploration.reg_entgame", "visitation entropy: soft sampler"),
-    "maxent": ("rlentropy.exploration.maxent", "visitation entropy: Frank-Wolfe (Hazan et al.)"),
-    "rf-ucrl": ("rlentropy.exploration.rf_ucrl", "reward-free exploration: RF-UCRL, RF-Express"),
-    "ucbvi-ent": ("rlentropy.exploration.ucbvi_ent", "trajectory entropy: optimistic soft plans"),
-    "rf-explore-ent": ("rlentropy.exploration.rf_explore_ent", "trajectory entropy: two phases"),
-    "random-policy": ("rlentropy.exploration.random_policy", "baseline: uniformly random actions"),
-    "robust-planning": ("rlentropy.robust.planning", "optimal robust value of a known model"),
-    "robust-pg": ("rlentropy.robust.policy_gradient", "exact robust policy gradient"),
-    "robust-actor-critic": ("rlentropy.robust.actor_critic", "neural robust policy gradient"),
-    "rfzi": ("rlentropy.offline.rfzi", "robust fitted Z iteration on a dataset"),
-    "rfqi": ("rlentropy.offline.rfqi", "robust fitted Q iteration on a dataset (TV ball)"),
-    "fqi": ("rlentropy.offline.fqi", "fitted Q iteration on a dataset: the nominal baseline"),
+    "optimal-exploration": planner(
+        "rlentropy.exploration.optimal", "exact optimum of a known model"
+    ),
+    "entgame": explorer(
+        "rlentropy.exploration.entgame", "visitation entropy: forecaster against sampler"
+    ),
+    "reg-entgame": explorer(
+        "rlentropy.exploration.reg_entgame", "visitation entropy: soft sampler"
+    ),
+    "maxent": explorer(
+        "rlentropy.exploration.maxent", "visitation entropy: Frank-Wolfe (Hazan et al.)"
+    ),
+    "rf-ucrl": explorer(
+        "rlentropy.exploration.rf_ucrl", "reward-free exploration: RF-UCRL, RF-Express"
+    ),
+    "ucbvi-ent": explorer(
+        "rlentropy.exploration.ucbvi_ent", "trajectory entropy: optimistic soft plans"
+    ),
+    "rf-explore-ent": explorer(
+        "rlentropy.exploration.rf_explore_ent", "trajectory entropy: two phases"
+    ),
+    "random-policy": explorer(
+        "rlentropy.exploration.random_policy", "baseline: uniformly random actions"
+    ),
+    "robust-planning": planner(
+        "rlentropy.robust.planning", "optimal robust value of a known model"
+    ),
+    "robust-pg": Command(
+        "rlentropy.robust.policy_gradient",
+        "exact robust policy gradient",
+        needs="env",
+        budget="updates",
+        axis="updates",
+    ),
+    "robust-actor-critic": Command(
+        "rlentropy.robust.actor_critic",
+        "neural robust policy gradient",
+        needs="env",
+        budget="steps",
+        axis="env_steps",
+    ),
+    "rfzi": fitted("rlentropy.offline.rfzi", "robust fitted Z iteration on a dataset"),
+    "rfqi": fitted("rlentropy.offline.rfqi", "robust fitted Q iteration on a dataset (TV ball)"),
+    "fqi": fitted("rlentropy.offline.fqi", "fitted Q iteration on a dataset: the nominal baseline"),
 }
 
-
-TOOLS = {  # they take no environment: a `Config`, and `run(config)`, which returns the exit code
-    "collect": (
-        "rlentropy.commands.collect",
-        "an offline dataset from random actions or a run's policy",
+# They read or make what others have: `run(config)` returns the exit code.
+TOOLS = {
+    "collect": Command(
+        "rlentropy.commands.collect", "an offline dataset from random actions or a run's policy"
     ),
-    "evaluate": (
-        "rlentropy.commands.evaluate",
-        "returns of finished runs, over grids of perturbations",
+    "evaluate": Command(
+        "rlentropy.commands.evaluate", "returns of finished runs, over grids of perturbations"
     ),
-    "compare": (
-        "rlentropy.commands.compare",
-        "tables, pictures and TensorBoard bands from run folders",
+    "compare": Command(
+        "rlentropy.commands.compare", "tables, pictures and TensorBoard bands from run folders"
     ),
-    "sweep": (
-        "rlentropy.commands.sweep",
-        "algorithms x environments x seeds in parallel processes",
+    "sweep": Command(
+        "rlentropy.commands.sweep", "algorithms x environments x seeds in parallel processes"
     ),
 }

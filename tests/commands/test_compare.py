@@ -1,4 +1,4 @@
-"""`compare` on made-up run folders whose statistics are known, and its statistics by themselves."""
+"""`compare` on made-up run folders whose statistics are known."""
 
 import csv
 import json
@@ -7,36 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from scipy import stats
+from examples.runs import ODD, STEPS, power_law, write_run
 
-from rlentropy import intervals
 from rlentropy.cli import main
-from rlentropy.runs.reading import Refused, Run, accepted, find_folders, read_run
-
-STEPS = np.array([10, 30, 100, 300, 1000, 3000, 10000])
-
-
-def write_run(folder, curves, **changes):
-    """A run folder; curves: tag → values at STEPS, or (steps, values)."""
-    folder.mkdir(parents=True)
-    lines = []
-    for tag, curve in curves.items():
-        steps, values = curve if isinstance(curve, tuple) else (STEPS, curve)
-        for step, value in zip(steps, values, strict=True):
-            lines.append(json.dumps({"tag": tag, "step": int(step), "value": value}))
-    (folder / "metrics.jsonl").write_text("\n".join(lines) + "\n")
-    summary = {"command": "entgame", "env_id": "Chain-v0", "seed": 0, "env_steps": 10000}
-    summary |= {"episodes": 1000, "objective": "VE", "horizon": 10, "finished": True}
-    (folder / "summary.json").write_text(json.dumps(summary | changes))
-    return folder
-
-
-def power_law(scale, exponent=-0.5):
-    return (scale * STEPS**exponent).tolist()
+from rlentropy.runs.reading import Run, accepted, find_folders, read_run
 
 
 @pytest.fixture
@@ -58,131 +33,6 @@ def compare(folder, *arguments):
 def read_csv(path):
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
-
-
-# ---------------------------------------------------------------- statistics over seeds
-
-
-@given(n=st.integers(1, 40), seed=st.integers(0, 2**32 - 1))
-def test_interquartile_mean_is_scipys_trimmed_mean(n, seed):
-    x = np.random.default_rng(seed).normal(size=n)
-    assert intervals.centre(x, "iqm") == pytest.approx(stats.trim_mean(x, 0.25))
-    assert intervals.centre(x, "mean") == pytest.approx(x.sum() / n)
-
-
-@given(seed=st.integers(0, 2**32 - 1), n=st.integers(2, 20), shift=st.floats(-5, 5))
-@pytest.mark.parametrize("statistic", ["mean", "iqm"])
-def test_bootstrap_interval_lies_within_the_data_and_moves_with_it(statistic, seed, n, shift):
-    x = np.random.default_rng(seed).normal(size=n)
-    e = intervals.estimate(x, statistic, np.random.default_rng(0))
-    assert x.min() - 1e-12 <= e.low <= e.high <= x.max() + 1e-12  # means round
-    moved = intervals.estimate(3.0 * x + shift, statistic, np.random.default_rng(0))
-    assert [moved.low, moved.high] == pytest.approx([3 * e.low + shift, 3 * e.high + shift])
-
-
-def test_bootstrap_interval_covers_the_mean(rng):
-    data = rng.exponential(size=(300, 30))
-    hits = 0
-    for x in data:
-        e = intervals.estimate(x, "mean", rng)
-        hits += e.low <= 1.0 <= e.high
-    error = math.sqrt(0.9 * 0.1 / 300)
-    assert abs(hits / 300 - 0.92) < 4 * error  # a percentile interval falls a little short of 0.95
-
-
-def test_one_seed_has_no_interval():
-    e = intervals.estimate([[3.0, 4.0]], "mean", np.random.default_rng(0))
-    assert e.value.tolist() == [3.0, 4.0]
-    assert np.isnan(e.low).all()
-    assert np.isnan(e.high).all()
-
-
-def survival_by_definition(times, reached):
-    """Kaplan-Meier from its definition, one event time after another."""
-    survival = 1.0
-    for t in sorted({t for t, r in zip(times, reached, strict=True) if r}):
-        under_way = sum(u >= t for u in times)
-        ends = sum(u == t and r for u, r in zip(times, reached, strict=True))
-        survival *= 1 - ends / under_way
-        if survival <= 0.5 + 1e-9:
-            return t
-    return math.inf
-
-
-@given(
-    st.lists(st.tuples(st.integers(1, 8), st.booleans()), min_size=1, max_size=12),
-    st.lists(st.integers(1, 3), min_size=12, max_size=12),
-)
-def test_kaplan_meier_median_is_that_of_the_definition(runs, repeats):
-    times = np.array([t for t, _ in runs], float)
-    reached = np.array([r for _, r in runs])
-    weights = np.array(repeats[: len(runs)], float)
-    found = intervals.survival_medians(times, reached, np.stack([np.ones(len(runs)), weights]))
-    assert found[0] == survival_by_definition(times, reached)
-    copies = weights.astype(int)
-    assert found[1] == survival_by_definition(np.repeat(times, copies), np.repeat(reached, copies))
-
-
-@given(seed=st.integers(0, 2**32 - 1), n=st.integers(1, 15), budget=st.floats(0.1, 3.0))
-def test_a_common_budget_gives_the_plain_median(seed, n, budget):
-    """With one budget for all, censoring only hides times beyond it."""
-    true = np.random.default_rng(seed).exponential(size=n)
-    lower_median = np.sort(true)[(n - 1) // 2]
-    found = intervals.survival_medians(np.minimum(true, budget), true <= budget, np.ones((1, n)))[0]
-    assert found == (lower_median if lower_median <= budget else math.inf)
-
-
-def test_censoring_does_not_bias_the_median(rng):
-    """Exponential times, half of them cut by random budgets: dropping those would halve it."""
-    times, budgets = rng.exponential(size=4000), rng.exponential(size=4000)
-    reached = times <= budgets
-    found = intervals.median_time(np.minimum(times, budgets), reached, rng)
-    assert np.median(times[reached]) < 0.4
-    # Greenwood: its sd is √(∫ e^{2t} dt / n) over t from 0 to log 2, which is √(1.5 / n).
-    assert abs(found.value - math.log(2)) < 4 * math.sqrt(1.5 / 4000)
-    assert found.low < found.value < found.high
-
-
-def test_median_intervals_cover(rng):
-    hits = 0
-    for _ in range(200):
-        times, budgets = rng.exponential(size=25), rng.exponential(2.0, size=25)
-        e = intervals.median_time(np.minimum(times, budgets), times <= budgets, rng)
-        hits += e.low <= math.log(2) <= e.high
-    assert hits / 200 > 0.94 - 4 * math.sqrt(0.94 * 0.06 / 200)
-
-
-def test_nobody_reaching_is_beyond_the_budget():
-    e = intervals.median_time(np.full(5, 7.0), np.zeros(5, bool), np.random.default_rng(0))
-    assert (e.value, e.low, e.high) == (math.inf, math.inf, math.inf)
-
-
-@given(st.floats(-2, 2), st.floats(0.01, 100))
-def test_slope_of_a_power_law_is_its_exponent(exponent, scale):
-    steps = STEPS.astype(float)
-    values = scale * np.stack([steps**exponent, 3 * steps**exponent])
-    assert intervals.log_slopes(steps, values, 100.0) == pytest.approx([exponent] * 2, abs=1e-9)
-
-
-def test_slope_is_numpys_fit_and_skips_what_has_no_logarithm(rng):
-    steps, values = STEPS.astype(float), rng.uniform(0.1, 1, size=(1, 7))
-    values[0, 3] = -0.2
-    keep = np.array([2, 4, 5, 6])
-    oracle = np.polyfit(np.log(steps[keep]), np.log(values[0, keep]), 1)[0]
-    assert intervals.log_slopes(steps, values, 100.0) == pytest.approx(oracle)
-    assert np.isnan(intervals.log_slopes(steps, values, 3000.0)).all()  # two points are no fit
-
-
-def test_common_grid_keeps_equal_steps_and_interpolates_others():
-    one, two = np.array([0.1, 0.2, 0.7]), np.array([5.0, 6.0, 7.0])
-    steps = np.array([1.0, 10.0, 100.0])
-    grid, values = intervals.on_common_grid([(steps, one), (steps, two)])
-    assert (grid == steps).all()
-    assert (values == np.stack([one, two])).all()
-    other = np.array([3.0, 50.0, 200.0])  # begins and ends later
-    grid, values = intervals.on_common_grid([(steps, one), (other, np.log1p(other))])
-    assert grid.tolist() == [10.0, 100.0]
-    assert values[1] == pytest.approx(np.log1p(grid))
 
 
 # ---------------------------------------------------------------- the command
@@ -290,31 +140,10 @@ def test_steps_that_count_other_things_are_never_compared(tmp_path, capsys):
     assert [row["algorithm"] for row in read_csv(tmp_path / "out" / "final.csv")] == ["entgame"]
 
 
-def test_unfinished_and_broken_folders_are_refused(tmp_path):
-    for name in ("unfinished", "broken", "odd"):
-        write_run(tmp_path / name, {"eval/gap": power_law(1.0)})
-    (tmp_path / "unfinished" / "summary.json").unlink()
-    (tmp_path / "broken" / "metrics.jsonl").write_text('{"tag": "eval/g')
-    (tmp_path / "odd" / "summary.json").write_text('{"finished": true}')
-    _, refused = accepted(_read(tmp_path), force=True)
-    reasons = {folder.name: why for folder, why in refused}
-    assert "no summary.json" in reasons["unfinished"]
-    assert "not readable" in reasons["broken"]
-    assert "no command, env_id" in reasons["odd"]
-
-
 def _read(folder):
     from rlentropy.runs.reading import read_runs
 
     return read_runs([str(folder)])
-
-
-def test_labels_keep_settings_apart(tmp_path):
-    for label in ("", "published"):
-        write_run(tmp_path / "runs" / f"x{label}", {"eval/gap": power_law(1.0)}, label=label)
-    assert compare(tmp_path) == 0
-    names = [row["algorithm"] for row in read_csv(tmp_path / "out" / "final.csv")]
-    assert names == ["entgame", "published"]
 
 
 def test_globs_find_each_run_once(two_algorithms, monkeypatch):
@@ -331,14 +160,6 @@ def test_reads_only_metrics_and_summary(two_algorithms):
     assert isinstance(run, Run)
     assert run.label == "entgame"
     assert set(run.curves) == {"eval/mixture_gap", "eval/gap"}
-
-
-def test_null_values_are_left_out_and_repeats_replace(tmp_path):
-    steps = np.array([10, 20, 20, 30])
-    folder = write_run(tmp_path / "r", {"eval/gap": (steps, [1.0, 2.0, 3.0, None])})
-    found_steps, values = read_run(folder).curves["eval/gap"]
-    assert found_steps.tolist() == [10.0, 20.0]
-    assert values.tolist() == [1.0, 3.0]
 
 
 def test_gaps_of_zero_and_flat_or_single_curves_are_drawn(tmp_path):
@@ -438,8 +259,6 @@ def test_compare_does_not_import_torch(two_algorithms):
 
 # ---------------------------------------------------------------- odd labels and summaries
 
-ODD = ("x y", "x-y", "X/Y", "..", "../../up", "$a$ $b", "\\frac$", "=1+1", "_hidden", "a\nb\x1b[2J")
-
 
 def test_odd_labels_stay_apart_and_break_nothing(tmp_path, capsys):
     labels = [*ODD, "\u202eabc", "\ud800", "z" * 9000, "z" * 9001]
@@ -462,25 +281,6 @@ def test_odd_labels_stay_apart_and_break_nothing(tmp_path, capsys):
     assert {p.name for p in tmp_path.iterdir()} == {"runs", "out"}
     for picture in ("curves", "final", "reach", "visits"):
         assert (tmp_path / "out" / f"{picture}.png").read_bytes().startswith(b"\x89PNG")
-
-
-def test_pictures_show_labels_as_they_are():
-    from matplotlib.figure import Figure
-
-    from rlentropy.plots import shown
-
-    axes = Figure().subplots()
-    for label in ODD:
-        axes.plot([0, 1], label=shown(label))
-    axes.figure.legend()
-    axes.figure.canvas.draw()
-    _, drawn = axes.get_legend_handles_labels()
-    assert len(drawn) == len(ODD)
-    assert len(shown("z" * 9000)) <= 60
-    for text in axes.figure.legends[0].get_texts():
-        seen, is_formula = text._preprocess_math(text.get_text())
-        assert not is_formula
-        assert "\\$" not in seen
 
 
 @pytest.mark.parametrize(
@@ -510,23 +310,6 @@ def test_summaries_whose_facts_are_of_another_kind(tmp_path, capsys, change, why
     assert why in line
 
 
-@pytest.mark.parametrize(
-    "line",
-    [
-        "[]", "5", "null", '{"tag": "eval/gap"}', '{"tag": 1, "step": 1, "value": 1}', "\0\0\0",
-        '{"tag": "eval/gap", "step": -1, "value": 1}', '{"tag": "x", "step": 1e999, "value": 1}',
-        '{"tag": "eval/gap", "step": 1.5, "value": 1}', '{"tag": "x", "step": 1, "value": "1"}',
-        '{"tag": "eval/gap", "step": 1, "value": [1]}', "[" * 100_000, '{"tag": "x", "st',
-    ],
-)  # fmt: skip
-def test_metrics_that_are_none(tmp_path, line):
-    folder = write_run(tmp_path / "a", {"eval/gap": power_law(1.0)})
-    with (folder / "metrics.jsonl").open("a") as file:
-        file.write(line + "\n")
-    with pytest.raises(Refused, match="it is not readable"):
-        read_run(folder)
-
-
 @pytest.mark.parametrize("value", [1e308, -1e308, 1e-320, float("nan"), float("inf")])
 def test_numbers_at_the_ends_of_floating_point_are_drawn(tmp_path, value):
     for k, tag in enumerate(("eval/gap", "eval/return")):
@@ -535,14 +318,6 @@ def test_numbers_at_the_ends_of_floating_point_are_drawn(tmp_path, value):
             values = [1.0, 2.0, value, 3.0, value, 2.0, 1.5 + seed]
             write_run(folder / "runs" / str(seed), {tag: values}, seed=seed)
         assert compare(folder, "--quiet") == 0
-
-
-@pytest.mark.parametrize("content", ["[" * 100_000, "[]", "\0", "9" * 5000, "{}"])
-def test_a_summary_that_is_none(tmp_path, content):
-    folder = write_run(tmp_path / "a", {"eval/gap": power_law(1.0)})
-    (folder / "summary.json").write_text(content)
-    with pytest.raises(Refused, match="it is not readable"):
-        read_run(folder)
 
 
 @pytest.mark.parametrize("name", ["n" * 300, "n" * 5000, "a/" * 3000, "[", "**/[!", "~nobody"])

@@ -10,14 +10,12 @@ import numpy as np
 import pytest
 
 from rlentropy.cli import main
-from rlentropy.commands.evaluate import Grid, Place, area, settled
 from rlentropy.envs.ring import TOY10
-from rlentropy.runs.table import COMMANDS
+from rlentropy.runs.table import COMMANDS, Command
 
 RING, LAKE = "rlentropy/Ring-v0", "FrozenLake-v1"
 STAY, RIGHT = np.eye(3)[[1] * 14], np.eye(3)[[2] * 14]
-
-# Optimal policies of spec §8.4 (0 left, 1 stay, 2 right).
+# Optimal policies of robust §8.4 (0 left, 1 stay, 2 right).
 NOMINAL_01 = [0, 0, 2, 2, 2, 2, 2, 2, 1, 0, 0, 0, 0, 0]
 BETA1_01 = [2, 2, 2, 1, 0, 0, 0, 0, 1, 2, 2, 2, 2, 2]
 NOMINAL_15 = [2, 2, 2, 1, 0, 0, 0, 0, 1, 2, 2, 2, 1, 2]
@@ -109,7 +107,7 @@ def test_mixtures_play_each_policy_for_a_whole_episode(tmp_path):
 
 
 def test_shifted_noise_is_the_exact_value_at_every_level(tmp_path):
-    """V = (I - γ P)^-1 r by a dense solve, with P of the changed noise (§5.1, item 3)."""
+    """V = (I - γ P)^-1 r by a dense solve, with P of the changed noise (robust §5.1)."""
     write_run(tmp_path / "a", np.eye(3)[NOMINAL_15])
     rows = evaluate(tmp_path, "--perturb", "p=0:0.4:0.1", "--episodes", "2")
     for p in (0.0, 0.1, 0.2, 0.3, 0.4):
@@ -132,7 +130,7 @@ def test_shifted_noise_is_the_exact_value_at_every_level(tmp_path):
     ],
 )
 def test_kl_balls_reproduce_the_golden_table(tmp_path, p, policy, golden):
-    """Spec §8.4, whose horizon of 200 leaves out 0.95^200, or 0.004 of what follows."""
+    """Robust §8.4, whose horizon of 200 leaves out 0.95^200, or 0.004 of what follows."""
     write_run(tmp_path / "a", np.eye(3)[policy], env_kwargs=json.dumps({"p": p}))
     rows = evaluate(tmp_path, "--perturb", f"kl-ball=0:{max(golden)}:0.05")
     assert {metric for _, _, metric, _ in rows} == {"robust value"}
@@ -160,7 +158,7 @@ def cart_pole(tmp_path, monkeypatch):
     torch = pytest.importorskip("torch")
     module = SimpleNamespace(load_policy=lambda saved, env: Upright())
     monkeypatch.setitem(sys.modules, "upright", module)
-    monkeypatch.setitem(COMMANDS, "upright", ("upright", ""))
+    monkeypatch.setitem(COMMANDS, "upright", Command("upright", ""))
     run = write_run(tmp_path / "a", None, "CartPole-v1", command="upright")
     torch.save({}, run / "policy.pt")
     return tmp_path
@@ -270,27 +268,6 @@ def test_runs_of_one_label_and_other_settings_are_told_apart(tmp_path):
     assert labels == {"robust-pg, risk=nominal", "robust-pg, risk=entropic:1"}
 
 
-def test_area_is_the_mean_of_the_curve():
-    x = np.array([0.0, 1.0, 3.0])
-    curves = np.array([[1.0, 1.0, 1.0], [0.0, 2.0, 0.0]])
-    np.testing.assert_allclose(area(x, curves), [1.0, (1.0 + 2.0) / 3.0])
-    np.testing.assert_allclose(area(np.array([0.3]), np.array([[5.0]])), [5.0])
-
-
-def test_grids_have_round_values_and_both_ends():
-    grid = Grid.parse("force_mag=-0.8:4:0.1")
-    assert (grid.name, grid.values.size) == ("force_mag", 49)
-    assert grid.values.tolist() == [round(-0.8 + 0.1 * k, 1) + 0.0 for k in range(49)]
-    assert Grid.parse("x=0:1:0.3").values.tolist() == [0.0, 0.3, 0.6, 0.9]
-    assert Grid.parse("x=2:2:1").values.tolist() == [2.0]
-    assert Grid.parse("kl-ball=0:0.3:0.05").values.tolist() == [0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3]
-    assert Grid.parse("x=0:1:0.001001001").values.size == 1000
-    assert Grid.parse("x=1e-9:3e-9:1e-9").values.tolist() == [1e-9, 2e-9, 3e-9]
-    assert Grid.parse("x=-1e9:1e9:1e9").values.tolist() == [-1e9, 0.0, 1e9]
-    relative = Grid.parse("x=x0.5:1.5:0.5")
-    assert (relative.values.tolist(), relative.relative) == ([0.5, 1.0, 1.5], True)
-
-
 def test_absolute_and_relative_grids_are_one(cart_pole, capsys):
     """5 to 15 N either way; start line, table and files show newtons."""
     run, out = cart_pole / "a", cart_pole / "out"
@@ -311,37 +288,6 @@ def test_absolute_and_relative_grids_are_one(cart_pole, capsys):
         names = ("evaluation.csv", "bands.csv", "areas.csv", "force_mag-return.png")
         files.append([(out / name).read_bytes() for name in names])
     assert files[0] == files[1]
-
-
-def axis_of(grid):
-    from matplotlib.figure import Figure
-
-    axes = Figure().subplots()
-    grid.mark_nominal(axes)
-    return grid.axis, [float(line.get_xdata()[0]) for line in axes.lines]
-
-
-def test_axes_name_and_mark_the_nominal_value():
-    values = np.array([5.0, 10.0, 15.0])
-    newtons = Grid("force_mag", values, nominal=10.0, unit="N")
-    assert axis_of(newtons) == ("force_mag, N (nominal 10)", [10.0])
-    beyond = Grid("p", values, nominal=0.5)
-    assert axis_of(beyond) == ("p (nominal 0.5)", [])
-    times = Grid("engine_power", values / 10, True, 1.0, "times nominal")
-    assert axis_of(times) == ("engine_power, times nominal", [1.0])
-    assert str(times) == "engine_power 0.5 to 1.5 times nominal"
-    assert axis_of(Grid("kl-ball", values)) == ("kl-ball", [])
-
-
-def test_parameters_without_one_nominal_value_have_multiples():
-    pytest.importorskip("Box2D")
-    lander = Place("LunarLander-v3", "{}", 10, False)
-    with pytest.raises(ValueError, match="engine_power must be in multiples of nominal"):
-        settled(Grid.parse("engine_power=0.5:1.5:0.5"), lander, [])
-    found = settled(Grid.parse("engine_power=x0.5:1.5:0.5"), lander, [])
-    assert (found.values.tolist(), found.unit) == ([0.5, 1.0, 1.5], "times nominal")
-    found = settled(Grid.parse("gravity=x0.2:1.8:0.8"), lander, [])
-    assert found.values.tolist() == [-18.0, -10.0, -2.0]
 
 
 # ---------------------------------------------------------------- the command

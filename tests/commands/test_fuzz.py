@@ -195,7 +195,7 @@ def table_text(table):
 
 
 def fields_of(command):
-    module = import_module((COMMANDS | TOOLS)[command][0])
+    module = import_module((COMMANDS | TOOLS)[command].module)
     shared = dataclasses.fields(Options) if command in COMMANDS else ()
     return [field.name for field in (*shared, *dataclasses.fields(module.Config))]
 
@@ -244,7 +244,7 @@ def sound(command, base):
     """A short command line that is fine."""
     data = ("--data", str(base / "d.npz"), *NEURAL)
     return {
-        **{name: TINY for name in COMMANDS if "exploration" in COMMANDS[name][0]},
+        **{name: TINY for name in COMMANDS if "exploration" in COMMANDS[name].module},
         "optimal-exploration": TINY[:-2],
         "robust-planning": RUNS["pg"][1:3],
         "robust-pg": RUNS["pg"][1:],

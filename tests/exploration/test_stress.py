@@ -300,7 +300,7 @@ def result(folder):
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert len({(r["tag"], r["step"]) for r in rows}) == len(rows), "a line was written twice"
     found["metrics"] = [row for row in rows if not row["tag"].startswith("time/")]
-    return found | {"summary": summary | {"wall_seconds": 0}}
+    return found | {"summary": summary | {"wall_seconds": 0, "compile_seconds": 0}}
 
 
 def arguments(name, place, simulator, out):

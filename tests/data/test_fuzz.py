@@ -1,6 +1,6 @@
 """Datasets of every wrong kind, by the hundreds: they are read, or refused in one line.
 
-python tests/test_data_fuzz.py 2000 sends so many through the command line. The k-th is made from
+python tests/data/test_fuzz.py 2000 sends so many through the command line. The k-th is made from
 the seed k alone.
 """
 
