@@ -10,15 +10,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from rlentropy import risk
-from rlentropy.errors import InputError
+from rlentropy.errors import InputError, in_range, one_of, whole
 from rlentropy.files import check_fields
+from rlentropy.intervals import mean_ci95
 from rlentropy.log import Log, drive
 from rlentropy.neural.losses import linex_gradient, mean_linex_loss
 from rlentropy.neural.networks import MLP, Activation, Adam, Rows, check_shapes, forward, layers_of
@@ -76,35 +77,28 @@ class Config:
 
     def __post_init__(self) -> None:
         risk_aversion(self.risk)
-        for name in ("steps", "num_envs", "rollout_steps", "epochs", "minibatches"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} must be >= 1, got {getattr(self, name)}")
-        for name in ("evaluation_episodes", "final_episodes"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} must be >= 1, got {getattr(self, name)}")
-        if self.horizon is not None and self.horizon < 1:
-            raise InputError(f"horizon must be >= 1, got {self.horizon}")
+        for name in (
+            *("steps", "num_envs", "rollout_steps", "epochs", "minibatches"),
+            *("evaluation_episodes", "final_episodes"),
+        ):
+            whole(name, getattr(self, name), 1)
+        if self.horizon is not None:
+            whole("horizon", self.horizon, 1)
         if self.minibatches > self.num_envs * self.rollout_steps:
             raise InputError(
                 "minibatches must be at most num_envs * rollout_steps = "
                 f"{self.num_envs * self.rollout_steps}, got {self.minibatches}"
             )
-        if not 0.0 < self.gamma < 1.0:
-            raise InputError(f"gamma must be in (0, 1), got {self.gamma}")
+        in_range("gamma", self.gamma, "(0, 1)")
         for name in ("gae_lambda", "trace_decay", "random_action"):
-            if not 0.0 <= getattr(self, name) <= 1.0:
-                raise InputError(f"{name} must be in [0, 1], got {getattr(self, name)}")
+            in_range(name, getattr(self, name), "[0, 1]")
         for name in ("learning_rate", "critic_learning_rate", "clip", "max_gradient_norm"):
-            if not 0.0 < getattr(self, name) < np.inf:
-                raise InputError(f"{name} must be > 0 and finite, got {getattr(self, name)}")
-        if not 0.0 <= self.entropy_bonus < np.inf:
-            raise InputError(f"entropy_bonus must be >= 0 and finite, got {self.entropy_bonus}")
-        if not self.max_weight > 1.0:
-            raise InputError(f"max_weight must be > 1, got {self.max_weight}")
-        if any(width < 1 for width in self.hidden):
-            raise InputError(f"hidden must be widths >= 1, got {self.hidden}")
-        if self.activation not in ("tanh", "relu"):
-            raise InputError(f"activation must be tanh or relu, got {self.activation!r}")
+            in_range(name, getattr(self, name), "(0, inf)")
+        in_range("entropy_bonus", self.entropy_bonus, "[0, inf)")
+        in_range("max_weight", self.max_weight, "(1, inf]")
+        for width in self.hidden:
+            whole("hidden", width, 1)
+        one_of("activation", self.activation, get_args(Activation))
 
 
 def risk_aversion(name: str) -> float:
@@ -368,7 +362,7 @@ def load_policy(saved: dict[str, Any], env: Env) -> Policy:
     parameters = sum((rows + 1) * columns for rows, columns in pairwise(sizes))
     shapes = {"flat": (parameters,), "mean": tuple(sizes[:1]), "deviation": tuple(sizes[:1])}
     check_shapes(sizes, {name: (saved[name], shape) for name, shape in shapes.items()})
-    if activation not in ("tanh", "relu") or not bool((saved["deviation"] > 0.0).all()):
+    if activation not in get_args(Activation) or not bool((saved["deviation"] > 0.0).all()):
         raise InputError("policy.pt must hold a known activation and deviations > 0, got others")
     encode, head = Encoder.of(env.observation_space), make_head(env.action_space)
     if (sizes[0], sizes[-1]) != (encode.width, head.num_outputs):
@@ -415,8 +409,6 @@ def run(env: Env, config: Config, rng: np.random.Generator, log: Log) -> Result:
     values = agent.values(agent.inputs(agent.encode(evaluator.first_observations())))
     agent.envs.close()
     evaluator.close()
-    mean = float(returns.mean())
-    half = 1.96 * float(returns.std(ddof=min(returns.size - 1, 1))) / returns.size**0.5
     summary = {
         "env_steps": agent.env_steps,
         "episodes": agent.episodes,
@@ -426,8 +418,8 @@ def run(env: Env, config: Config, rng: np.random.Generator, log: Log) -> Result:
         "horizon": horizon,
         "value": float(values.mean() * agent.reward_scale),
         "value_is_exact": False,
-        "mean_return": mean,
-        "return_ci95": [mean - half, mean + half],
+        "mean_return": float(returns.mean()),
+        "return_ci95": mean_ci95(returns),
         "evaluation_episodes": returns.size,
     }
     return Result(summary, network=agent.saved_policy())

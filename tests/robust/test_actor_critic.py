@@ -316,7 +316,7 @@ def test_command_line_and_the_saved_policy(tmp_path, capsys):
 ])  # fmt: skip
 def test_bad_settings_are_refused_by_name(change):
     name = next(iter(change))
-    with pytest.raises(InputError, match=f"{name if name != 'risk' else 'risk'}.* must "):
+    with pytest.raises(InputError, match=rf"^{name}.* must "):
         Config(**change)
 
 
