@@ -41,6 +41,8 @@ class Probe(gymnasium.Env):
         space = self.observation_space
         if isinstance(space, Discrete):
             return space.start + self.t % int(space.n)
+        if isinstance(space, MultiDiscrete | MultiBinary):
+            return np.full(space.shape, self.t % 2, space.dtype)
         return np.full(space.shape, self.t, space.dtype)
 
     def reset(self, *, seed=None, options=None):
@@ -128,14 +130,21 @@ def test_critic_learns_certainty_equivalents_of_a_tabular_problem():
 # ---------------------------------------------------------------- spaces
 
 
-@pytest.mark.parametrize("observations", [
-    LINE, Box(-1, 1, (2, 3), np.float64), Box(0, 255, (4,), np.uint8), Discrete(5, start=3),
-])  # fmt: skip
-@pytest.mark.parametrize("actions", [
+OBSERVATIONS = (
+    Box(-1, 1, (2, 3), np.float64), Box(0, 255, (4,), np.uint8), Discrete(5, start=3),
+    MultiDiscrete([3, 4]), MultiBinary(3),
+)  # fmt: skip
+ACTIONS = (
     Discrete(3), Discrete(3, start=-1), MultiDiscrete([2, 3]), MultiBinary(3),
     Box(-2, 2, (1,), np.float32), Box(np.array([0, -np.inf]), np.array([5, 1]), dtype=np.float64),
     Box(0, 9, (2, 2), np.int64),
-])  # fmt: skip
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("observations", "actions"),
+    [(space, Discrete(2)) for space in OBSERVATIONS] + [(LINE, space) for space in ACTIONS],
+)
 def test_every_space_is_acted_in(observations, actions):
     """The probe refuses actions outside its space."""
     env = limited(Probe(observations, actions, lambda a, r: float(r.random())), 7)
@@ -204,11 +213,11 @@ def test_half_and_resume_is_the_whole(tmp_path, case):
     assert play(case, tmp_path / "halves", 660) == whole
 
 
-@pytest.mark.parametrize("case", ["cart-pole", "pendulum"])
-def test_killed_anywhere_and_resumed_is_the_whole(tmp_path, case, monkeypatch):
+def test_killed_anywhere_and_resumed_is_the_whole(tmp_path, monkeypatch):
+    case = "cart-pole"
     whole = play(case, tmp_path / "whole", 300, checkpoint_every=50)
     scalar = Log.scalar
-    for k, at in enumerate((1, 17, 40, 58)):
+    for k, at in enumerate((1, 17, 58)):
         calls = 0
 
         def killed(log, tag, value, step, at=at):
