@@ -1,4 +1,4 @@
-"""RFZI, RFQI and FQI against dense value iteration, closed forms and each other (spec §8)."""
+"""RFZI, RFQI and FQI on tables: dense value iteration, closed forms, each other (robust §8)."""
 
 import dataclasses
 
@@ -224,7 +224,7 @@ def test_rfqi_worsens_by_mass_moved_to_the_fail_state(rng):
             V = found.V
             x = np.append(V[P[s, a] > 0], 0.0)
             p = np.append(P[s, a][P[s, a] > 0], 0.0)
-            etas = x[:, None]  # the dual of spec §1.5 peaks at a value
+            etas = x[:, None]  # the dual of §1.5 peaks at a value
             dual = (etas[:, 0] - np.maximum(etas - x, 0.0) @ p - 0.2 * etas[:, 0]).max()
             assert found.Q[s, a] == pytest.approx(r[s, a] + GAMMA * dual, abs=1e-9)
 
@@ -244,7 +244,7 @@ def mean_gaps(options, beta, N, seeds):
     return np.array(gaps)
 
 
-TABLE = [  # spec §8.4: options, β, gaps by dataset size
+TABLE = [  # §8.4: options, β, gaps by dataset size
     ({"p": 0.15}, 0.1, {1_000: 0.22, 10_000: 0.034, 100_000: 0.004}),
     ({"p": 0.15}, 1.0, {1_000: 0.44, 10_000: 0.135, 100_000: 0.042}),
     ({"layout": "zone", "p": 0.15}, 0.5, {1_000: 7.7, 10_000: 0.64, 100_000: 0.080}),
