@@ -37,7 +37,7 @@ PACKAGE = "rlentropy"
 # A module imports from lower layers, and from its own unit: a package, or a module beside them.
 LAYERS = {
     **dict.fromkeys(("errors", "start", "types"), 0),
-    **dict.fromkeys(("files", "intervals", "kernels"), 1),
+    **dict.fromkeys(("estimators", "files", "intervals", "kernels"), 1),
     **dict.fromkeys(("log", "mdp", "wrappers"), 2),
     **dict.fromkeys(("data", "entropy", "policies", "risk"), 3),
     **dict.fromkeys(("diversity", "envs", "neural", "perturbations", "planning"), 4),
@@ -52,7 +52,7 @@ AT_START = ("envs", "start")  # what `import rlentropy` itself imports
 # unit of the table. ``run`` held the Result that every algorithm returned.
 FORMER_LAYERS = LAYERS | dict.fromkeys(("collect", "compare", "evaluate", "sweep"), 7)
 FORMER_UNITS = {
-    **dict.fromkeys(("empirical", "estimators", "known", "mdp_arrays", "mdp_formats"), "mdp"),
+    **dict.fromkeys(("empirical", "known", "mdp_arrays", "mdp_formats"), "mdp"),
     **dict.fromkeys(("grids", "parameters"), "perturbations"),
     **{"checked": "wrappers", "figures": "plots", "networks": "neural", "objectives": "types"},
     "run": "log",

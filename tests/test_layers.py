@@ -18,7 +18,7 @@ PICTURES = ("rlentropy.plots", "rlentropy.envs.picture")
 TABULAR = (
     *("data", "entropy", "log", "mdp", "perturbations", "planning", "policies", "risk", "runs"),
     *("offline.fqi", "offline.rfqi", "offline.rfzi"),
-    *("robust.planning_command", "robust.policy_gradient"),
+    *("robust.planning", "robust.policy_gradient"),
     *("exploration.entgame", "exploration.maxent", "exploration.optimal"),
     *("exploration.random_policy", "exploration.reg_entgame", "exploration.rf_explore_ent"),
     *("exploration.rf_ucrl", "exploration.ucbvi_ent"),

@@ -8,7 +8,6 @@ from rlentropy.kernels.cache import compiled, inner
 from rlentropy.types import Array, Count, Index
 
 ADD_C, BRAESS_SAUER, ADD_ROOT_N = range(3)  # estimates of a row from its counts
-ESTIMATORS = {"add-c": ADD_C, "braess-sauer": BRAESS_SAUER, "add-root-n": ADD_ROOT_N}
 
 
 class Counts(NamedTuple):

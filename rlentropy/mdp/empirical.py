@@ -10,7 +10,9 @@ import numpy as np
 from rlentropy.errors import InputError
 from rlentropy.estimators import check_estimator
 from rlentropy.kernels.counting import (
-    ESTIMATORS,
+    ADD_C,
+    ADD_ROOT_N,
+    BRAESS_SAUER,
     Counts,
     first_unsupported,
     record_many,
@@ -19,6 +21,8 @@ from rlentropy.kernels.counting import (
 from rlentropy.kernels.rows import Rows
 from rlentropy.mdp import FiniteMDP
 from rlentropy.types import Count
+
+CODES = {"add-c": ADD_C, "braess-sauer": BRAESS_SAUER, "add-root-n": ADD_ROOT_N}
 
 
 class EmpiricalModel:
@@ -82,7 +86,7 @@ class EmpiricalModel:
             N=np.zeros(R, np.int64),
             used=np.array([successor.size]),
             smoothing=float(smoothing),
-            estimator=ESTIMATORS[estimator],
+            estimator=CODES[estimator],
             restricted=support is not None,
         )
         if support is not None:
