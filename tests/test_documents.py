@@ -5,6 +5,7 @@ import shlex
 from importlib import import_module
 from pathlib import Path
 
+import architecture
 import pytest
 
 from rlentropy import cli
@@ -78,3 +79,14 @@ def test_files_named_in_the_documents_exist() -> None:
         if not any((folder / name).exists() for folder in (ROOT, ROOT / "rlentropy"))
     ]
     assert not missing, "\n".join(missing)
+
+
+def test_the_table_of_layers_is_the_one_that_is_held() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    table = {
+        unit: int(layer)
+        for layer, units in re.findall(r"^\| (\d) \| (.*?) \|", text, re.M)
+        for unit in re.findall(r"`(\w+)/?`", units)
+    }
+    units = {module.unit for module in architecture.read_modules(ROOT).values() if module.unit}
+    assert table == {unit: architecture.LAYERS[unit] for unit in units}
