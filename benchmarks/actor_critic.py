@@ -138,8 +138,6 @@ def ours(risk: str) -> Callable[[], object]:
     config = actor_critic.Config(risk=risk, num_envs=8, rollout_steps=128, epochs=4, minibatches=4)
     env = gymnasium.make("CartPole-v1")
     learner = actor_critic.ActorCritic(env, config, np.random.default_rng(0))
-    for i in range(config.num_envs):
-        learner.copies.begin(i)
     return lambda: [learner.learn(learner.play()) for _ in range(10)]
 
 

@@ -11,11 +11,11 @@ from gymnasium.spaces import Discrete
 from numpy.typing import NDArray
 
 from rlentropy.mdp import FiniteMDP
+from rlentropy.types import Array
 
 if TYPE_CHECKING:
     from rlentropy.envs.picture import Layout
 
-Array = NDArray[np.float64]
 Frame = NDArray[np.uint8]  # (height, width, 3)
 STRIP_COLUMNS = 32  # states in one row of a picture
 STRIP_CHARACTERS = 64  # states in one line of text

@@ -45,7 +45,7 @@ __all__ = [
 if not (Path(__file__).parent / "envs").is_dir():
     __path__.append(str(Path(__file__).parents[1]))
 
-from rlentropy.commands.start import is_ours, loading
+from rlentropy.start import is_ours, loading
 
 with loading(is_ours()):
     import rlentropy.envs  # noqa: F401  (registers the rlentropy/* ids)

@@ -13,9 +13,9 @@ from importlib import import_module
 
 from rlentropy.commands.console import exit_code
 from rlentropy.commands.options import ask_tyro, check_sizes
-from rlentropy.commands.start import loading
 from rlentropy.commands.train import train
 from rlentropy.runs.table import COMMANDS, TOOLS
+from rlentropy.start import loading
 
 
 def main(argv: Sequence[str] | None = None) -> int:

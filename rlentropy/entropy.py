@@ -80,7 +80,7 @@ def staged_policy(mdp: FiniteMDP, pi: Any, horizon: int) -> Array:
     pi = np.asarray(pi, np.float64)
     if pi.shape not in (shape, shape[1:]):
         raise InputError(f"pi must be (S, A) = {shape[1:]} or (H, S, A) = {shape}, got {pi.shape}")
-    staged: Array = np.ascontiguousarray(np.broadcast_to(pi, shape))
+    staged: Array = np.array(np.broadcast_to(pi, shape), order="C")
     good = (staged >= 0.0).all(-1) & (np.abs(staged.sum(-1) - 1.0) <= ROUNDING)
     if not good.all():
         h, s = np.argwhere(~good)[0].tolist()

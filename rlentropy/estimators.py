@@ -22,8 +22,9 @@ from typing import Any
 import numpy as np
 
 from rlentropy.errors import InputError
-from rlentropy.kernels.counting import ESTIMATORS
 from rlentropy.types import Array
+
+ESTIMATORS = ("add-c", "braess-sauer", "add-root-n")
 
 
 def check_estimator(estimator: str, smoothing: float) -> None:
@@ -40,7 +41,7 @@ def estimate(counts: Any, estimator: str = "add-c", smoothing: float = 0.0) -> A
     """Estimated laws (..., k) from counts (..., k); uniform where nothing is known.
 
     Args:
-        estimator: one of `kernels.ESTIMATORS`, see above.
+        estimator: one of `ESTIMATORS`, see above.
         smoothing: c of add-c, >= 0.
 
     Raises:

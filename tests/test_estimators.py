@@ -10,8 +10,7 @@ import scipy.sparse as sp
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlentropy.estimators import binary_next, cesaro_add_one, estimate
-from rlentropy.kernels.counting import ESTIMATORS
+from rlentropy.estimators import ESTIMATORS, binary_next, cesaro_add_one, estimate
 from rlentropy.mdp.empirical import EmpiricalModel
 
 seeds = st.integers(0, 2**32 - 1)

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from rlentropy.commands.console import Console
 from rlentropy.commands.options import Options, as_settings, check_sizes, folder_of, parse
-from rlentropy.commands.start import loading
 from rlentropy.errors import InputError, did_you_mean
 from rlentropy.files import locked
 from rlentropy.runs.table import COMMANDS, TOOLS, Command
+from rlentropy.start import loading
 
 if TYPE_CHECKING:
     from rlentropy.log import Log

@@ -14,17 +14,23 @@ forecaster that pools the stages, as the authors' code does for AVE; an episode 
 rests in its last state, which counts as absorbing, for the rest of the horizon.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import gymnasium
 import numpy as np
 
 from rlentropy.exploration.episodes import Explored, Scoring, explore
-from rlentropy.exploration.game import GameLearner, check_bonus
+from rlentropy.exploration.game import GameLearner, Rules, check_bonus, logarithms
 from rlentropy.exploration.setting import Setting, Simulator
+from rlentropy.kernels.cache import inner
+from rlentropy.kernels.confidence import kl_radius
+from rlentropy.kernels.game import Memory, Schedule, plan_with_bonus
+from rlentropy.kernels.rows import Task
 from rlentropy.log import Log
-from rlentropy.types import VisitationObjective
+from rlentropy.types import Count, VisitationObjective
 
 Bonus = Literal["none", "inverse-n", "code", "hoeffding-kl", "bernstein-kl"]
 
@@ -49,24 +55,109 @@ class Config:
         check_bonus(self.bonus, get_args(Bonus), self.bonus_scale, self.delta)
 
 
+# ---------------------------------------------------------------- the bonus
+
+# b_h(s, a) = c factor L (H - h - 1{rest}) width(s, a), with L = log(t / n_0 + cells), the largest
+# reward; width follows from the visits N of (s, a), n = max(N, 1), and β_KL of `kl_radius` (§2.3).
+
+
+@inner
+def inverse_n(memory: Memory, task: Task, i: int) -> None:
+    """1 / n."""
+    task.width[i] = 1.0 / max(memory.model.N[i], 1)
+
+
+@inner
+def code(memory: Memory, task: Task, i: int) -> None:
+    """sqrt(β_KL / n), of the authors' code."""
+    N, S = memory.model.N[i], memory.visits.shape[1]
+    task.width[i] = np.sqrt(kl_radius(N, S, np.log(4.0 * memory.pairs)) / max(N, 1))
+
+
+@inner
+def hoeffding_kl(memory: Memory, task: Task, i: int) -> None:
+    """sqrt(β_KL / 2n): Pinsker's inequality."""
+    N, S = memory.model.N[i], memory.visits.shape[1]
+    task.width[i] = np.sqrt(kl_radius(N, S, np.log(2.0 * memory.pairs)) / (2.0 * max(N, 1)))
+
+
+@inner
+def bernstein_kl(memory: Memory, task: Task, i: int) -> None:
+    """β_KL / n, and 2 c sqrt(Var V β_KL / n) beside it."""
+    N, S = memory.model.N[i], memory.visits.shape[1]
+    task.width[i] = kl_radius(N, S, np.log(2.0 * memory.pairs)) / max(N, 1)
+    task.variance_width[i] = 4.0 * memory.bonus_scale**2 * task.width[i]
+
+
+class Optimism(NamedTuple):
+    """A bonus: its width, and the factor and the stages that multiply it."""
+
+    rules: Rules
+    factor: float
+    rest: int  # 1: of the stages after this one alone
+
+
+BONUSES = {
+    "none": Optimism(Rules(), 0.0, 0),
+    "inverse-n": Optimism(Rules(plan_with_bonus, inverse_n, has_width=True), 1.0, 0),
+    "code": Optimism(Rules(plan_with_bonus, code, has_width=True), 1.0, 0),
+    "hoeffding-kl": Optimism(Rules(plan_with_bonus, hoeffding_kl, has_width=True), 1.0, 1),
+    "bernstein-kl": Optimism(
+        Rules(plan_with_bonus, bernstein_kl, has_width=True, has_variance=True),
+        2.0 * np.sqrt(2.0) + 2.0 / 3.0,
+        1,
+    ),
+}
+
+
+# ---------------------------------------------------------------- the forecaster
+
+
+def forecaster_shape(setting: Setting, objective: VisitationObjective) -> tuple[int, int, int]:
+    """Of what is forecast: stages pooled for AVE and AVE_S, states alone for VE_S and AVE_S."""
+    H, S, A = setting.horizon, setting.num_states, setting.num_actions
+    pooled, states_only = objective in ("AVE", "AVE_S"), objective in ("VE_S", "AVE_S")
+    return (1 if pooled else H, S, 1 if states_only else A)
+
+
+def forecaster_schedule(
+    learner: GameLearner, episodes: Count, bonus: Optimism, clip: bool
+) -> Schedule:
+    """What the forecast's total and the bonus depend on after t episodes (§2.2, §2.3).
+
+    log 1/d̄ = log(total + n_0 cells) - log(n + n_0), at most L = log(total / n_0 + cells).
+    """
+    H = learner.setting.horizon
+    stages, S, A = learner.memory.forecast.shape
+    cells, prior = S * A, learner.memory.prior
+    total = episodes * (1 if stages == H else H)
+    L = logarithms(total / prior + cells)[:, None]
+    offset = np.repeat(logarithms(total + prior * cells)[:, None], H, axis=1)
+    left = H - np.arange(H)
+    scale = learner.memory.bonus_scale * bonus.factor * L * (left - bonus.rest)
+    return Schedule(offset, scale, left * L if clip else np.full(offset.shape, np.inf))
+
+
 class EntGame(GameLearner):
     """Forecaster, greedy sampler, and what they have seen."""
 
     def __init__(self, setting: Setting, config: Config, rng: np.random.Generator) -> None:
+        self.bonus, self.clip = BONUSES[config.bonus], config.clip
         super().__init__(
             setting,
             rng,
-            reward="forecaster",
-            objective=config.objective,
-            forecasts_actions=config.objective in ("VE", "AVE"),
-            bonus=config.bonus,
+            reward=np.zeros(forecaster_shape(setting, config.objective)),
+            rules=self.bonus.rules,
+            forecasts=True,
             bonus_scale=config.bonus_scale,
-            clip=config.clip,
             delta=config.delta,
             prior=config.prior,
             stage_dependent=config.stage_dependent,
             mixture_size=config.mixture_size,
         )
+
+    def schedule(self, episodes: Count) -> Schedule:
+        return forecaster_schedule(self, episodes, self.bonus, self.clip)
 
 
 def run(

@@ -24,11 +24,16 @@ import numpy as np
 from rlentropy import planning
 from rlentropy.entropy import visitation_entropy
 from rlentropy.errors import InputError
+from rlentropy.exploration import rf_ucrl
+from rlentropy.exploration.entgame import BONUSES, forecaster_schedule, forecaster_shape
 from rlentropy.exploration.episodes import Explored, Scoring, explore
 from rlentropy.exploration.game import GameLearner, check_bonus
+from rlentropy.exploration.rf_ucrl import RewardFree
 from rlentropy.exploration.setting import Setting, Simulator
 from rlentropy.exploration.two_phases import TwoPhases
+from rlentropy.kernels.game import Schedule
 from rlentropy.log import Log
+from rlentropy.types import Count
 
 Bonus = Literal["none", "inverse-n"]
 
@@ -72,14 +77,14 @@ class RegEntGame(GameLearner):
         rng: np.random.Generator,
         model: Any = None,
     ) -> None:
+        self.bonus = BONUSES[config.bonus]
         super().__init__(
             setting,
             rng,
-            reward="forecaster",
-            objective="VE",
-            forecasts_actions=False,
+            reward=np.zeros(forecaster_shape(setting, "VE_S")),
+            rules=self.bonus.rules,
+            forecasts=True,
             temperature=config.temperature,
-            bonus=config.bonus,
             bonus_scale=config.bonus_scale,
             prior=config.prior,
             stage_dependent=config.stage_dependent,
@@ -88,16 +93,19 @@ class RegEntGame(GameLearner):
             model=model,
         )
 
+    def schedule(self, episodes: Count) -> Schedule:
+        return forecaster_schedule(self, episodes, self.bonus, clip=False)
+
     def certified_gap(self) -> float | None:
         """Gap of the mixture by the forecaster's dual bound (spec §4.2, §7.4); needs a model."""
         d, mdp = self.mixture_occupancy(), self.setting.mdp
         if d is None or mdp is None:
             return None
-        n = self.visits.sum(-1) + self.game.prior
+        n = self.visits.sum(-1) + self.memory.prior
         bound = planning.visitation_entropy_bound(
-            mdp, n / n.sum(-1, keepdims=True), "VE", self.game.task.temperature
+            mdp, n / n.sum(-1, keepdims=True), "VE", self.task.temperature
         )
-        return bound - visitation_entropy(d, "VE", self.game.task.temperature)
+        return bound - visitation_entropy(d, "VE", self.task.temperature)
 
 
 def make_learner(setting: Setting, config: Config, rng: np.random.Generator) -> Any:
@@ -105,15 +113,9 @@ def make_learner(setting: Setting, config: Config, rng: np.random.Generator) -> 
     if config.reward_free_episodes == 0:
         return RegEntGame(setting, config, rng)
     first, second = rng.spawn(2)
+    reward_free = rf_ucrl.Config(stage_dependent=config.stage_dependent, mixture_size=0)
     return TwoPhases(
-        GameLearner(
-            setting,
-            first,
-            reward="nothing",
-            objective="VE",
-            bonus="rf-ucrl",
-            stage_dependent=config.stage_dependent,
-        ),
+        RewardFree(setting, reward_free, first),
         config.reward_free_episodes,
         lambda model: RegEntGame(setting, config, second, model),
     )

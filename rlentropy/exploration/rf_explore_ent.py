@@ -24,11 +24,17 @@ import gymnasium
 import numpy as np
 
 from rlentropy.errors import InputError
+from rlentropy.exploration import entgame, rf_ucrl, ucbvi_ent
+from rlentropy.exploration.entgame import EntGame
 from rlentropy.exploration.episodes import Explored, Learner, Scoring, explore
-from rlentropy.exploration.game import GameLearner, check_bonus
+from rlentropy.exploration.game import GameLearner, Rules, check_bonus
 from rlentropy.exploration.random_policy import RandomPolicy
+from rlentropy.exploration.rf_ucrl import RewardFree
 from rlentropy.exploration.setting import Setting, Simulator
-from rlentropy.kernels.rows import decisions
+from rlentropy.exploration.ucbvi_ent import UCBVIEnt
+from rlentropy.kernels.cache import inner
+from rlentropy.kernels.game import Memory, Schedule, plan_with_bonus
+from rlentropy.kernels.rows import Task, decisions
 from rlentropy.kernels.sampling import draw_action, rollout
 from rlentropy.log import Log
 from rlentropy.mdp.empirical import EmpiricalModel
@@ -60,6 +66,42 @@ class Config:
             raise InputError(f"target_episodes must be >= 1, got {self.target_episodes}")
 
 
+@inner
+def unit_width(memory: Memory, task: Task, i: int) -> None:
+    """sqrt(log(2 S A H n / δ) / 2n): Hoeffding's, for values in [0, 1]."""
+    n = max(memory.model.N[i], 1)
+    task.width[i] = np.sqrt(np.log(2.0 * memory.pairs * n) / (2.0 * n))
+
+
+class Search(GameLearner):
+    """UCBVI for one reward of 1 an episode, at one state and stage."""
+
+    plays_plan = True
+
+    def __init__(self, setting: Setting, config: Config, rng: np.random.Generator) -> None:
+        super().__init__(
+            setting,
+            rng,
+            reward=np.zeros((setting.horizon, setting.num_states, 1)),
+            rules=Rules(plan_with_bonus, unit_width, has_width=True),
+            bonus_scale=config.bonus_scale,
+            delta=config.delta,
+            stage_dependent=config.stage_dependent,
+        )
+
+    def aim(self, h: int, s: int) -> None:
+        """Reward state s at stage h, and nothing else."""
+        self.task.reward[...] = 0.0
+        self.task.reward[h, s] = 1.0
+
+    def schedule(self, episodes: Count) -> Schedule:
+        """Once the reward has been paid, or missed, the rest is known to be worth 0."""
+        paid = np.cumsum(self.task.reward.sum((1, 2)))
+        scale = np.where(paid == 0.0, self.memory.bonus_scale, 0.0)
+        rows = (np.zeros(paid.size), scale, np.ones(paid.size))
+        return Schedule(*(np.tile(row, (episodes.size, 1)) for row in rows))
+
+
 class TargetSampler:
     """Phases 1 and 2: visit every state at every stage as well as possible."""
 
@@ -74,11 +116,7 @@ class TargetSampler:
         draw_rng, search_rng, self.policy_rng = rng.spawn(3)
         self.setting, self.repeats = setting, config.target_episodes
         self.budget = config.episodes
-        self.search = GameLearner(
-            setting, search_rng, reward="given", objective="VE", bonus="unit",
-            bonus_scale=config.bonus_scale, delta=config.delta, output="plan",
-            stage_dependent=config.stage_dependent,
-        )  # fmt: skip
+        self.search = Search(setting, config, search_rng)
         self.model = EmpiricalModel(S, A, stages=H if config.stage_dependent else 1)
         extra = config.episodes - searches
         self.replays: Count = draw_rng.multinomial(extra, np.full(searches, 1.0 / searches))
@@ -93,10 +131,7 @@ class TargetSampler:
         done = self.search.episodes
         self.searching = done == 0 or self.replayed == self.replays[done - 1]
         if self.searching:
-            reward = self.search.game.task.reward
-            reward[...] = 0.0
-            h, s = divmod(done // self.repeats, self.setting.num_states)
-            reward[h, s] = 1.0
+            self.search.aim(*divmod(done // self.repeats, self.setting.num_states))
         elif self.replayed == 0:
             decisions(self.search.Q, 0.0, self.pi)
             h, s = divmod((done - 1) // self.repeats, self.setting.num_states)
@@ -200,17 +235,19 @@ class RFExploreEnt:
             self.sampler = TargetSampler(setting, config, rng)
         elif config.sampler == "random":
             self.sampler = RandomSampler(setting, config, rng)
+        elif config.sampler == "entgame":
+            staged = config.stage_dependent
+            game = entgame.Config(stage_dependent=staged, mixture_size=0)
+            self.sampler = EntGame(setting, game, rng)
         else:
-            forecasts = config.sampler == "entgame"
-            self.sampler = GameLearner(
-                setting, rng,
-                reward="forecaster" if forecasts else "nothing",
-                objective="VE",
-                bonus="none" if forecasts else config.sampler,
+            free = rf_ucrl.Config(
+                variant=config.sampler,
                 bonus_scale=config.bonus_scale,
                 delta=config.delta,
                 stage_dependent=config.stage_dependent,
-            )  # fmt: skip
+                mixture_size=0,
+            )
+            self.sampler = RewardFree(setting, free, rng)
 
     @property
     def episodes(self) -> int:
@@ -227,15 +264,8 @@ class RFExploreEnt:
 
     def policy(self) -> Array:
         """Phase 3: softmax of the soft plan on the estimated model, (H, S, A)."""
-        return GameLearner(
-            self.setting,
-            np.random.default_rng(0),  # a plan draws nothing
-            reward="transition-entropy",
-            objective=self.objective,
-            temperature=1.0,
-            output="plan",
-            model=self.sampler.model,
-        ).plan()
+        config, rng = ucbvi_ent.Config(objective=self.objective), np.random.default_rng(0)
+        return UCBVIEnt(self.setting, config, rng, self.sampler.model).plan()  # which draws nothing
 
     last_iterate = policy
 

@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from rlentropy.kernels.cache import compiled, inlined
+from rlentropy.kernels.cache import compiled, inlined, inner
 from rlentropy.types import Array, Index
 
 
-@compiled
+@inner
 def _exp(x: float) -> float:
     """e^x for x in [-708, 0], below that e^-708; within 1e-15 of it, and free of branches.
 
@@ -35,7 +35,7 @@ def _exp(x: float) -> float:
     return float(y * power.view(np.float64))
 
 
-@compiled
+@inner
 def _log(x: float) -> float:
     """log x for normal x > 0, to rounding, and free of branches, as `_exp`.
 
@@ -61,14 +61,14 @@ def _log(x: float) -> float:
     return float(e * 0.6931471803691238 + (2.0 * t + (tail + e * 1.9082149292705877e-10)))
 
 
-@compiled
+@inner
 def _exp_all(x: Array, factor: float) -> None:
     """x = exp(factor x) for non-positive factor x, in place."""
     for i in range(x.size):
         x[i] = _exp(x[i] * factor)
 
 
-@compiled
+@inner
 def _log_all(x: Array) -> None:
     for i in range(x.size):
         x[i] = _log(x[i])

@@ -1,13 +1,13 @@
 """Transition counts in rows that grow, and the estimates that they make."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from rlentropy.kernels.cache import compiled
+from rlentropy.kernels.cache import compiled, inner
 from rlentropy.types import Array, Count, Index
 
-ESTIMATORS = ("add-c", "braess-sauer", "add-root-n")  # of a row from its counts
+ADD_C, BRAESS_SAUER, ADD_ROOT_N = range(3)  # estimates of a row from its counts
 
 
 class Counts(NamedTuple):
@@ -23,18 +23,18 @@ class Counts(NamedTuple):
     N: Count  # (R,) visits
     used: Count  # (1,) places of the pool given out
     smoothing: float  # c
-    estimator: int  # index into ESTIMATORS
+    estimator: int  # one of the three above
     restricted: bool  # smoothing only over the successors listed at the start
 
 
-@compiled
+@inner
 def _renormalise(model: Counts, i: int, S: int) -> None:
     # All in one function: a call with these arrays would take half as long as the whole.
     b, e = model.begin[i], model.end[i]
     c = model.smoothing
-    if model.estimator == 2:
+    if model.estimator == ADD_ROOT_N:
         c = np.sqrt(model.N[i]) / (e - b if model.restricted else S)
-    if model.estimator == 1:
+    if model.estimator == BRAESS_SAUER:
         unseen = 0.0 if model.restricted else 0.5  # carried by the uniform part
         total = unseen * S
         for j in range(b, e):
@@ -55,8 +55,16 @@ def _renormalise(model: Counts, i: int, S: int) -> None:
             model.p[j] = model.hits[j] / total
 
 
-@compiled
-def _place(model: Counts, i: int, successor: int) -> int:
+@inner
+def to_frequencies(model: Counts, i: int) -> None:
+    """p of row i, which has visits, without smoothing."""
+    model.uniform[i] = 0.0
+    for j in range(model.begin[i], model.end[i]):
+        model.p[j] = model.hits[j] / model.N[i]
+
+
+@inner
+def _place(model: Counts, i: int, successor: int) -> np.int64:
     """Where the successor stands in row i, or would."""
     low, high = np.int64(model.begin[i]), np.int64(model.end[i])
     while low < high:
@@ -65,7 +73,7 @@ def _place(model: Counts, i: int, successor: int) -> int:
             low = middle + 1
         else:
             high = middle
-    return int(low)
+    return low
 
 
 @compiled
@@ -78,9 +86,9 @@ def first_unsupported(model: Counts, rows: Count, successors: Count) -> int:
     return -1
 
 
-@compiled
-def record(model: Counts, i: int, successor: int, S: int) -> None:
-    """Count one transition of row i and renormalise that row; the pool must have room."""
+@inner
+def count(model: Counts, i: int, successor: int) -> None:
+    """Count one transition of row i; the pool must have room."""
     place = _place(model, i, successor)
     if place < model.end[i] and model.successor[place] == successor:
         model.hits[place] += 1
@@ -94,22 +102,21 @@ def record(model: Counts, i: int, successor: int, S: int) -> None:
         model.hits[place] = 1
         model.end[i] += np.uint32(1)
     model.N[i] += 1
-    _renormalise(model, i, S)
 
 
-@compiled
-def _relocate(model: Counts, i: int) -> int:
+@inner
+def _relocate(model: Counts, i: int) -> Any:
     """Double the room of row i at the end of the pool; returns how far the row moved."""
     b, length = np.int64(model.begin[i]), np.int64(model.end[i]) - np.int64(model.begin[i])
     new = model.used[0]
-    room = np.int64(max(4, 2 * int(length)))
+    room: Any = max(4, 2 * length)
     for j in range(length):
         model.successor[new + j] = model.successor[b + j]
         model.hits[new + j] = model.hits[b + j]
     model.begin[i], model.end[i] = np.uint32(new), np.uint32(new + length)
     model.capacity[i] = np.uint32(room)
     model.used[0] = new + room
-    return int(new - b)
+    return new - b
 
 
 @compiled
@@ -121,10 +128,11 @@ def renormalise_all(model: Counts, S: int) -> None:
 @compiled
 def record_many(model: Counts, rows: Count, successors: Count, S: int) -> None:
     for k in range(rows.size):
-        record(model, rows[k], successors[k], S)
+        count(model, rows[k], successors[k])
+        _renormalise(model, rows[k], S)
 
 
-@compiled
+@inner
 def row_entropy(model: Counts, i: int, S: int) -> float:
     """H(p̂(· | row i)) in nats."""
     if model.uniform[i] == 1.0:

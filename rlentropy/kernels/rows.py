@@ -9,12 +9,12 @@ that was never visited, or one smoothed over all states, cost one mean of V a st
 Row pointers and successors share one unsigned type, which lets LLVM drop its sign extensions.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from rlentropy.kernels.arithmetic import _exp_all, _log_all
-from rlentropy.kernels.cache import compiled, inlined
+from rlentropy.kernels.cache import compiled, inlined, inner
 from rlentropy.types import Array, Index
 
 
@@ -50,13 +50,13 @@ class Task(NamedTuple):
     optimistic: bool
 
 
-@compiled
-def _row_stride(num_rows: int, S: int, A: int) -> int:
+@inner
+def stage_stride(num_rows: int, S: int, A: int) -> int:
     return 0 if num_rows == S * A else S * A
 
 
-@compiled
-def _expect(
+@inner
+def expectations(
     begin: Index,
     end: Index,
     successor: Index,
@@ -91,7 +91,7 @@ def _expect(
             i += 1
 
 
-@compiled
+@inner
 def _add_deviation(
     begin: Index,
     end: Index,
@@ -127,15 +127,17 @@ def _add_deviation(
             i += 1
 
 
-@compiled
+@inner
 def _add_bonus(width: Array, scale: float, q: Array) -> None:
-    flat = q.reshape(q.size)
-    for i in range(flat.size):
-        flat[i] += scale * width[i]
+    i = 0
+    for s in range(q.shape[0]):
+        for a in range(q.shape[1]):
+            q[s, a] += scale * width[i]
+            i += 1
 
 
-@compiled
-def _reduce(q: Array, temperature: float, cap: float, V: Array, scratch: Array) -> None:
+@inner
+def state_values(q: Array, temperature: float, cap: float, V: Array, scratch: Array) -> None:
     """V(s) = max_a q(s, a), or its log-sum-exp at a temperature, at most the cap.
 
     Pass by pass, each over all states, so that the exponentials and logarithms are vectorised;
@@ -165,31 +167,50 @@ def _reduce(q: Array, temperature: float, cap: float, V: Array, scratch: Array) 
         V[s] = min(V[s], cap)
 
 
+@inlined
+def _expect_stage(rows: Rows, task: Task, h: int, V: Array, Q: Array) -> None:
+    """Q_h without what a bonus adds, from V_{h+1}."""
+    k = h * stage_stride(rows.begin.size, Q.shape[1], Q.shape[2])
+    reward = task.reward[0 if task.reward.shape[0] == 1 else h]
+    expectations(
+        rows.begin[k:], rows.end[k:], rows.successor, rows.p, rows.uniform[k:], V[h + 1],
+        task.optimistic, task.growth, reward, task.reward_scale[h], task.offset[h], Q[h],
+    )  # fmt: skip
+
+
 @compiled
 def backward(rows: Rows, task: Task, V: Array, Q: Array) -> None:
-    """Backward induction: fill Q (H, S, A) and V (H + 1, S) from V's last stage, which is given."""
+    """Backward induction: fill Q (H, S, A) and V (H + 1, S) from V's last stage, which is given.
+
+    A task with widths is for `backward_with_bonus`.
+    """
     H, S, A = Q.shape
-    stride = _row_stride(rows.begin.size, S, A)
+    scratch = np.empty((S, A + 1))
+    for h in range(H - 1, -1, -1):
+        _expect_stage(rows, task, h, V, Q)
+        state_values(Q[h], task.temperature, task.cap[h], V[h], scratch)
+
+
+@compiled
+def backward_with_bonus(rows: Rows, task: Task, V: Array, Q: Array) -> None:
+    """As `backward`, with the bonus that the widths make."""
+    H, S, A = Q.shape
+    stride = stage_stride(rows.begin.size, S, A)
     scratch = np.empty((S, A + 1))
     for h in range(H - 1, -1, -1):
         k = h * stride
-        begin, end, uniform = rows.begin[k:], rows.end[k:], rows.uniform[k:]
-        reward = task.reward[0 if task.reward.shape[0] == 1 else h]
-        _expect(
-            begin, end, rows.successor, rows.p, uniform, V[h + 1], task.optimistic, task.growth,
-            reward, task.reward_scale[h], task.offset[h], Q[h],
-        )  # fmt: skip
+        _expect_stage(rows, task, h, V, Q)
         if task.variance_width.size > 0:
             _add_deviation(
-                begin, end, rows.successor, rows.p, uniform, V[h + 1], task.variance_width[k:], Q[h]
-            )
-        if task.width.size > 0:
-            _add_bonus(task.width[k:], task.width_scale[h], Q[h])
-        _reduce(Q[h], task.temperature, task.cap[h], V[h], scratch)
+                rows.begin[k:], rows.end[k:], rows.successor, rows.p, rows.uniform[k:], V[h + 1],
+                task.variance_width[k:], Q[h],
+            )  # fmt: skip
+        _add_bonus(task.width[k:], task.width_scale[h], Q[h])
+        state_values(Q[h], task.temperature, task.cap[h], V[h], scratch)
 
 
 @inlined
-def _decide(q: Array, s: int, temperature: float, mass: float, d: Array) -> None:
+def decide_state(q: Array, s: Any, temperature: float, mass: float, d: Array) -> None:
     """d(s, a) = mass π(a|s) for the policy that the action values q (S, A) induce at s.
 
     Greedy ties are shared evenly. Values equal in exact arithmetic may differ by rounding, which
@@ -210,13 +231,13 @@ def _decide(q: Array, s: int, temperature: float, mass: float, d: Array) -> None
         d[s, a] *= mass / total
 
 
-@compiled
+@inner
 def decide(q: Array, temperature: float, now: Array, d: Array) -> None:
     """d(s, a) = now(s) π(a|s), (S, A), for the policy that q (S, A) induces and masses now (S,)."""
     S, A = q.shape
     for s in range(S):
         if now[s] > 0.0:
-            _decide(q, s, temperature, now[s], d)
+            decide_state(q, s, temperature, now[s], d)
         else:
             for a in range(A):
                 d[s, a] = 0.0
@@ -234,13 +255,14 @@ def decisions(Q: Array, temperature: float, pi: Array) -> None:
                 pi[h, s, a] = p[s, a]
 
 
-@compiled
+@inner
 def _flow(
     begin: Index, end: Index, successor: Index, p: Array, uniform: Array, d: Array, after: Array
 ) -> None:
     """Send the masses d (S, A) of one stage to the states after (S,) of the next."""
     S, A = d.shape
-    after[:] = 0.0
+    for s in range(S):
+        after[s] = 0.0
     spread = 0.0
     i = 0
     for s in range(S):
@@ -252,14 +274,15 @@ def _flow(
                     after[successor[j]] += mass * p[j]
             i += 1
     if spread > 0.0:
-        after += spread / S
+        for s in range(S):
+            after[s] += spread / S
 
 
 @compiled
 def occupancy(rows: Rows, mu: Array, pi: Array, d: Array) -> None:
     """Fill d (H, S, A), the state-action occupancies of pi (H, S, A) started from mu (S,)."""
     H, S, A = pi.shape
-    stride = _row_stride(rows.begin.size, S, A)
+    stride = stage_stride(rows.begin.size, S, A)
     now = mu.copy()
     for h in range(H):
         for s in range(S):
@@ -277,7 +300,7 @@ def add_occupancy_of_plan(rows: Rows, mu: Array, Q: Array, temperature: float, D
     The policy is formed at the states that carry mass alone, so a greedy plan costs its support.
     """
     H, S, A = D.shape
-    stride = _row_stride(rows.begin.size, S, A)
+    stride = stage_stride(rows.begin.size, S, A)
     now, d = mu.copy(), np.empty((S, A))
     for h in range(H):
         decide(Q[h], temperature, now, d)
@@ -293,4 +316,4 @@ def add_occupancy_of_plan(rows: Rows, mu: Array, Q: Array, temperature: float, D
 @compiled
 def decide_at(q: Array, s: int, temperature: float, p: Array) -> None:
     """Write into p (S, A) the policy that q (S, A) induces at state s."""
-    _decide(q, s, temperature, 1.0, p)
+    decide_state(q, s, temperature, 1.0, p)

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rlentropy.kernels.cache import compiled
+from rlentropy.kernels.cache import compiled, inner
 from rlentropy.types import Array, Count, Index
 
 
@@ -20,8 +20,8 @@ class World(NamedTuple):
     terminal: NDArray[np.bool_]  # (S,)
 
 
-@compiled
-def _search(cumulative: Array, begin: Any, end: Any, u: float) -> int:
+@inner
+def search(cumulative: Array, begin: np.uint32, end: np.uint32, u: float) -> np.int64:
     """First j in [begin, end) with cumulative[j] > u, else the last: rounding can't leave it."""
     low, high = np.int64(begin), np.int64(end) - 1
     while low < high:
@@ -30,7 +30,7 @@ def _search(cumulative: Array, begin: Any, end: Any, u: float) -> int:
             high = middle
         else:
             low = middle + 1
-    return int(low)
+    return low
 
 
 @compiled
@@ -42,19 +42,19 @@ def running_sums(begin: Index, end: Index, p: Array, out: Array) -> None:
             out[j] = total
 
 
-@compiled
-def draw_state(world: World, rng: np.random.Generator) -> int:
-    return _search(world.start, 0, world.start.size, rng.random())
+@inner
+def draw_state(world: World, rng: np.random.Generator) -> np.int64:
+    return search(world.start, np.uint32(0), np.uint32(world.start.size), rng.random())
+
+
+@inner
+def draw_successor(world: World, i: int, rng: np.random.Generator) -> np.int64:
+    j = search(world.cumulative, world.begin[i], world.end[i], rng.random())
+    return np.int64(world.successor[j])
 
 
 @compiled
-def draw_successor(world: World, i: int, rng: np.random.Generator) -> int:
-    j = _search(world.cumulative, world.begin[i], world.end[i], rng.random())
-    return int(world.successor[j])
-
-
-@compiled
-def pick_action(p: Array, s: int, u: float) -> int:
+def pick_action(p: Array, s: Any, u: float) -> int:
     """The action at u in [0, 1) of the probabilities p (S, A) of state s, laid end to end."""
     chosen = 0
     for a in range(p.shape[1]):
@@ -67,7 +67,7 @@ def pick_action(p: Array, s: int, u: float) -> int:
 
 
 @compiled
-def draw_action(p: Array, s: int, rng: np.random.Generator) -> int:
+def draw_action(p: Array, s: Any, rng: np.random.Generator) -> int:
     """Draw from the probabilities p (S, A) of state s; a sure action costs no random number."""
     for a in range(p.shape[1]):
         if p[s, a] == 1.0:

@@ -10,7 +10,9 @@ import numpy as np
 from rlentropy.errors import InputError
 from rlentropy.estimators import check_estimator
 from rlentropy.kernels.counting import (
-    ESTIMATORS,
+    ADD_C,
+    ADD_ROOT_N,
+    BRAESS_SAUER,
     Counts,
     first_unsupported,
     record_many,
@@ -19,6 +21,8 @@ from rlentropy.kernels.counting import (
 from rlentropy.kernels.rows import Rows
 from rlentropy.mdp import FiniteMDP
 from rlentropy.types import Count
+
+CODES = {"add-c": ADD_C, "braess-sauer": BRAESS_SAUER, "add-root-n": ADD_ROOT_N}
 
 
 class EmpiricalModel:
@@ -78,14 +82,16 @@ class EmpiricalModel:
             successor=successor,
             hits=np.zeros(successor.size, np.int64),
             p=np.zeros(successor.size),
-            uniform=np.zeros(R),
+            uniform=np.ones(R),  # of rows that have no support, while they have no visits
             N=np.zeros(R, np.int64),
             used=np.array([successor.size]),
             smoothing=float(smoothing),
-            estimator=ESTIMATORS.index(estimator),
+            estimator=CODES[estimator],
             restricted=support is not None,
         )
-        renormalise_all(self.counts, num_states)
+        if support is not None:
+            self.counts.uniform[:] = 0.0
+            renormalise_all(self.counts, num_states)
 
     def _support(self, support: Any) -> tuple[Count, Any]:
         S, A = self.num_states, self.num_actions

@@ -1,11 +1,25 @@
-"""What the networks of the offline commands minimise: least squares, LINEX, the dual of a ball."""
+"""What networks minimise: least squares, LINEX, the dual of a ball.
+
+LINEX of an error u - x at risk aversion β is, with y = β (u - x),
+
+    l = (e^y - y - 1) / β²        dl/du = (e^y - 1) / β
+
+u = -(1/β) log E e^{-βx} minimises its mean over x (robust §4.5), and it tends to (u - x)²/2 as β
+falls to 0. Beyond y = tail it goes on as its tangent, so that one rare low x moves u only so far.
+Three functions are it, for three uses: `linex_loss` is differentiated, `linex_gradient` is its
+derivative alone, exact however small y is, and `mean_linex_loss` is the figure that is logged.
+"""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
+import numpy as np
 import torch
+
+from rlentropy.types import Array
 
 Tensor = torch.Tensor
 
@@ -32,17 +46,32 @@ def squared_loss(u: Tensor, x: Tensor) -> Tensor:
     return 0.5 * (u - x) ** 2
 
 
-def linex_loss(u: Tensor, x: Tensor, risk_aversion: float, tail: float = float("inf")) -> Tensor:
-    """(exp y - y - 1) / β² with y = β (u - x), which -(1/β) log E exp(-βx) minimises (spec §4.5).
-
-    Beyond y = tail it goes on as a tangent, so that one rare low target moves u only so far. It
-    tends to the squared loss as β falls to 0.
-    """
+def linex_loss(u: Tensor, x: Tensor, risk_aversion: float, tail: float = math.inf) -> Tensor:
+    """LINEX, elementwise; at a risk aversion > 0 whose square single precision holds."""
     y = risk_aversion * (u - x)
     capped = y.clamp(max=tail)
     loss = torch.exp(capped) * (1.0 + y - capped) - y - 1.0
     small = 0.5 * y**2 * (1.0 + y / 3.0)  # where the terms would cancel
     return torch.where(y.abs() < 1e-3, small, loss) / risk_aversion**2
+
+
+def linex_gradient(u: Tensor, x: Tensor, risk_aversion: float, tail: float = math.inf) -> Tensor:
+    """Its derivative in u, elementwise; u - x at a risk aversion of 0."""
+    error = u - x
+    if risk_aversion == 0.0:
+        return error
+    return torch.expm1((risk_aversion * error).clamp(max=tail)) / risk_aversion
+
+
+def mean_linex_loss(error: Array, risk_aversion: float, tail: float = math.inf) -> float:
+    """Its mean over errors u - x, in double precision; at a risk aversion of 0 too."""
+    y = risk_aversion * error
+    small = np.abs(y) < 1e-3
+    bent = np.where(small, 1.0, np.minimum(y, tail))
+    straight = np.where(small, 1.0, y)
+    large = np.expm1(bent) + np.exp(bent) * (straight - bent) - straight
+    ratio = np.where(small, 0.5 + y / 6.0 + y**2 / 24.0, large / straight**2)  # of l to error²
+    return float((error**2 * ratio).mean())
 
 
 @dataclass(frozen=True)
@@ -96,7 +125,7 @@ class SquaredZ:
 
 @dataclass(frozen=True)
 class TVDual:
-    """Least squares on the dual of a total variation ball with a fail state (spec §1.5, §4.6).
+    """Least squares on the dual of a total variation ball with a fail state (§1.5, §4.6).
 
     W = max_η E[η - (η - x)₊ - ρ (η - m)], with m the value of the fail state: a second network,
     η(s, a), ascends it, and u is the mean of what stands in the brackets.

@@ -4,6 +4,9 @@ On a CPU a 64 × 64 network spends its time between operations, not in them. See
 along a leading axis share each operation, and all parameters are one array, so that a step of Adam
 is one fused operation too. Members never mix: each has its own initial weights, and the members of
 a stack end where they would have ended alone, within rounding.
+
+Acting needs no torch: for few observations its calls cost more than a small network's arithmetic,
+so `layers_of` and `forward` do in numpy what a member does.
 """
 
 from __future__ import annotations
@@ -14,11 +17,14 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from rlentropy.errors import InputError
-from rlentropy.types import Array
+from rlentropy.types import Array, State
 
 Activation = Literal["tanh", "relu"]
+Rows = NDArray[np.float32]  # (n, width), inputs or outputs of a network
+Layers = Sequence[tuple[Rows, Rows]]  # weights (in, out) and biases (out,)
 
 
 class MLP:
@@ -104,12 +110,53 @@ class MLP:
         with torch.no_grad():
             self.flat.copy_(other.flat)
 
-    def state_dict(self) -> dict[str, Any]:
+    def copy(self) -> MLP:
+        """A network with the same parameters."""
+        rngs = [np.random.default_rng(0)] * self.members  # what they draw is overwritten
+        twin = MLP(self.sizes, rngs, self.activation, device=self.flat.device)
+        twin.copy_from(self)
+        return twin
+
+    def state_dict(self) -> State:
         return {"flat": self.flat.detach().cpu().numpy().copy()}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: State) -> None:
         with torch.no_grad():
             self.flat.copy_(torch.as_tensor(np.asarray(state["flat"])))
+
+
+def weights_of(network: MLP) -> list[torch.Tensor]:
+    """The weights and then the biases, of all members: (M, in, out) and (M, 1, out) each."""
+    return [view.detach().cpu().clone() for view in (*network.weights, *network.biases)]
+
+
+def with_weights(
+    sizes: Sequence[int], weights: Sequence[torch.Tensor], member: int, activation: Activation
+) -> MLP:
+    """A network of one member, out of those of `weights_of`."""
+    network = MLP(sizes, [np.random.default_rng(0)], activation)
+    with torch.no_grad():
+        for view, stored in zip((*network.weights, *network.biases), weights, strict=True):
+            view[0].copy_(stored[member])
+    return network
+
+
+def layers_of(network: MLP, member: int = 0) -> Layers:
+    """A member's layers as numpy arrays; on the CPU they share the network's memory."""
+    return [
+        (weight.detach()[member].cpu().numpy(), bias.detach()[member, 0].cpu().numpy())
+        for weight, bias in zip(network.weights, network.biases, strict=True)
+    ]
+
+
+def forward(layers: Layers, x: Rows, activation: Activation) -> Rows:
+    """What a member of an MLP computes, in numpy: (n, in) -> (n, out)."""
+    for k, (weight, bias) in enumerate(layers):
+        x = x @ weight
+        x += bias
+        if k + 1 < len(layers):
+            x = np.tanh(x, out=x) if activation == "tanh" else np.maximum(x, 0.0, out=x)
+    return x
 
 
 def check_shapes(sizes: Sequence[Any], tensors: Mapping[str, tuple[Any, tuple[int, ...]]]) -> None:
@@ -162,12 +209,12 @@ class Adam:
         self.optimiser.step()
         self.network.gradient.zero_()
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> State:
         """Moments and step count as arrays; empty before the first step."""
         state = self.optimiser.state.get(self.network.flat, {})
         return {name: value.detach().cpu().numpy().copy() for name, value in state.items()}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: State) -> None:
         self.optimiser.state.clear()
         if state:
             device = self.network.flat.device
@@ -176,3 +223,21 @@ class Adam:
                 name: torch.as_tensor(np.asarray(value).copy(), device=where.get(name, device))
                 for name, value in state.items()
             }
+
+
+class Descent:
+    """Plain gradient descent, with the interface of `Adam`."""
+
+    def __init__(self, network: MLP, learning_rate: float) -> None:
+        self.network, self.learning_rate = network, learning_rate
+
+    def step(self) -> None:
+        with torch.no_grad():
+            self.network.flat.sub_(self.learning_rate * self.network.gradient)
+        self.network.gradient.zero_()
+
+    def state_dict(self) -> State:
+        return {}
+
+    def load_state_dict(self, state: State) -> None:
+        pass

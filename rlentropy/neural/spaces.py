@@ -1,51 +1,157 @@
-"""Policies over gymnasium's spaces: how observations enter a network and actions leave it.
+"""Gymnasium's spaces as networks meet them: observations become inputs, outputs become actions.
 
-Acting is in numpy, without torch: for small networks torch's calls cost more than its arithmetic.
+An observation is *encoded* as a row of float32, and the row *standardised*; both are in numpy, for
+all agents. Outputs become actions in one of two ways: a `Head` reads them as the parameters of a
+law that actions are drawn from (a policy network), an `ActionSet` as one number for each of
+finitely many actions (values, or logits), which in a Box are the points of a grid.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
 from typing import Any, Protocol
 
 import gymnasium
 import numpy as np
-import numpy.typing as npt
 import torch
 from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
+from numpy.typing import NDArray
 
 from rlentropy.errors import InputError
-from rlentropy.neural.networks import MLP, Activation
-from rlentropy.policies import one_or_many
-from rlentropy.types import Count, State
+from rlentropy.neural.networks import Activation, Layers, Rows, forward
+from rlentropy.policies import one_or_many, states_of
+from rlentropy.types import Array, Count, Env, State
 
-Env = gymnasium.Env[Any, Any]
-Array = npt.NDArray[Any]  # float32 in networks, float64 in estimates
-Layers = Sequence[tuple[Array, Array]]  # weights (in, out) and biases (out,)
+Space = gymnasium.Space[Any]
+Actions = NDArray[Any]  # (..., K) of a head's dtype
+Tensor = torch.Tensor
 
-OBSERVATION_CLIP = 10.0  # deviations
+OBSERVATION_CLIP = 10.0  # deviations; early running ones may be of next to nothing
 LOG_DEVIATION = (-5.0, 2.0)  # range of a normal's logarithmic deviation
+
+MOST_OUTPUTS = 5000  # points of a grid of actions
+MOST_DIMENSIONS = 12  # of a grid of two points each, 2^12 outputs
+MOST_ACTIONS = 2**20  # of a Discrete space
+LARGEST = float(np.finfo(np.float32).max)
+
+
+# ---------------------------------------------------------------- observations
+
+
+class Encoder:
+    """Observations as rows of float32, (n, *shape of the space) -> (n, width).
+
+    Box, MultiDiscrete and MultiBinary ones are flattened; Discrete ones become rows of a table,
+    which is one-hot unless it is given.
+
+    Args:
+        first: what a Discrete space calls its first state; None for other spaces.
+        width: of a row.
+        table: features of a Discrete space's states, (S, width).
+    """
+
+    def __init__(self, first: int | None, width: int, table: Rows | None = None) -> None:
+        self.first, self.width, self.table = first, width, table
+
+    @classmethod
+    def of(cls, space: Space) -> Encoder:
+        """Of a space, one-hot where it is Discrete.
+
+        Raises:
+            InputError: another space.
+        """
+        if isinstance(space, Discrete):
+            return cls(int(space.start), int(space.n))
+        if isinstance(space, Box | MultiDiscrete | MultiBinary):
+            return cls(None, math.prod(space.shape))
+        raise InputError(
+            f"env must have Box, Discrete, MultiDiscrete or MultiBinary observations, got {space}"
+        )
+
+    def __call__(self, observations: Any) -> Rows:
+        values = np.asarray(observations)
+        if self.first is None:
+            return values.reshape(len(values), -1).astype(np.float32)
+        if self.table is not None:
+            return self.table[states_of(values, self.first, len(self.table))]
+        rows = np.zeros((len(values), self.width), np.float32)
+        rows[np.arange(len(values)), states_of(values, self.first, self.width)] = 1.0
+        return rows
+
+
+def state_features(n: int, embedding: str) -> Array:
+    """Inputs of n states, (n, width): one-hot, or sin and cos of 2πks/n for k = 1..n // 2."""
+    if embedding == "one-hot":
+        return np.eye(n)
+    angle = 2.0 * np.pi * np.outer(np.arange(n), np.arange(1, n // 2 + 1)) / n
+    return np.concatenate([np.sin(angle), np.cos(angle)], axis=1)
+
+
+class RunningMeanStd:
+    """Mean and standard deviation of rows (n, D) that come in batches, by Chan's formula."""
+
+    def __init__(self, size: int) -> None:
+        self.count, self.mean, self.squares = 0, np.zeros(size), np.zeros(size)
+
+    def update(self, rows: NDArray[Any]) -> None:
+        n, mean = len(rows), rows.mean(axis=0, dtype=np.float64)
+        squares = ((rows - mean) ** 2).sum(axis=0, dtype=np.float64)
+        total, shift = self.count + n, mean - self.mean
+        self.mean = self.mean + shift * (n / total)
+        self.squares = self.squares + squares + shift**2 * (self.count * n / total)
+        self.count = total
+
+    def deviation(self, least: float = 1e-8) -> Array:
+        """Standard deviation (D,); 1 where it is not above `least`: nothing has varied yet."""
+        deviation = np.sqrt(self.squares / max(self.count, 1))
+        return np.where(deviation > least, deviation, 1.0)
+
+    def state_dict(self) -> State:
+        return dict(vars(self))
+
+    def load_state_dict(self, state: State) -> None:
+        vars(self).update(state)
+
+
+def standardised(
+    rows: Rows, mean: NDArray[Any], deviation: NDArray[Any], clip: float | None = None
+) -> Rows:
+    """(rows - mean) / deviation as float32, in the precision of the mean; cut off at ±clip."""
+    scaled: NDArray[Any] = (rows - mean) / deviation
+    if clip is not None:
+        scaled = np.clip(scaled, -clip, clip)
+    return scaled.astype(np.float32, copy=False)
+
+
+# ---------------------------------------------------------------- laws of actions
 
 
 class Head(Protocol):
     """Actions of one kind of space, and their law given the policy network's outputs.
 
-    Inside the module an action is a row (K,) of `dtype`; `outputs` is the network's output.
+    Inside the package an action is a row (K,) of `dtype`; `outputs` is the network's output.
     """
 
     space: Any
     dtype: Any
     num_components: int  # K
     num_outputs: int
-    num_features: int  # of what the critic sees of an action
+    num_features: int  # of what a critic sees of an action
 
-    def noise(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Array: ...
-    def choose(self, outputs: Array, noise: Array | None) -> Array: ...
-    def features(self, actions: Array) -> Array: ...
-    def to_space(self, actions: Array) -> Any: ...
-    def law(
-        self, outputs: torch.Tensor, actions: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]: ...
+    def noise(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Rows:
+        """What `choose` needs to draw an action in each place of a shape."""
+
+    def choose(self, outputs: Rows, noise: Rows | None) -> Actions:
+        """Actions (..., K); without noise the likeliest (of a normal, the mean)."""
+
+    def features(self, actions: Actions) -> Rows:
+        """What a critic sees of actions, (..., num_features)."""
+
+    def to_space(self, actions: Actions) -> Any:
+        """Actions (n, K) as the environment takes them, (n, *shape of the space)."""
+
+    def law(self, outputs: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-probabilities (of a normal, log-densities) of actions (B, K), and entropies, (B,)."""
 
 
 class Categorical:
@@ -66,34 +172,31 @@ class Categorical:
         ends = np.cumsum(self.sizes)
         self.parts = [slice(int(e) - n, int(e)) for e, n in zip(ends, self.sizes, strict=True)]
 
-    def noise(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    def noise(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Rows:
         """Gumbel variables: the likeliest action after adding them is a draw."""
         return rng.gumbel(size=(*shape, self.num_outputs)).astype(np.float32)
 
-    def choose(self, outputs: Array, noise: Array | None) -> Array:
+    def choose(self, outputs: Rows, noise: Rows | None) -> Actions:
         scores = outputs if noise is None else outputs + noise
         if self.num_components == 1:
             return np.asarray(scores.argmax(axis=-1))[..., None]
         return np.stack([scores[..., part].argmax(axis=-1) for part in self.parts], axis=-1)
 
-    def features(self, actions: Array) -> Array:
-        found = np.zeros((*actions.shape[:-1], self.num_features), np.float32)
+    def features(self, actions: Actions) -> Rows:
+        one_hot = np.zeros((*actions.shape[:-1], self.num_features), np.float32)
         for k, part in enumerate(self.parts):
-            np.put_along_axis(found[..., part], actions[..., k : k + 1], 1.0, axis=-1)
-        return found
+            np.put_along_axis(one_hot[..., part], actions[..., k : k + 1], 1.0, axis=-1)
+        return one_hot
 
-    def to_space(self, actions: Array) -> Any:
+    def to_space(self, actions: Actions) -> Any:
         if isinstance(self.space, Discrete):
             return actions[:, 0] + self.space.start
-        shaped: Array = actions.reshape(len(actions), *self.space.shape)
+        shaped: Actions = actions.reshape(len(actions), *self.space.shape)
         if isinstance(self.space, MultiDiscrete):
             shaped = shaped + self.space.start
         return shaped.astype(self.space.dtype)
 
-    def law(
-        self, outputs: torch.Tensor, actions: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Log-probabilities and entropies (B,)."""
+    def law(self, outputs: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
         log_probability = entropy = torch.zeros((), device=outputs.device)
         for k, part in enumerate(self.parts):
             log_p = torch.log_softmax(outputs[:, part], dim=1)
@@ -105,7 +208,8 @@ class Categorical:
 class Gaussian:
     """Independent normals: Box actions, in units where finite bounds are -1 and 1.
 
-    The environment gets the action clipped to its bounds; the law is that of the action drawn.
+    Outputs are the means and the logarithms of the deviations. The environment gets the action
+    clipped to its bounds; the law is that of the action drawn.
     """
 
     dtype: Any = np.float32
@@ -120,34 +224,31 @@ class Gaussian:
         self.centre = np.where(bounded, self.low / 2.0 + self.high / 2.0, 0.0)
         self.half = np.where(bounded, self.high / 2.0 - self.low / 2.0, 1.0)
 
-    def noise(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    def noise(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Rows:
         return rng.standard_normal((*shape, self.num_components), dtype=np.float32)
 
-    def choose(self, outputs: Array, noise: Array | None) -> Array:
+    def choose(self, outputs: Rows, noise: Rows | None) -> Actions:
         mean = outputs[..., : self.num_components]
         if noise is None:
             return mean
         log_deviation = outputs[..., self.num_components :].clip(*LOG_DEVIATION)
         return np.asarray(mean + np.exp(log_deviation) * noise)
 
-    def clipped(self, actions: Array) -> Array:
+    def clipped(self, actions: Actions) -> Array:
         inside: Array = np.clip(self.centre + self.half * actions, self.low, self.high)
         return inside
 
-    def features(self, actions: Array) -> Array:
+    def features(self, actions: Actions) -> Rows:
         inside = (self.clipped(actions) - self.centre) / np.where(self.half > 0.0, self.half, 1.0)
         return np.asarray(inside, np.float32)
 
-    def to_space(self, actions: Array) -> Any:
+    def to_space(self, actions: Actions) -> Any:
         shaped = self.clipped(actions).reshape(len(actions), *self.space.shape)
         if not np.issubdtype(self.space.dtype, np.floating):
             shaped = np.rint(shaped)
         return shaped.astype(self.space.dtype)
 
-    def law(
-        self, outputs: torch.Tensor, actions: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Log-densities and entropies (B,)."""
+    def law(self, outputs: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
         mean, log_deviation = outputs.split(self.num_components, dim=1)
         log_deviation = log_deviation.clamp(*LOG_DEVIATION)
         x = (actions - mean) * torch.exp(-log_deviation)
@@ -156,88 +257,19 @@ class Gaussian:
         return log_density, (log_deviation + (constant + 0.5)).sum(dim=1)
 
 
-def make_head(env: Env) -> Head:
-    """The law of actions in an environment.
+def make_head(space: Space) -> Head:
+    """The law of actions of a space.
 
     Raises:
-        InputError: the action space is none that the command supports.
+        InputError: the space is none of Box, Discrete, MultiDiscrete and MultiBinary.
     """
-    space = env.action_space
     if isinstance(space, Discrete | MultiDiscrete | MultiBinary):
         return Categorical(space)
     if isinstance(space, Box):
         return Gaussian(space)
     raise InputError(
-        "env must have Box, Discrete, MultiDiscrete or MultiBinary actions for "
-        f"robust-actor-critic, got {space}"
+        f"env must have Box, Discrete, MultiDiscrete or MultiBinary actions, got {space}"
     )
-
-
-class Encoder:
-    """Observations as rows of float32: Box ones flat, Discrete ones one-hot."""
-
-    def __init__(self, env: Env) -> None:
-        space = env.observation_space
-        if not isinstance(space, Box | Discrete):
-            raise InputError(
-                f"env must have Box or Discrete observations for robust-actor-critic, got {space}"
-            )
-        self.first = int(space.start) if isinstance(space, Discrete) else None
-        self.size = int(space.n if isinstance(space, Discrete) else np.prod(space.shape))
-
-    def __call__(self, observations: Any) -> Array:
-        """(n, *shape of the space) or (n,) -> (n, size)."""
-        values: Array = np.asarray(observations)
-        if self.first is None:
-            return values.reshape(len(values), -1).astype(np.float32)
-        rows = np.zeros((len(values), self.size), np.float32)
-        rows[np.arange(len(values)), values - self.first] = 1.0
-        return rows
-
-
-class Moments:
-    """Running mean and variance of rows (n, D), by Chan's formula for batches."""
-
-    def __init__(self, size: int) -> None:
-        self.count, self.mean, self.squares = 0, np.zeros(size), np.zeros(size)
-
-    def update(self, rows: Array) -> None:
-        n, mean = len(rows), rows.mean(axis=0, dtype=np.float64)
-        squares = ((rows - mean) ** 2).sum(axis=0, dtype=np.float64)
-        total, shift = self.count + n, mean - self.mean
-        self.mean = self.mean + shift * (n / total)
-        self.squares = self.squares + squares + shift**2 * (self.count * n / total)
-        self.count = total
-
-    @property
-    def deviation(self) -> Array:
-        """Standard deviation (D,); 1 where nothing has varied yet."""
-        found = np.sqrt(self.squares / max(self.count, 1))
-        return np.where(found > 1e-8, found, 1.0)
-
-    def state_dict(self) -> State:
-        return dict(vars(self))
-
-    def load_state_dict(self, state: State) -> None:
-        vars(self).update(state)
-
-
-def layers_of(network: MLP, member: int = 0) -> Layers:
-    """A member's layers as numpy arrays; on the CPU they share the network's memory."""
-    return [
-        (weight.detach()[member].cpu().numpy(), bias.detach()[member, 0].cpu().numpy())
-        for weight, bias in zip(network.weights, network.biases, strict=True)
-    ]
-
-
-def forward(layers: Layers, x: Array, activation: Activation) -> Array:
-    """What MLP computes, in numpy: (n, in) -> (n, out)."""
-    for k, (weight, bias) in enumerate(layers):
-        x = x @ weight
-        x += bias
-        if k + 1 < len(layers):
-            x = np.tanh(x, out=x) if activation == "tanh" else np.maximum(x, 0.0, out=x)
-    return x
 
 
 class NeuralPolicy:
@@ -248,10 +280,10 @@ class NeuralPolicy:
         env: Env,
         layers: Layers,
         activation: Activation,
-        scaling: tuple[Array, Array],  # mean and deviation of observations, (size,)
+        scaling: tuple[Array, Array],  # mean and deviation of observations, (width,)
         stochastic: bool,
     ) -> None:
-        self.encode, self.head = Encoder(env), make_head(env)
+        self.encode, self.head = Encoder.of(env.observation_space), make_head(env.action_space)
         self.layers, self.activation = layers, activation
         self.scaling, self.stochastic = scaling, stochastic
         self.shape = tuple(env.observation_space.shape or ())
@@ -265,13 +297,69 @@ class NeuralPolicy:
 
     @one_or_many
     def act(self, observations: Any, t: Count, rng: np.random.Generator) -> Any:
-        x = normalised(self.encode(observations), *self.scaling)
+        x = standardised(self.encode(observations), *self.scaling, OBSERVATION_CLIP)
         outputs = forward(self.layers, x, self.activation)
         noise = self.head.noise(rng, outputs.shape[:1]) if self.stochastic else None
         return self.head.to_space(self.head.choose(outputs, noise))
 
 
-def normalised(rows: Array, mean: Array, deviation: Array) -> Array:
-    """(rows - mean) / deviation, cut off; float32."""
-    scaled = (rows - mean) / deviation
-    return np.clip(scaled, -OBSERVATION_CLIP, OBSERVATION_CLIP).astype(np.float32)
+# ---------------------------------------------------------------- finitely many actions
+
+
+class ActionSet:
+    """K outputs of a network as K actions: the elements of a Discrete space, or a grid in a Box.
+
+    Args:
+        space: Discrete, or a bounded Box.
+        points: of the grid, in each dimension, >= 2.
+
+    Raises:
+        InputError: another space, or a grid of more than MOST_OUTPUTS points.
+    """
+
+    def __init__(self, space: Space, points: int) -> None:
+        if isinstance(space, Discrete):
+            if space.n > MOST_ACTIONS:
+                raise InputError(f"networks must have at most {MOST_ACTIONS} actions, got {space}")
+            self.axes: list[Array] = []
+            self.elements = int(space.start) + np.arange(int(space.n))  # (K,)
+            return
+        if not (isinstance(space, Box) and space.is_bounded()):
+            raise InputError(f"actions must be of a Discrete space or a bounded Box, got {space}")
+        if not (dimensions := math.prod(space.shape)):
+            raise InputError(f"actions must have at least one number, got {space}")
+        if dimensions > MOST_DIMENSIONS or points**dimensions > MOST_OUTPUTS:
+            raise InputError(
+                f"action_grid must make at most {MOST_OUTPUTS} points in {dimensions} "
+                f"dimensions, got {points}"
+            )
+        low, high = space.low.astype(np.float64), space.high.astype(np.float64)
+        if max(np.abs(low).max(initial=0.0), np.abs(high).max(initial=0.0)) > LARGEST:
+            raise InputError(f"actions must be within ±{LARGEST:.3g} for networks, got {space}")
+        bounds = zip(low.ravel().tolist(), high.ravel().tolist(), strict=True)
+        self.axes = [np.linspace(*ends, points) for ends in bounds]
+        grid = np.stack(np.meshgrid(*self.axes, indexing="ij"), axis=-1)
+        self.elements = grid.reshape(-1, *space.shape).astype(space.dtype)  # (K, *shape)
+
+    def __len__(self) -> int:
+        return len(self.elements)
+
+    def mixed(self, actions: Any) -> tuple[Count, Array]:
+        """Actions as mixtures of C outputs: index (n, C) and weights (n, C) that sum to 1.
+
+        A point of a grid's cell mixes its 2^d corners multilinearly.
+        """
+        if not self.axes:
+            index = np.asarray(actions).astype(np.int64) - self.elements[0]
+            return index[:, None], np.ones((len(actions), 1))
+        x = actions.reshape(len(actions), -1)
+        index, weight = np.zeros((len(x), 1), np.int64), np.ones((len(x), 1))
+        for k, axis in enumerate(self.axes):
+            step = (axis[1] - axis[0]) or 1.0  # of one action alone
+            place = np.clip((x[:, k] - axis[0]) / step, 0.0, axis.size - 1.0)
+            left = np.minimum(place.astype(np.int64), axis.size - 2)
+            right_weight = (place - left)[:, None]
+            index = index * axis.size + left[:, None]
+            index = np.concatenate([index, index + 1], axis=1)
+            weight = np.concatenate([weight * (1.0 - right_weight), weight * right_weight], axis=1)
+        return index, weight

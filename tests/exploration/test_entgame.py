@@ -14,7 +14,6 @@ from rlentropy.exploration import entgame, random_policy
 from rlentropy.exploration.entgame import Config, EntGame
 from rlentropy.exploration.episodes import play_episode
 from rlentropy.exploration.setting import Setting
-from rlentropy.kernels.game import plan_episode
 from rlentropy.log import Log
 
 BONUSES = ("none", "inverse-n", "code", "hoeffding-kl", "bernstein-kl")
@@ -98,7 +97,7 @@ def feed(learner, rng, episodes, H, S, A, concentrated=False):
 
 def planned(learner, H, S, A):
     V, Q = np.zeros((H + 1, S)), np.empty((H, S, A))
-    plan_episode(learner.game, learner.episodes, V, Q)
+    learner.fill(V, Q)
     return V, Q
 
 
@@ -164,7 +163,7 @@ def test_forecasts_are_distributions_bounded_below(objective, prior):
         visits, transitions = np.zeros((H, S, A), np.int64), np.zeros((1, S, A, S), np.int64)
         feed(learner, rng, 1, H, S, A, concentrated=True)
         planned(learner, H, S, A)
-        task = learner.game.task
+        task = learner.task
         surprise = task.reward + task.offset[: task.reward.shape[0], None, None]
         np.testing.assert_allclose(np.exp(-surprise).sum((1, 2)), 1.0, atol=1e-12)
         L = slow_plan(visits, transitions, learner.episodes, config)[2]
@@ -255,7 +254,7 @@ def test_forecaster_regret_over_its_own_game(objective, prior):
     setting, T, H = Setting.of(env, 6, "gymnasium"), 300, 6
     learner = EntGame(setting, Config(objective=objective, prior=prior), np.random.default_rng(0))
     rng = np.random.default_rng(1)
-    task = learner.game.task
+    task = learner.task
     stages, m = task.reward.shape[0], task.reward.shape[1] * task.reward.shape[2]
     loss, hits = np.zeros(stages), np.zeros(task.reward.shape)
     for _ in range(T):

@@ -12,7 +12,6 @@ from rlentropy.cli import main
 from rlentropy.envs.tabular import TabularEnv
 from rlentropy.exploration import entgame, reg_entgame
 from rlentropy.exploration.setting import Setting
-from rlentropy.kernels.game import plan_episode
 from rlentropy.log import Log
 from rlentropy.planning import max_visitation_entropy
 
@@ -304,7 +303,7 @@ def test_property_14_hoeffding_kl_is_optimistic(oracles):
         for t in (0, 1, 3, 10, 50, 300, 2000):
             learner.play(t - learner.episodes, rng)
             V, Q = np.zeros((H + 1, S)), np.zeros((H, S, A))
-            plan_episode(learner.game, t, V, Q)
+            learner.fill(V, Q)
             reward = np.log((t + S * A) / (learner.visits + 1.0))
             best = oracles.plan(m, reward)[1][0]
             right &= bool((V[0] >= best - 1e-9).all())

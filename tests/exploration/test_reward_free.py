@@ -11,7 +11,6 @@ from rlentropy.cli import main
 from rlentropy.envs.tabular import TabularEnv
 from rlentropy.exploration import rf_ucrl
 from rlentropy.exploration.setting import Setting
-from rlentropy.kernels.game import plan_episode, refresh
 from rlentropy.log import Log
 
 DELTA = 0.1
@@ -71,13 +70,12 @@ def test_plan_gap_and_policy_are_those_of_the_spec(oracles, variant, staged, cli
         times = n[k, s, a, s2]
         k, s, a, s2 = (np.repeat(x, times) for x in (k, s, a, s2))
         learner.model.update(s, a, s2, k if staged else 0)
-        learner.game = learner.game._replace(model=learner.model.counts)
-        refresh(learner.game)
+        learner.refresh()
         starts = rng.integers(0, 5, S) + 1
         learner.visits[0, :, 0] = starts
         learner.episodes = int(starts.sum())
         V, Q = np.zeros((H + 1, S)), np.zeros((H, S, A))
-        plan_episode(learner.game, learner.episodes, V, Q)
+        learner.fill(V, Q)
         E, F = spec_plan(n, H, variant, scale, clip)
         np.testing.assert_allclose(Q, E, rtol=1e-11, atol=1e-12)
         np.testing.assert_allclose(V, F, rtol=1e-11, atol=1e-12)

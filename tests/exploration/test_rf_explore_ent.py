@@ -44,7 +44,7 @@ def play_by_hand(learner, m, episodes, rng):
         assert learner.begin_episode()
         sampler = learner.sampler
         searching, done = sampler.searching, sampler.search.episodes
-        reward = sampler.search.game.task.reward.copy()
+        reward = sampler.search.task.reward.copy()
         states, actions = np.zeros(H + 1, np.int64), np.zeros(H, np.int64)
         states[0] = rng.choice(S, p=m.mu)
         for h in range(H):

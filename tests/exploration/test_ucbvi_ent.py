@@ -13,7 +13,6 @@ from rlentropy.entropy import trajectory_entropy
 from rlentropy.envs.tabular import TabularEnv
 from rlentropy.exploration import ucbvi_ent
 from rlentropy.exploration.setting import Setting
-from rlentropy.kernels.game import plan_episode, refresh
 from rlentropy.log import Log
 from rlentropy.planning import max_trajectory_entropy
 
@@ -111,7 +110,7 @@ def spec_plan(n, H, variant, scale, plus):
 
 def planned(learner):
     V, Q = np.zeros_like(learner.V), np.zeros_like(learner.Q)
-    plan_episode(learner.game, learner.episodes, V, Q)
+    learner.fill(V, Q)
     return Q, V
 
 
@@ -122,9 +121,11 @@ def compare_with_spec(learner, n, variant, scale, plus):
     np.testing.assert_allclose(Q, want_Q, rtol=1e-11, atol=1e-11)
     np.testing.assert_allclose(V, want_V, rtol=1e-11, atol=1e-11)
     if variant in ("pac", "fast"):
-        np.testing.assert_allclose(learner.game.gap, want_G[0], rtol=1e-10, atol=1e-11)
+        np.testing.assert_allclose(learner.guarantee.gap, want_G[0], rtol=1e-10, atol=1e-11)
     if variant == "fast":
-        np.testing.assert_allclose(learner.game.width, want_Q - want_low, rtol=1e-9, atol=1e-10)
+        np.testing.assert_allclose(
+            learner.guarantee.width, want_Q - want_low, rtol=1e-9, atol=1e-10
+        )
     pi = np.exp(want_Q - want_Q.max(-1, keepdims=True))
     np.testing.assert_allclose(learner.policy(), pi / pi.sum(-1, keepdims=True), atol=1e-11)
 
@@ -154,8 +155,7 @@ def test_plan_for_counts_put_into_the_model(oracles, variant, objective):
         k, s, a, s2 = (np.repeat(x, times) for x in (k, s, a, s2))
         order = rng.permutation(k.size)
         learner.model.update(s[order], a[order], s2[order], k[order] if staged else 0)
-        learner.game = learner.game._replace(model=learner.model.counts)
-        refresh(learner.game)
+        learner.refresh()
         compare_with_spec(learner, n, variant, scale, objective == "TE+")
 
 
@@ -233,7 +233,7 @@ def test_property_13_values_are_bracketed_and_the_gap_is_certified(oracles, vari
             Q, V = planned(learner)
             right &= bool((best.V <= V + 1e-9).all())
             if variant == "fast":
-                low = Q - learner.game.width
+                low = Q - learner.guarantee.width
                 right &= bool((low <= best.Q + 1e-9).all() and (best.Q <= Q + 1e-9).all())
             gap = best.value - trajectory_entropy(learner.setting.mdp, learner.policy(), H, plus)
             right &= gap <= learner.certified_gap() + 1e-9
@@ -264,7 +264,7 @@ def test_exactly_one_stage_deviates(oracles):
     m = oracles.random_mdp(rng, S, A, start=0)
     learner = make(m, H, variant="fast", bonus_scale=0.05)
     learner.play(200, rng.spawn(1)[0])
-    pi, width = learner.policy(), learner.game.width.copy()
+    pi, width = learner.policy(), learner.guarantee.width.copy()
     stages = np.zeros(H)
     n = 3000
     drawn = np.zeros((H, S, A))
@@ -292,8 +292,8 @@ def test_the_simulator_plays_the_mixture_of_one_step_deviations(oracles):
     m = oracles.random_mdp(rng, S, A, start=1)
     learner = make(m, H, variant="fast", bonus_scale=0.05)
     learner.play(300, rng.spawn(1)[0])
-    learner.game = learner.game._replace(frozen=True)
-    pi, width = learner.policy(), learner.game.width.copy()
+    learner.memory = learner.memory._replace(frozen=True)
+    pi, width = learner.policy(), learner.guarantee.width.copy()
     learner.visits[...] = 0
     learner.play(n, rng.spawn(1)[0])
     expected = np.zeros((H, S, A))
@@ -458,8 +458,7 @@ def test_property_8_equal_noise_everywhere_makes_uniform_optimal(oracles):
     counts = np.rint(10 * m.P).astype(int)
     s, a, s2 = np.nonzero(counts)
     learner.model.update(*(np.repeat(x, counts[s, a, s2]) for x in (s, a, s2)))
-    learner.game = learner.game._replace(model=learner.model.counts)
-    refresh(learner.game)
+    learner.refresh()
     np.testing.assert_allclose(learner.policy(), 0.5, atol=1e-9)
     best = max_trajectory_entropy(learner.setting.mdp, 20)
     np.testing.assert_allclose(best.pi, 0.5, atol=1e-9)

@@ -328,76 +328,6 @@ def test_the_gap_of_many_data_is_small(options, beta, gaps):
     assert found.mean() - 2.0 * found.std() / np.sqrt(20) <= 3.0 * gaps[100_000]
 
 
-# ---------------------------------------------------------------- networks: losses
-
-
-def test_linex_is_minimised_by_the_entropic_mean(rng):
-    torch = pytest.importorskip("torch")
-    from rlentropy.neural.losses import linex_loss, squared_loss
-
-    x = torch.as_tensor(rng.normal(0.0, 2.0, size=200), dtype=torch.float64)
-    for beta in (0.3, 1.5):
-        best = float(-torch.log(torch.exp(-beta * x).mean()) / beta)
-        u = torch.tensor(best, dtype=torch.float64, requires_grad=True)
-        loss = linex_loss(u, x, beta).mean()
-        loss.backward()
-        assert abs(float(u.grad)) < 1e-10
-        for other in (best - 0.1, best + 0.1):
-            assert linex_loss(torch.tensor(other), x, beta).mean() > loss
-    u = torch.tensor(0.7, dtype=torch.float64, requires_grad=True)
-    gradients = []
-    for beta in (1e-1, 1e-2, 1e-3, 1e-5):
-        (gradient,) = torch.autograd.grad(linex_loss(u, x, beta).mean(), u)
-        gradients.append(float(gradient))
-    (limit,) = torch.autograd.grad(squared_loss(u, x).mean(), u)
-    errors = np.abs(np.array(gradients) - float(limit))
-    assert errors[1] / errors[2] == pytest.approx(10.0, rel=0.1)
-    assert errors[3] < 1e-3 * errors[0]
-
-
-def test_linex_goes_on_as_its_tangent():
-    torch = pytest.importorskip("torch")
-    from rlentropy.neural.losses import linex_loss
-
-    beta, tail = 0.5, 3.0
-    u = torch.linspace(0.0, 40.0, 2001, dtype=torch.float64, requires_grad=True)
-    loss = linex_loss(u, torch.zeros(()), beta, tail)
-    (slope,) = torch.autograd.grad(loss.sum(), u)
-    inside = u.detach() * beta <= tail
-    plain = (torch.exp(beta * u) - beta * u - 1.0) / beta**2
-    torch.testing.assert_close(loss[inside], plain[inside])
-    expected = torch.expm1(torch.clamp(beta * u, max=tail)) / beta
-    torch.testing.assert_close(slope, expected.detach())
-
-
-def test_the_tv_dual_peaks_at_the_worst_case(rng):
-    torch = pytest.importorskip("torch")
-    from rlentropy.neural.losses import TVDual
-
-    objective = TVDual(0.0, 10.0, radius=0.3, fail=0.0, steps=1, learning_rate=1e-3)
-    x = torch.as_tensor(rng.uniform(0.0, 10.0, size=500))
-    etas = torch.linspace(0.0, 10.0, 4001, dtype=torch.float64)
-    peak = objective.dual(etas[:, None], x).mean(1).max()
-    p = np.append(np.full(500, 1 / 500), 0.0)
-    measure = risk.TVBall(0.3, support=np.array([500]))
-    assert float(peak) == pytest.approx(measure.expectation(p, np.append(x.numpy(), 0.0)), abs=1e-4)
-
-
-def test_grid_actions_mix_the_corners_of_their_cell(rng):
-    pytest.importorskip("torch")
-    from rlentropy.offline.policy import Actions
-
-    actions = Actions(Box(np.array([-1.0, 0.0]), np.array([1.0, 4.0]), dtype=np.float64), 5)
-    x = rng.uniform([-1.0, 0.0], [1.0, 4.0], (100, 2))
-    x[0], x[1] = [-1.0, 0.0], [1.0, 4.0]
-    index, weight = actions.mixed(x)
-    assert (weight >= 0.0).all()
-    np.testing.assert_allclose(weight.sum(1), 1.0)
-    np.testing.assert_allclose((weight[..., None] * actions.each[index]).sum(1), x, atol=1e-12)
-    bilinear = actions.each[:, 0] * actions.each[:, 1]
-    np.testing.assert_allclose((weight * bilinear[index]).sum(1), x[:, 0] * x[:, 1], atol=1e-12)
-
-
 # ---------------------------------------------------------------- networks: learning
 
 
@@ -811,15 +741,6 @@ def test_many_actions_take_no_square_of_memory():
     assert pi[1, 2, 7] == 1.0
     assert pi[0, 0, 0] == 1.0
     assert pi.sum() == 6.0
-
-
-def test_one_action_alone_is_no_grid_of_nothing():
-    data = extreme(actions=0.5)
-    alone = dataclasses.replace(
-        data, actions=np.full((50, 1), 0.5), action_space=Box(0.5, 0.5, (1,), np.float64)
-    )
-    weights = learnt(fqi, alone, updates=3, **SMALL).network["network"]
-    assert all(np.isfinite(w.numpy()).all() for w in weights)
 
 
 def test_the_command_line_says_what_it_made_of_the_data(tmp_path, capsys, monkeypatch):

@@ -1,0 +1,219 @@
+"""What networks regress on: batches of transitions, drawn one by one or as counts of outcomes.
+
+Both kinds know Q = c + γ u of their data, and make targets x = (r - c) / γ + max_a' Q(s', a') from
+the target network. Targets stay fixed while that network does, and are kept where that takes fewer
+evaluations: until `forget` is called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from rlentropy.data import Transitions
+from rlentropy.neural.networks import MLP
+from rlentropy.neural.spaces import ActionSet
+from rlentropy.offline.policy import CHUNK, Features
+from rlentropy.offline.problem import Config, Problem
+from rlentropy.offline.tabular import Model
+from rlentropy.types import Count
+
+Tensor = torch.Tensor
+Head = Callable[[Tensor], Tensor]  # elementwise, of a network's outputs
+ActionValues = Callable[
+    [Tensor], Tensor
+]  # of the target network: inputs (..., width) -> (M, ..., K)
+
+
+class Batch(Protocol):
+    """Pairs (s, a) of M members, and their targets."""
+
+    @property
+    def x(self) -> Tensor:
+        """(M, B) or (M, n)."""
+
+    def read(self, network: MLP, head: Head) -> Tensor:
+        """A network's head at the (s, a), like x."""
+
+    def total(self, loss: Tensor) -> Tensor:
+        """The members' mean losses, of losses like x, summed: their gradients are their own."""
+
+
+class Batches(Protocol):
+    """A dataset, as networks learn from it."""
+
+    @property
+    def states(self) -> Tensor | None:
+        """Inputs of all states, (S, width), where all is Discrete."""
+
+    @property
+    def excess_range(self) -> tuple[float, float]:
+        """The range of (r - c) / γ over the data."""
+
+    def action_values(self, u: Tensor) -> Tensor:
+        """c + γ u, (M, n, K); of all states in order where these are Discrete."""
+
+    def draw(self, rngs: Sequence[np.random.Generator], target: ActionValues) -> Batch:
+        """A batch for each member, by its own generator."""
+
+    def forget(self) -> None:
+        """The target network has changed."""
+
+
+# ---------------------------------------------------------------- transitions
+
+
+@dataclass(frozen=True)
+class TransitionBatch:
+    """B transitions of each member."""
+
+    inputs: Tensor  # (M, B, width)
+    index: Tensor  # (M, B, C), outputs that the action mixes
+    mixture: Tensor | None  # (M, B, C), their weights; None: C = 1
+    x: Tensor  # (M, B)
+
+    def read(self, network: MLP, head: Head) -> Tensor:
+        u = head(network(self.inputs).gather(2, self.index))
+        return u[..., 0] if self.mixture is None else (u * self.mixture).sum(-1)
+
+    def total(self, loss: Tensor) -> Tensor:
+        return loss.mean(1).sum()
+
+
+class TransitionBatches:
+    """Batches of transitions, drawn with replacement; c = 0."""
+
+    states: Tensor | None = None
+
+    def __init__(
+        self, problem: Problem, config: Config, features: Features, actions: ActionSet
+    ) -> None:
+        self.data, self.gamma, self.size = problem.train, problem.gamma, config.batch_size
+        self.features, self.actions = features, actions
+        self.device = features.table.device
+        # Whether evaluating all next states once takes fewer evaluations than those of each batch.
+        self.keeps = len(self.data) <= config.batch_size * config.target_every
+        self.kept: Tensor | None = None  # (M, N)
+
+    @property
+    def excess_range(self) -> tuple[float, float]:
+        rewards = self.data.rewards
+        return float(rewards.min()) / self.gamma, float(rewards.max()) / self.gamma
+
+    def action_values(self, u: Tensor) -> Tensor:
+        return self.gamma * u
+
+    def draw(self, rngs: Sequence[np.random.Generator], target: ActionValues) -> TransitionBatch:
+        N, shape = len(self.data), (len(rngs), self.size)
+        rows = np.stack([rng.integers(N, size=self.size) for rng in rngs]).ravel()
+        inputs, index, weights = self.seen(self.data, rows)
+        reward, alive = (part.view(shape) for part in self.ends(self.data, rows))
+        return TransitionBatch(
+            inputs=inputs.view(*shape, -1),
+            index=index.view(*shape, -1),
+            mixture=None if index.shape[1] == 1 else weights.float().view(*shape, -1),
+            x=reward / self.gamma + alive * self._next_values(rows, shape, target),
+        )
+
+    def seen(self, data: Transitions, rows: Count) -> tuple[Tensor, Tensor, Tensor]:
+        """Inputs (n, width), and actions as mixtures of outputs: index and weights (n, C)."""
+        index, weights = self.actions.mixed(data.actions[rows])
+        inputs = self.features(data.observations[rows])
+        return inputs, self._tensor(index), self._tensor(weights)
+
+    def ends(self, data: Transitions, rows: Count) -> tuple[Tensor, Tensor]:
+        """Rewards, and whether the episode went on, (n,)."""
+        reward = self._tensor(data.rewards[rows].astype(np.float32))
+        return reward, self._tensor(~data.terminations[rows])
+
+    @torch.inference_mode()
+    def _next_values(self, rows: Count, shape: tuple[int, int], target: ActionValues) -> Tensor:
+        """max_a γ u of the target network after transitions (M * B,), (M, B)."""
+        after = self.data.next_observations
+        if not self.keeps:
+            inputs = self.features(after[rows]).view(*shape, self.features.width)
+            return target(inputs).amax(-1)
+        if self.kept is None:
+            chunks = (after[k : k + CHUNK] for k in range(0, len(after), CHUNK))
+            self.kept = torch.cat([target(self.features(x)).amax(-1) for x in chunks], dim=1)
+        return self.kept.gather(1, self._tensor(rows).view(shape))
+
+    def forget(self) -> None:
+        self.kept = None
+
+    def _tensor(self, x: Any, dtype: torch.dtype | None = None) -> Tensor:
+        return torch.as_tensor(x, dtype=dtype, device=self.device)
+
+
+# ---------------------------------------------------------------- outcomes
+
+
+@dataclass(frozen=True)
+class OutcomeBatch:
+    """How often each of n outcomes is in the batches of the members."""
+
+    states: Tensor  # inputs of all states, (S, width)
+    cell: Tensor  # (n,), s * A + a
+    share: Tensor  # (M, n) of the batch
+    x: Tensor  # (M, n)
+
+    def read(self, network: MLP, head: Head) -> Tensor:
+        return head(network(self.states).flatten(1)[:, self.cell])
+
+    def total(self, loss: Tensor) -> Tensor:
+        return (loss * self.share).sum()
+
+
+class OutcomeBatches:
+    """The n distinct (s, a, s') of Discrete data, with their mean rewards; c is a cell's mean.
+
+    Drawing a batch is drawing how often each of them comes, whatever the size of either.
+    """
+
+    def __init__(self, problem: Problem, config: Config, features: Features, model: Model) -> None:
+        self.gamma, self.size, self.device = problem.gamma, config.batch_size, features.table.device
+        self.states: Tensor = features.table
+        outcomes = np.diff(model.p.indptr)  # of each cell with data
+        count = np.repeat(model.visits.ravel()[model.cell], outcomes) * model.p.data
+        unvisited = {"pessimistic": problem.low, "optimistic": problem.high, "zero": 0.0}
+        fixed = np.where(model.visits > 0, np.nan, unvisited[config.unvisited])
+        c = np.zeros(model.visits.shape)
+        c.ravel()[model.cell] = model.reward
+        self.share = count / count.sum()  # (n,) of the data
+        self.cell = self._tensor(np.repeat(model.cell, outcomes))
+        self.excess = self._tensor(model.excess / problem.gamma, torch.float32)  # (r - c) / γ, (n,)
+        self.successor = self._tensor(model.successor)  # (n,)
+        self.alive = self._tensor(model.alive)  # whether the episode went on, (n,)
+        self.c = self._tensor(c, torch.float32)  # mean reward of visited cells, (S, A)
+        self.fixed = self._tensor(fixed, torch.float32)  # Q of cells without data, NaN of others
+        self.kept: Tensor | None = None  # targets, (M, n)
+
+    @property
+    def excess_range(self) -> tuple[float, float]:
+        return float(self.excess.min()), float(self.excess.max())
+
+    def action_values(self, u: Tensor) -> Tensor:
+        Q = self.c + self.gamma * u
+        return torch.where(self.fixed.isnan(), Q, self.fixed)
+
+    def draw(self, rngs: Sequence[np.random.Generator], target: ActionValues) -> OutcomeBatch:
+        drawn = np.stack([rng.multinomial(self.size, self.share) for rng in rngs])
+        share = self._tensor(drawn / self.size, torch.float32)
+        return OutcomeBatch(self.states, self.cell, share, self._targets(target))
+
+    @torch.inference_mode()
+    def _targets(self, target: ActionValues) -> Tensor:
+        if self.kept is None:
+            V = target(self.states).amax(-1)  # (M, S)
+            self.kept = self.excess + self.alive * V[:, self.successor]
+        return self.kept
+
+    def forget(self) -> None:
+        self.kept = None
+
+    def _tensor(self, x: Any, dtype: torch.dtype | None = None) -> Tensor:
+        return torch.as_tensor(x, dtype=dtype, device=self.device)
