@@ -37,10 +37,10 @@ def command_lines() -> list[tuple[str, str]]:
 def test_command_lines_parse(document: str, line: str) -> None:
     command, *arguments = shlex.split(line, comments=True)
     if command in TOOLS:
-        module = import_module(TOOLS[command][0])
+        module = import_module(TOOLS[command].module)
         ask_tyro(module.Config, command, "", arguments)
     else:
-        parse_arguments(command, import_module(COMMANDS[command][0]).Config, arguments)
+        parse_arguments(command, import_module(COMMANDS[command].module).Config, arguments)
 
 
 @pytest.mark.parametrize(
