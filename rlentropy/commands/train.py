@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from rlentropy.types import Env, Result
 
 LONGEST_LABEL = 100  # characters
+COMPILING = "compiling kernels, once: up to about 10 s"
 
 
 def train(command: str, arguments: list[str]) -> int:
@@ -125,7 +126,7 @@ def compiling(say: Console) -> Iterator[Any]:
     if cache is None or not hasattr(cache, "compilation"):
         yield NoCompilation
         return
-    with cache.compilation(lambda: say.line("compiling kernels, once")) as compilation:
+    with cache.compilation(lambda: say.line(COMPILING)) as compilation:
         yield compilation
 
 
