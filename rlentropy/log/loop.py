@@ -72,8 +72,9 @@ def drive(
     if (state := log.restore()) is not None:
         agent.load_state_dict(state["agent"])
         evaluated = state["evaluated"]
-    if agent.done > total:
-        raise InputError(f"{budget} must be >= {agent.done}, which the run has done, got {total}")
+        if agent.done > total and state["total"] > total:  # batches may go beyond their budget
+            done = agent.done
+            raise InputError(f"{budget} must be >= {done}, which the run has done, got {total}")
 
     def score(speed: Mapping[str, float]) -> Scores:
         nonlocal evaluated
@@ -83,38 +84,36 @@ def drive(
             evaluated = agent.done
         return scores
 
-    def save() -> None:
-        log.checkpoint({"agent": agent.state_dict(), "evaluated": evaluated})
+    def snapshot() -> State:
+        return {"agent": agent.state_dict(), "evaluated": evaluated, "total": total}
 
-    scores = score({}) if evaluate_first and evaluated < 0 else None  # of the present policy
+    scores = score({}) if evaluate_first and evaluated < 0 else None  # None: of a former policy
     units, over = 1, agent.stopped or agent.done >= total
     while not over:
         before, units = agent.done, min(units, log.next_stop(agent.done, total) - agent.done)
-        speed, figures, units = _timed(agent, units, unit or budget)
+        figures, speed, units = _timed(agent, units, unit or budget)
         if figures:
             log.scalars({**figures, **speed}, agent.step)
         over = agent.stopped or agent.done >= total
         due = over or log.evaluation_due(before, agent.done)
         scores = score({} if figures else speed) if due else None
         log.on_progress(agent.done, total)
-        if over:
-            break
-        if log.checkpoint_due(before, agent.done) or log.interrupted:
-            save()
-        if log.interrupted:
+        if not over and (log.checkpoint_due(before, agent.done) or log.interrupted):
+            log.checkpoint(snapshot())
+        if not over and log.interrupted:
             raise Interrupted
     if scores is None:  # resumed with nothing left to do
         scores = score({})
-    save()
+    log.checkpoint(snapshot())
     return scores
 
 
 def _timed(
     agent: Agent, units: int, unit: str
-) -> tuple[dict[str, float], Mapping[str, float] | None, int]:
-    """Advance: the speed to log, the agent's figures, and how many units the next call may take."""
+) -> tuple[Mapping[str, float] | None, dict[str, float], int]:
+    """Advance: the agent's figures, the speed to log, and how many units the next call may take."""
     done, step, began = agent.done, agent.step, time.perf_counter()
     figures = agent.advance(units)
     seconds = max(time.perf_counter() - began, 1e-9)
     speed = {f"time/{unit}_per_second": (agent.step - step) / seconds}
-    return speed, figures, max(1, min(2 * units, round(CHUNK * (agent.done - done) / seconds)))
+    return figures, speed, max(1, min(2 * units, round(CHUNK * (agent.done - done) / seconds)))

@@ -1,1 +1,17 @@
 """Learning from a fixed dataset: robust and plain fitted iteration."""
+
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rlentropy.offline import networks, policy
+
+__all__ = ["networks", "policy"]
+
+
+def __getattr__(name: str) -> ModuleType:
+    """Import on first use: networks bring torch, and tables do without it."""
+    if name in __all__:
+        return import_module(f"rlentropy.offline.{name}")
+    raise AttributeError(f"module 'rlentropy.offline' has no attribute {name!r}")

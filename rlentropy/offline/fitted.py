@@ -10,7 +10,7 @@ it changes no Q. Where c is the reward function, x is V(s') and u is the paper's
 reward at unseen (s', a') is ever needed. Tables take the average reward for c; so do networks on
 Discrete spaces, and elsewhere c = 0, with which a network learns the reward along with the rest.
 
-This module imports no torch; `neural` does.
+Only networks bring torch: `rlentropy.neural` and `offline.networks` load when they are used.
 """
 
 from __future__ import annotations
@@ -22,12 +22,14 @@ import gymnasium
 import numpy as np
 from gymnasium.spaces import Discrete
 
+from rlentropy import offline
 from rlentropy.data import Transitions
 from rlentropy.errors import InputError
 from rlentropy.log import Log, drive
 from rlentropy.offline.problem import Config, Learner, Problem, greedy, member_rngs, split
 from rlentropy.offline.scoring import Evaluator, Scores
 from rlentropy.offline.tabular import Model, ValueIteration
+from rlentropy.policies import Policy, Tabular
 from rlentropy.risk import Measure
 from rlentropy.types import Array, Result, State
 
@@ -67,9 +69,7 @@ class Table:
     def Q(self) -> Array:
         return self.iteration.Q[None]
 
-    def policy(self, member: int) -> Any:
-        from rlentropy.policies import Tabular
-
+    def policy(self, member: int) -> Policy:
         spaces = (self.problem.train.observation_space, self.problem.train.action_space)
         starts = [int(space.start) for space in spaces if isinstance(space, Discrete)]
         return Tabular(greedy(self.iteration.Q)[None], *starts)
@@ -124,9 +124,9 @@ def fit(
         spaces = f"{data.observation_space} and {data.action_space}"
         raise InputError(f"approximator must be neural unless all is Discrete, got {spaces}")
     else:
-        from rlentropy.offline.networks import Networks
-
-        learner = Networks(problem, config, objective, member_rngs(rng, config.seeds))
+        learner = offline.networks.Networks(
+            problem, config, objective, member_rngs(rng, config.seeds)
+        )
     evaluator = Evaluator(problem, config, env, int(rng.spawn(1)[0].integers(2**31)))
 
     def evaluate() -> tuple[dict[str, float], Scores]:

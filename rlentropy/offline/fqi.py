@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from rlentropy import neural, offline
 from rlentropy.data import Transitions
 from rlentropy.errors import InputError
 from rlentropy.log import Log
@@ -38,15 +39,11 @@ def run(
     """Learn from the data alone; evaluate in the environment."""
 
     def objective(low: float, high: float) -> Any:
-        from rlentropy.neural import losses
-
-        return losses.Squared(low, high)
+        return neural.losses.Squared(low, high)
 
     return fit(data, config, lambda n: Nominal(), None, objective, rng, log, env)
 
 
 def load_policy(saved: dict[str, Any], env: Any) -> Any:
     """The policy in a run's policy.pt."""
-    from rlentropy.offline import policy
-
-    return policy.load_policy(saved, env)
+    return offline.policy.load_policy(saved, env)

@@ -13,6 +13,7 @@ from rlentropy.data import Batch, Transitions
 from rlentropy.errors import InputError
 from rlentropy.log import Agent
 from rlentropy.offline.tabular import Model
+from rlentropy.policies import Policy
 from rlentropy.risk import Measure
 from rlentropy.types import Array
 
@@ -120,7 +121,7 @@ class Learner(Agent, Protocol):
     """Fitted iteration of M members."""
 
     def Q(self) -> Array | None: ...  # (M, S, A), where spaces are Discrete
-    def policy(self, member: int) -> Any: ...  # a `rlentropy.policies.Policy`
+    def policy(self, member: int) -> Policy: ...
     def diagnostics(self) -> dict[str, Array]: ...  # tags and values, (M,)
     def result(self) -> dict[str, Any]: ...  # fields of `Result`
 

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from rlentropy import neural, offline
 from rlentropy.data import Transitions
 from rlentropy.errors import InputError
 from rlentropy.log import Log
@@ -69,15 +70,13 @@ def run(
         return TVBall(radius, support=np.array([n - 1]))
 
     def objective(low: float, high: float) -> Any:
-        from rlentropy.neural import losses
-
-        return losses.TVDual(low, high, radius, fail, config.dual_steps, config.dual_learning_rate)
+        return neural.losses.TVDual(
+            low, high, radius, fail, config.dual_steps, config.dual_learning_rate
+        )
 
     return fit(data, config, measure, fail, objective, rng, log, env)
 
 
 def load_policy(saved: dict[str, Any], env: Any) -> Any:
     """The policy in a run's policy.pt."""
-    from rlentropy.offline import policy
-
-    return policy.load_policy(saved, env)
+    return offline.policy.load_policy(saved, env)

@@ -25,6 +25,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from rlentropy import neural, offline
 from rlentropy.data import Transitions
 from rlentropy.errors import InputError
 from rlentropy.log import Log
@@ -75,20 +76,16 @@ def run(
     measure = config.measure
 
     def objective(low: float, high: float) -> Any:
-        from rlentropy.neural import losses
-
         if not BETAS[0] <= measure.risk_aversion <= BETAS[1]:
             got = measure.risk_aversion
             raise InputError(f"risk must have BETA in {BETAS} for networks, got {got}")
         if config.recipe == "published":
-            return losses.SquaredZ(measure.risk_aversion)
-        return losses.Linex(low, high, measure.risk_aversion, config.tail, config.anneal)
+            return neural.losses.SquaredZ(measure.risk_aversion)
+        return neural.losses.Linex(low, high, measure.risk_aversion, config.tail, config.anneal)
 
     return fit(data, config, lambda n: measure, None, objective, rng, log, env)
 
 
 def load_policy(saved: dict[str, Any], env: Any) -> Any:
     """The policy in a run's policy.pt."""
-    from rlentropy.offline import policy
-
-    return policy.load_policy(saved, env)
+    return offline.policy.load_policy(saved, env)

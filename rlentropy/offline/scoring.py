@@ -13,6 +13,7 @@ from rlentropy.intervals import estimate
 from rlentropy.mdp import FiniteMDP, model_or_reason
 from rlentropy.offline.problem import Config, Learner, Problem, greedy, model_of
 from rlentropy.offline.tabular import Model, bellman
+from rlentropy.policies import play
 from rlentropy.types import Array
 
 Env = gymnasium.Env[Any, Any]
@@ -110,8 +111,6 @@ class Evaluator:
 
     def returns(self, learner: Learner) -> Array:
         """Undiscounted returns of each member's policy, (M, episodes), the same seeds each time."""
-        from rlentropy.policies import play
-
         assert self.env is not None
         assert self.horizon is not None
         seeds = np.random.default_rng(self.seed).integers(2**31, size=self.episodes)

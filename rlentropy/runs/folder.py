@@ -314,7 +314,7 @@ def git_commit() -> str | None:
 
 @contextmanager
 def stoppable(log: Log) -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM end the run at its next tick, after a checkpoint.
+    """Let Ctrl-C and SIGTERM end the run after its present chunk of work, with a checkpoint.
 
     A second Ctrl-C ends it at once; a second SIGTERM doesn't, since a sweep's worker may get one
     from the sweep and one when that is gone.
