@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 
 from rlentropy.entropy import staged_policy
-from rlentropy.errors import InputError
+from rlentropy.errors import InputError, in_range, one_of, whole
 from rlentropy.kernels.sampling import rollout
 from rlentropy.mdp import ROUNDING, FiniteMDP
 from rlentropy.types import Array
@@ -86,8 +86,7 @@ def _weighted(K: Array, p: Array) -> Array:
 
 def _score(M: Array, q: float, size: int) -> float:
     """exp of the Rényi entropy of order q of the eigenvalues of M, which has trace 1."""
-    if not q >= 0.0:
-        raise InputError(f"q must be >= 0, got {q}")
+    in_range("q", q, "[0, inf]")
     if q == 2.0:
         return float(1.0 / np.sum(M * M))
     eigenvalues = np.linalg.eigvalsh(M)
@@ -131,8 +130,7 @@ def trajectory_features(
     """
     import scipy.sparse as sp
 
-    if kind not in get_args(Features):
-        raise InputError(f"kind must be one of {', '.join(get_args(Features))}, got {kind!r}")
+    one_of("kind", kind, get_args(Features))
     cell = _indices(states, "states")
     n, H = cell.shape
     if actions is not None:
@@ -183,8 +181,7 @@ def rbf_kernel(X: Any, bandwidth: float = 1.0) -> Array:
 
     Two independent items have a mean of |z_i - z_j|² / 2d near 1, whatever d is.
     """
-    if not bandwidth > 0.0:
-        raise InputError(f"bandwidth must be > 0, got {bandwidth}")
+    in_range("bandwidth", bandwidth, "(0, inf]")
     X = _features(_dense(X))
     deviation = X.std(0)
     varies = deviation > 1e-12 * np.abs(X).max(0)
@@ -243,8 +240,7 @@ def vendi_score_of_policy(
         pi: (S, A) or (H, S, A).
         trajectories: how many to draw, which is also the largest possible score.
     """
-    if trajectories < 1:
-        raise InputError(f"trajectories must be >= 1, got {trajectories}")
+    whole("trajectories", trajectories, 1)
     staged = staged_policy(mdp, pi, horizon)
     states = np.empty((trajectories, horizon + 1), np.int64)
     actions = np.empty((trajectories, horizon), np.int64)

@@ -16,7 +16,7 @@ from typing import Any, get_args
 
 import numpy as np
 
-from rlentropy.errors import InputError
+from rlentropy.errors import InputError, in_range, one_of
 from rlentropy.kernels.rows import occupancy
 from rlentropy.mdp import ROUNDING, FiniteMDP
 from rlentropy.types import Array, VisitationObjective
@@ -136,11 +136,8 @@ def visitation_entropy(d: Any, objective: str = "VE", temperature: float = 1.0) 
 
 def check_objective(objective: str, temperature: float = 1.0) -> None:
     """Refuse anything but a visitation objective, and a temperature where it means nothing."""
-    if objective not in get_args(VisitationObjective):
-        choices = ", ".join(get_args(VisitationObjective))
-        raise InputError(f"objective must be one of {choices}, got {objective!r}")
-    if not (temperature >= 0.0 and np.isfinite(temperature)):
-        raise InputError(f"temperature must be >= 0 and finite, got {temperature}")
+    one_of("objective", objective, get_args(VisitationObjective))
+    in_range("temperature", temperature, "[0, inf)")
     if objective != "VE" and temperature != 1.0:
         raise InputError(f"temperature must be 1 unless the objective is VE, got {temperature}")
 

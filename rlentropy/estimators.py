@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from rlentropy.errors import InputError
+from rlentropy.errors import InputError, in_range, one_of, whole
 from rlentropy.types import Array
 
 ESTIMATORS = ("add-c", "braess-sauer", "add-root-n")
@@ -29,10 +29,8 @@ ESTIMATORS = ("add-c", "braess-sauer", "add-root-n")
 
 def check_estimator(estimator: str, smoothing: float) -> None:
     """Refuse an unknown estimator, a smoothing out of range, or one that would be ignored."""
-    if estimator not in ESTIMATORS:
-        raise InputError(f"estimator must be one of {', '.join(ESTIMATORS)}, got {estimator!r}")
-    if not (smoothing >= 0.0 and np.isfinite(smoothing)):
-        raise InputError(f"smoothing must be >= 0 and finite, got {smoothing}")
+    one_of("estimator", estimator, ESTIMATORS)
+    in_range("smoothing", smoothing, "[0, inf)")
     if smoothing != 0.0 and estimator != "add-c":
         raise InputError(f"smoothing must be 0 unless estimator is add-c, got {smoothing}")
 
@@ -96,8 +94,7 @@ def binary_next(path: Any) -> Array:
 
 def _path(path: Any, num_symbols: int) -> Any:
     x = np.asarray(path)
-    if num_symbols < 1:
-        raise InputError(f"num_symbols must be >= 1, got {num_symbols}")
+    whole("num_symbols", num_symbols, 1)
     if x.ndim != 1 or not x.size or not np.issubdtype(x.dtype, np.integer):
         raise InputError(f"path must be (n,) whole numbers with n >= 1, got {x.shape} of {x.dtype}")
     if x.min() < 0 or x.max() >= num_symbols:

@@ -24,7 +24,8 @@ Statistic = Literal["mean", "iqm"]
 RESAMPLES = 2000
 TAILS = (0.025, 0.975)
 NORMAL_TAIL = 1.959963984540054  # 97.5 % quantile of the standard normal distribution
-MOST_RESAMPLED = 10_000  # values of a mean that are drawn again, in a fifth of a second
+DRAWN_AT_ONCE = 2**18  # numbers, of all the samples that are in memory together
+MOST_RESAMPLED = 10_000  # values of a mean that are drawn again, in a tenth of a second
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,10 @@ def resamples(values: Any, statistic: Statistic, rng: np.random.Generator) -> Ar
     """The statistic on bootstrap samples of seeds, (n, ...) → (RESAMPLES, ...)."""
     values = np.asarray(values, float)
     n = len(values)
-    drawn = (rng.integers(n, size=n) for _ in range(RESAMPLES))
-    return np.stack([centre(np.moveaxis(values[rows], 0, -1), statistic) for rows in drawn])
+    size = max(1, DRAWN_AT_ONCE // max(values.size, 1))  # samples
+    sizes = (min(size, RESAMPLES - k) for k in range(0, RESAMPLES, size))
+    drawn = (values[rng.integers(n, size=(k, n))] for k in sizes)  # (k, n, ...)
+    return np.concatenate([centre(np.moveaxis(x, 1, -1), statistic) for x in drawn])
 
 
 def interval(samples: Array, n: int) -> tuple[Array, Array]:

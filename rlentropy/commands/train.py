@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from rlentropy.commands.console import Console
 from rlentropy.commands.options import Options, as_settings, check_sizes, folder_of, parse
-from rlentropy.errors import InputError, did_you_mean
+from rlentropy.errors import InputError, one_of, whole
 from rlentropy.files import locked
 from rlentropy.runs.table import COMMANDS, TOOLS, Command
 from rlentropy.start import loading
@@ -22,13 +22,12 @@ if TYPE_CHECKING:
     from rlentropy.types import Env, Result
 
 LONGEST_LABEL = 100  # characters
+COMPILING = "compiling kernels, once: up to about 10 s"
 
 
 def train(command: str, arguments: list[str]) -> int:
     """Run a command of the table to the end of its budget; returns the exit code."""
-    if command not in COMMANDS:
-        choices, hint = ", ".join(COMMANDS | TOOLS), did_you_mean(command, COMMANDS | TOOLS)
-        raise InputError(f"command must be one of {choices}, got {command!r}{hint}")
+    one_of("command", command, COMMANDS | TOOLS)
     row = COMMANDS[command]
     with loading():
         module = import_module(row.module)
@@ -76,8 +75,7 @@ def check(row: Command, options: Options, config: Any) -> None:
     check_sizes(options, config)
     if options.env_id == "" and row.needs == "env":
         raise InputError("env_id must be a gymnasium id (--env-id), got none")
-    if options.seed < 0:
-        raise InputError(f"seed must be >= 0, got {options.seed}")
+    whole("seed", options.seed, 0)
     if not (options.label.isprintable() and len(options.label) <= LONGEST_LABEL):
         raise InputError(
             f"label must be at most {LONGEST_LABEL} printable characters, got {options.label!r}"
@@ -89,8 +87,8 @@ def environment(options: Options, config: Any) -> Env | None:
     from rlentropy.wrappers import make_env
 
     horizon: int | None = getattr(config, "horizon", None)
-    if horizon is not None and horizon < 1:
-        raise InputError(f"horizon must be >= 1, got {horizon}")
+    if horizon is not None:
+        whole("horizon", horizon, 1)
     if not options.env_id:
         return None
     return make_env(options.env_id, options.env_kwargs, horizon is not None)
@@ -128,7 +126,7 @@ def compiling(say: Console) -> Iterator[Any]:
     if cache is None or not hasattr(cache, "compilation"):
         yield NoCompilation
         return
-    with cache.compilation(lambda: say.line("compiling kernels, once")) as compilation:
+    with cache.compilation(lambda: say.line(COMPILING)) as compilation:
         yield compilation
 
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import gymnasium
 import numpy as np
 
-from rlentropy.errors import InputError
+from rlentropy.errors import InputError, whole
 from rlentropy.exploration.setting import Goal, Setting, Simulator
 from rlentropy.log import Log, drive
 from rlentropy.mdp import FiniteMDP
@@ -213,8 +213,7 @@ def explore(
         make_learner: called with the setting, the config and a generator of its own.
         score: what scores it; default: `EntropyScores`. The command line's also knows the optimum.
     """
-    if config.episodes < 1:
-        raise InputError(f"episodes must be >= 1, got {config.episodes}")
+    whole("episodes", config.episodes, 1)
     setting = Setting.of(env, config.horizon, config.simulator)
     goal = Goal(config.objective, getattr(config, "temperature", 1.0))
     env_rng, learner_rng, evaluation_rng = rng.spawn(3)

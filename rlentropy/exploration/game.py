@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlentropy.entropy import markov_policy
-from rlentropy.errors import InputError
+from rlentropy.errors import in_range, one_of, whole
 from rlentropy.exploration.setting import Setting
 from rlentropy.kernels.cache import called_from_python
 from rlentropy.kernels.game import (
@@ -42,12 +42,9 @@ BLOCK = 256  # episodes of the simulator between two returns to Python
 
 def check_bonus(bonus: str, choices: tuple[str, ...], bonus_scale: float, delta: float) -> None:
     """Refuse settings of the optimism that are out of range."""
-    if bonus not in choices:
-        raise InputError(f"bonus must be one of {', '.join(choices)}, got {bonus!r}")
-    if not (bonus_scale >= 0.0 and np.isfinite(bonus_scale)):
-        raise InputError(f"bonus_scale must be >= 0 and finite, got {bonus_scale}")
-    if not 0.0 < delta < 1.0:
-        raise InputError(f"delta must be in (0, 1), got {delta}")
+    one_of("bonus", bonus, choices)
+    in_range("bonus_scale", bonus_scale, "[0, inf)")
+    in_range("delta", delta, "(0, 1)")
 
 
 @dataclass(frozen=True)
@@ -302,12 +299,9 @@ class GameLearner:
 
 
 def check_learner(prior: float, mixture_size: int, tolerance: float) -> None:
-    if not (prior > 0.0 and np.isfinite(prior)):
-        raise InputError(f"prior must be > 0 and finite, got {prior}")
-    if mixture_size < 0:
-        raise InputError(f"mixture_size must be >= 0, got {mixture_size}")
-    if not tolerance >= 0.0:
-        raise InputError(f"tolerance must be >= 0, got {tolerance}")
+    in_range("prior", prior, "(0, inf)")
+    whole("mixture_size", mixture_size, 0)
+    in_range("tolerance", tolerance, "[0, inf]")
 
 
 def logarithms(x: Array) -> Array:

@@ -26,7 +26,7 @@ import gymnasium
 import numpy as np
 
 from rlentropy.entropy import markov_policy, visitation, visitation_entropy
-from rlentropy.errors import InputError
+from rlentropy.errors import InputError, in_range, whole
 from rlentropy.exploration.episodes import Explored, Scoring, explore
 from rlentropy.exploration.setting import Setting, Simulator
 from rlentropy.kernels.rows import backward, decisions
@@ -55,16 +55,12 @@ class Config:
     simulator: Simulator = "auto"  # compiled: draw from the declared model; gymnasium: call step
 
     def __post_init__(self) -> None:
-        if self.round_episodes < 1:
-            raise InputError(f"round_episodes must be >= 1, got {self.round_episodes}")
+        whole("round_episodes", self.round_episodes, 1)
         if self.step not in ("line-search", "fixed"):
             raise InputError(f"step must be line-search or fixed, got {self.step!r}")
-        if not 0.0 < self.step_size <= 1.0:
-            raise InputError(f"step_size must be in (0, 1], got {self.step_size}")
-        if not (self.smoothing > 0.0 and np.isfinite(self.smoothing)):
-            raise InputError(f"smoothing must be > 0 and finite, got {self.smoothing}")
-        if self.mixture_size < 0:
-            raise InputError(f"mixture_size must be >= 0, got {self.mixture_size}")
+        in_range("step_size", self.step_size, "(0, 1]")
+        in_range("smoothing", self.smoothing, "(0, inf)")
+        whole("mixture_size", self.mixture_size, 0)
 
 
 def marginal(d: Array, objective: VisitationObjective) -> Array:

@@ -23,7 +23,7 @@ import numpy as np
 
 from rlentropy import planning
 from rlentropy.entropy import visitation_entropy
-from rlentropy.errors import InputError
+from rlentropy.errors import InputError, in_range
 from rlentropy.exploration import rf_ucrl
 from rlentropy.exploration.entgame import BONUSES, forecaster_schedule, forecaster_shape
 from rlentropy.exploration.episodes import Explored, Scoring, explore
@@ -56,8 +56,7 @@ class Config:
 
     def __post_init__(self) -> None:
         check_bonus(self.bonus, ("none", "inverse-n"), self.bonus_scale, 0.1)
-        if not (self.temperature > 0.0 and np.isfinite(self.temperature)):
-            raise InputError(f"temperature must be > 0 and finite, got {self.temperature}")
+        in_range("temperature", self.temperature, "(0, inf)")
         if not 0 <= self.reward_free_episodes < self.episodes:
             raise InputError(
                 f"reward_free_episodes must be in 0..episodes - 1 = {self.episodes - 1}, "

@@ -24,7 +24,7 @@ from typing import Any, Literal, get_args
 import gymnasium
 import numpy as np
 
-from rlentropy.errors import InputError
+from rlentropy.errors import InputError, one_of, whole
 from rlentropy.exploration import entgame, rf_ucrl, ucbvi_ent
 from rlentropy.exploration.entgame import EntGame
 from rlentropy.exploration.episodes import Explored, Learner, Scoring, explore
@@ -59,12 +59,9 @@ class Config:
     simulator: Simulator = "auto"  # compiled: draw from the declared model; gymnasium: call step
 
     def __post_init__(self) -> None:
-        samplers = get_args(Sampler)
-        if self.sampler not in samplers:
-            raise InputError(f"sampler must be one of {', '.join(samplers)}, got {self.sampler!r}")
+        one_of("sampler", self.sampler, get_args(Sampler))
         check_bonus("none", ("none",), self.bonus_scale, self.delta)
-        if self.target_episodes < 1:
-            raise InputError(f"target_episodes must be >= 1, got {self.target_episodes}")
+        whole("target_episodes", self.target_episodes, 1)
 
 
 @inner

@@ -18,7 +18,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from rlentropy.errors import InputError
+from rlentropy.errors import InputError, whole
 from rlentropy.files import replace_file, sum_of_file, writing
 from rlentropy.log.checkpoints import CURE, Checkpoint, Marks, read_checkpoint, write_checkpoint
 from rlentropy.types import State
@@ -44,8 +44,7 @@ class Log:
         self, directory: str | Path | None, *, eval_every: int = 0, checkpoint_every: int = 0
     ) -> None:
         for name, value in (("eval_every", eval_every), ("checkpoint_every", checkpoint_every)):
-            if value < 0:
-                raise InputError(f"{name} must be >= 0, got {value}")
+            whole(name, value, 0)
         self.directory = None if directory is None else Path(directory)
         self.eval_every, self.checkpoint_every = eval_every, checkpoint_every
         self.saved = False  # whether this process has written a checkpoint

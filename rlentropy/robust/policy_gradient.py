@@ -29,7 +29,7 @@ import gymnasium
 import numpy as np
 
 from rlentropy import risk
-from rlentropy.errors import InputError
+from rlentropy.errors import InputError, in_range, whole
 from rlentropy.log import Log, drive
 from rlentropy.mdp import FiniteMDP, of_observations
 from rlentropy.planning.robust import (
@@ -67,18 +67,16 @@ class Config:
             raise InputError(
                 f"parametrisation must be direct, softmax or mirror, got {self.parametrisation!r}"
             )
-        if self.updates < 0:
-            raise InputError(f"updates must be >= 0, got {self.updates}")
+        whole("updates", self.updates, 0)
         if self.step not in ("constant", "theory"):
             raise InputError(f"step must be constant or theory, got {self.step!r}")
         if self.step == "theory" and self.parametrisation != "direct":
             raise InputError(
                 f"step theory must come with parametrisation direct, got {self.parametrisation!r}"
             )
-        if self.step_size is not None and not 0.0 < self.step_size < np.inf:
-            raise InputError(f"step_size must be > 0 and finite, got {self.step_size}")
-        if not self.tolerance > 0.0:
-            raise InputError(f"tolerance must be > 0, got {self.tolerance}")
+        if self.step_size is not None:
+            in_range("step_size", self.step_size, "(0, inf)")
+        in_range("tolerance", self.tolerance, "(0, inf]")
 
 
 def smoothness(A: int, gamma: float, risk_aversion: float, reward_span: float = 1.0) -> float:

@@ -15,9 +15,15 @@ import rlentropy.envs
 PACKAGE, ENVS = Path(rlentropy.__file__).parent, Path(rlentropy.envs.__file__).parent
 SCRIPT = """
 import numba
-from rlentropy.kernels.arithmetic import _exp
-value = _exp(1.0)
-print(numba.config.CACHE_DIR or "usual", value, sum(_exp.stats.cache_hits.values()))
+import numpy as np
+from rlentropy.kernels.arithmetic import log_all
+from rlentropy.kernels.cache import compilation
+values = np.array([3.0])
+with compilation() as spent:
+    log_all(values)
+hits = sum(log_all.stats.cache_hits.values())
+assert (spent.seconds == 0.0) == bool(hits)
+print(numba.config.CACHE_DIR or "usual", values[0], hits)
 """
 
 
@@ -36,7 +42,7 @@ def told(process):
     out, err = process.communicate(timeout=120)
     assert (process.returncode, err) == (0, "")
     place, value, hits = out.split()
-    assert float(value) == pytest.approx(math.e, rel=1e-12)
+    assert float(value) == pytest.approx(math.log(3.0), rel=1e-12)
     return place, int(hits)
 
 
@@ -76,11 +82,13 @@ def test_a_damaged_cache_is_made_anew_and_two_processes_share_one(tmp_path):
     path = [str(PACKAGE.parent), str(ENVS.parent)]
     usual = {"PYTHONPATH": os.pathsep.join(path), "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
     together = [start(tmp_path, **usual) for _ in range(2)]
-    assert {told(process)[0] for process in together} == {str(tmp_path / "cache")}
+    ends = [told(process) for process in together]
+    assert {place for place, _ in ends} == {str(tmp_path / "cache")}
+    assert sorted(hits for _, hits in ends) == [0, 1]  # one compiled, the other waited
     assert told(start(tmp_path, **usual))[1] == 1
     for suffix in ("nbi", "nbc"):
         for content in (b"", b"\x80\x05garbage", os.urandom(90)):
-            found = list((tmp_path / "cache").rglob(f"*_exp-*.{suffix}"))
+            found = list((tmp_path / "cache").rglob(f"*log_all-*.{suffix}"))
             assert found
             for file in found:
                 file.write_bytes(content)
@@ -100,3 +108,65 @@ def test_a_cache_that_is_gone_while_the_process_runs(tmp_path, monkeypatch):
     (tmp_path / "__pycache__").touch()
     assert function(3) == 6
     assert function(1.5) == 3.0
+
+
+LOOPS = """
+from functools import cache
+from rlentropy.kernels.cache import compiled, inner
+
+@cache
+def loop_of(step):
+    @compiled
+    def loop(n):
+        total = 0.0
+        for _ in range(n):
+            total = step(total)
+        return total
+
+    return loop
+
+@inner
+def by_one(x):
+    return x + 1.0
+
+@inner
+def by_two(x):
+    return x + 2.0
+
+one, two = loop_of(by_one), loop_of(by_two)
+print(one(3), two(3), sum(one.stats.cache_hits.values()), sum(two.stats.cache_hits.values()))
+"""
+
+
+def outcome(folder, **variables):
+    """What loops.py prints in a process of its own."""
+    usual = {"PYTHONPATH": os.pathsep.join([str(PACKAGE.parent), str(ENVS.parent)])}
+    done = subprocess.run(
+        [sys.executable, "loops.py"], env=os.environ | usual | variables, cwd=folder, text=True,
+        capture_output=True, check=True,
+    )  # fmt: skip
+    return done.stdout.split()
+
+
+def test_loops_are_cached_by_what_they_call_and_by_its_source(tmp_path):
+    cache = {"NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+    (tmp_path / "loops.py").write_text(LOOPS)
+    assert outcome(tmp_path, **cache) == ["3.0", "6.0", "0", "0"]
+    assert outcome(tmp_path, **cache) == ["3.0", "6.0", "1", "1"]
+    (tmp_path / "loops.py").write_text(LOOPS.replace("x + 2.0", "x + 5.0"))
+    assert outcome(tmp_path, **cache) == ["3.0", "15.0", "0", "0"]
+
+
+def test_an_edited_callee_in_another_file_is_noticed(blocked):
+    """numba alone goes on with the old code: the file of the caller hasn't changed."""
+    room = blocked / "rlentropy" / "kernels" / "arithmetic.py"
+    cache = {"NUMBA_CACHE_DIR": str(blocked / "cache"), "PYTHONPATH": str(blocked)}
+    script = "import numpy as np\nfrom rlentropy.kernels.rows import state_values\n"
+    script += "from rlentropy.kernels.cache import called_from_python\nV = np.zeros(1)\n"
+    script += "called_from_python(state_values)(np.ones((1, 1)), 1.0, 9.0, V, np.empty((1, 2)))\n"
+    (blocked / "loops.py").write_text(script + "print(V[0])\n")
+    assert outcome(blocked, **cache) == ["1.0"]
+    text = room.read_text()
+    assert "tail = 2.0 * t * u * y\n" in text
+    room.write_text(text.replace("tail = 2.0 * t * u * y\n", "tail = 2.0 * t * u * y + 1.0\n"))
+    assert outcome(blocked, **cache) == ["2.0"]
