@@ -253,7 +253,7 @@ def visit_frequencies(learner: Learner) -> Array:
 
 
 def evaluation_tags(scores: dict[str, Any], learner: Learner, goal: Goal) -> dict[str, float]:
-    """The eval/* tags of one evaluation; the README defines each."""
+    """The eval/* tags of one evaluation; docs/tags.md defines each."""
     tags = {}
     for prefix in ("", "mixture_", "last_iterate_"):
         if (value := scores.get(f"{prefix}value")) is not None:

@@ -1,6 +1,6 @@
 """The log of a run, its checkpoints, and the loop that everything which learns is driven by.
 
-`Log` is where a run writes, `drive` the one outer loop; the files of a run folder are in README.md.
+`Log` is where a run writes, `drive` the one outer loop; docs/usage.md lists a run's files.
 """
 
 from rlentropy.log.checkpoints import CHECKPOINT, metrics_are_whole, owner_of

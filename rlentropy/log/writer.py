@@ -67,7 +67,7 @@ class Log:
     # ---------------------------------------------------------------- what a run reports
 
     def scalar(self, tag: str, value: float, step: int) -> None:
-        """Log a number; `step` is the cost being compared (see the README's table of tags)."""
+        """Log a number; `step` is the cost being compared (docs/tags.md)."""
         if self.directory is None:
             return
         from tensorboard.compat.proto.summary_pb2 import Summary
