@@ -69,14 +69,14 @@ def read_table(path: Path, axes: int) -> Array:
         raise InputError(f"run must hold probabilities (..., S, A) in {path}, got {pi.shape}")
     if pi.dtype.kind not in "fiub":
         raise InputError(f"run must hold probabilities in {path}, got numbers of {pi.dtype}")
-    pi = pi.astype(np.float64)
+    rounded, pi = pi.dtype.itemsize < 8, pi.astype(np.float64)
     sums = pi.sum(axis=-1)
     if not (np.isfinite(pi).all() and pi.min() >= 0.0 and np.abs(sums - 1.0).max() <= 1e-6):
         raise InputError(
             f"run must hold probabilities in {path}, got numbers from {pi.min():.6g} to "
             f"{pi.max():.6g} in rows that sum to {sums.min():.6g} to {sums.max():.6g}"
         )
-    return pi
+    return pi / sums[..., None] if rounded else pi
 
 
 def check_discrete(space: gymnasium.Space[Any], n: int, name: str, run: Path) -> int:

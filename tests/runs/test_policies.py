@@ -225,3 +225,14 @@ def test_a_network_of_another_command(tmp_path):
     torch.save({}, run / "policy.pt")
     with pytest.raises(InputError, match=r"run must hold policy\.npz of maxent"):
         load(run, env)
+
+
+def test_a_mixture_of_ties_is_a_distribution_in_double_precision(tmp_path):
+    """Mixtures are stored in single precision, whose thirds sum to 1 + 3e-8."""
+    cli.main([
+        "entgame", "--env-id", "rlentropy/GridWorld-v0", "--env-kwargs", '{"size": 3}', "--quiet",
+        "--horizon", "4", "--episodes", "3", "--out", str(tmp_path),
+    ])  # fmt: skip
+    env = gymnasium.make("rlentropy/GridWorld-v0", size=3)
+    mixture = load(tmp_path, env, mixture=True)
+    np.testing.assert_allclose(mixture.pi.sum(-1), 1.0, atol=1e-15)
