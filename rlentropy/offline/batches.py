@@ -1,8 +1,8 @@
 """What networks regress on: batches of transitions, drawn one by one or as counts of outcomes.
 
 Both kinds know Q = c + γ u of their data, and make targets x = (r - c) / γ + max_a' Q(s', a') from
-the target network. Targets stay fixed while that network does, and are kept where that takes fewer
-evaluations: until `forget` is called.
+the target network. While that network does not change, its values are cached where that takes fewer
+evaluations of it; `forget` says that it has changed.
 """
 
 from __future__ import annotations
@@ -23,10 +23,8 @@ from rlentropy.offline.tabular import Model
 from rlentropy.types import Count
 
 Tensor = torch.Tensor
-Head = Callable[[Tensor], Tensor]  # elementwise, of a network's outputs
-ActionValues = Callable[
-    [Tensor], Tensor
-]  # of the target network: inputs (..., width) -> (M, ..., K)
+Elementwise = Callable[[Tensor], Tensor]
+ActionValues = Callable[[Tensor], Tensor]  # inputs (..., width) -> (M, ..., K)
 
 
 class Batch(Protocol):
@@ -36,7 +34,7 @@ class Batch(Protocol):
     def x(self) -> Tensor:
         """(M, B) or (M, n)."""
 
-    def read(self, network: MLP, head: Head) -> Tensor:
+    def read(self, network: MLP, head: Elementwise) -> Tensor:
         """A network's head at the (s, a), like x."""
 
     def total(self, loss: Tensor) -> Tensor:
@@ -47,10 +45,6 @@ class Batches(Protocol):
     """A dataset, as networks learn from it."""
 
     @property
-    def states(self) -> Tensor | None:
-        """Inputs of all states, (S, width), where all is Discrete."""
-
-    @property
     def excess_range(self) -> tuple[float, float]:
         """The range of (r - c) / γ over the data."""
 
@@ -58,7 +52,11 @@ class Batches(Protocol):
         """c + γ u, (M, n, K); of all states in order where these are Discrete."""
 
     def draw(self, rngs: Sequence[np.random.Generator], target: ActionValues) -> Batch:
-        """A batch for each member, by its own generator."""
+        """A batch for each member, by its own generator.
+
+        Args:
+            target: Q of the target network.
+        """
 
     def forget(self) -> None:
         """The target network has changed."""
@@ -76,7 +74,7 @@ class TransitionBatch:
     mixture: Tensor | None  # (M, B, C), their weights; None: C = 1
     x: Tensor  # (M, B)
 
-    def read(self, network: MLP, head: Head) -> Tensor:
+    def read(self, network: MLP, head: Elementwise) -> Tensor:
         u = head(network(self.inputs).gather(2, self.index))
         return u[..., 0] if self.mixture is None else (u * self.mixture).sum(-1)
 
@@ -87,8 +85,6 @@ class TransitionBatch:
 class TransitionBatches:
     """Batches of transitions, drawn with replacement; c = 0."""
 
-    states: Tensor | None = None
-
     def __init__(
         self, problem: Problem, config: Config, features: Features, actions: ActionSet
     ) -> None:
@@ -96,8 +92,8 @@ class TransitionBatches:
         self.features, self.actions = features, actions
         self.device = features.table.device
         # Whether evaluating all next states once takes fewer evaluations than those of each batch.
-        self.keeps = len(self.data) <= config.batch_size * config.target_every
-        self.kept: Tensor | None = None  # (M, N)
+        self.caches = len(self.data) <= config.batch_size * config.target_every
+        self.cached_values: Tensor | None = None  # (M, N)
 
     @property
     def excess_range(self) -> tuple[float, float]:
@@ -134,19 +130,21 @@ class TransitionBatches:
     def _next_values(self, rows: Count, shape: tuple[int, int], target: ActionValues) -> Tensor:
         """max_a γ u of the target network after transitions (M * B,), (M, B)."""
         after = self.data.next_observations
-        if not self.keeps:
+        if not self.caches:
             inputs = self.features(after[rows]).view(*shape, self.features.width)
             return target(inputs).amax(-1)
-        if self.kept is None:
+        if self.cached_values is None:
             chunks = (after[k : k + CHUNK] for k in range(0, len(after), CHUNK))
-            self.kept = torch.cat([target(self.features(x)).amax(-1) for x in chunks], dim=1)
-        return self.kept.gather(1, self._tensor(rows).view(shape))
+            self.cached_values = torch.cat(
+                [target(self.features(x)).amax(-1) for x in chunks], dim=1
+            )
+        return self.cached_values.gather(1, self._tensor(rows).view(shape))
 
     def forget(self) -> None:
-        self.kept = None
+        self.cached_values = None
 
-    def _tensor(self, x: Any, dtype: torch.dtype | None = None) -> Tensor:
-        return torch.as_tensor(x, dtype=dtype, device=self.device)
+    def _tensor(self, x: Any) -> Tensor:
+        return torch.as_tensor(x, device=self.device)
 
 
 # ---------------------------------------------------------------- outcomes
@@ -161,7 +159,7 @@ class OutcomeBatch:
     share: Tensor  # (M, n) of the batch
     x: Tensor  # (M, n)
 
-    def read(self, network: MLP, head: Head) -> Tensor:
+    def read(self, network: MLP, head: Elementwise) -> Tensor:
         return head(network(self.states).flatten(1)[:, self.cell])
 
     def total(self, loss: Tensor) -> Tensor:
@@ -176,7 +174,7 @@ class OutcomeBatches:
 
     def __init__(self, problem: Problem, config: Config, features: Features, model: Model) -> None:
         self.gamma, self.size, self.device = problem.gamma, config.batch_size, features.table.device
-        self.states: Tensor = features.table
+        self.states = features.table
         outcomes = np.diff(model.p.indptr)  # of each cell with data
         count = np.repeat(model.visits.ravel()[model.cell], outcomes) * model.p.data
         unvisited = {"pessimistic": problem.low, "optimistic": problem.high, "zero": 0.0}
@@ -190,7 +188,7 @@ class OutcomeBatches:
         self.alive = self._tensor(model.alive)  # whether the episode went on, (n,)
         self.c = self._tensor(c, torch.float32)  # mean reward of visited cells, (S, A)
         self.fixed = self._tensor(fixed, torch.float32)  # Q of cells without data, NaN of others
-        self.kept: Tensor | None = None  # targets, (M, n)
+        self.cached_targets: Tensor | None = None  # targets, (M, n)
 
     @property
     def excess_range(self) -> tuple[float, float]:
@@ -207,13 +205,13 @@ class OutcomeBatches:
 
     @torch.inference_mode()
     def _targets(self, target: ActionValues) -> Tensor:
-        if self.kept is None:
+        if self.cached_targets is None:
             V = target(self.states).amax(-1)  # (M, S)
-            self.kept = self.excess + self.alive * V[:, self.successor]
-        return self.kept
+            self.cached_targets = self.excess + self.alive * V[:, self.successor]
+        return self.cached_targets
 
     def forget(self) -> None:
-        self.kept = None
+        self.cached_targets = None
 
     def _tensor(self, x: Any, dtype: torch.dtype | None = None) -> Tensor:
         return torch.as_tensor(x, dtype=dtype, device=self.device)

@@ -16,8 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rlentropy import risk
-from rlentropy.errors import InputError, in_range, one_of, whole
+from rlentropy.errors import InputError, did_you_mean, in_range, one_of, whole
 from rlentropy.files import check_fields
 from rlentropy.intervals import mean_ci95
 from rlentropy.log import Log, drive
@@ -103,20 +102,28 @@ class Config:
         one_of("activation", self.activation, get_args(Activation))
 
 
-def risk_aversion(name: str) -> float:
-    """β of --risk; the command knows no other measure than the entropic.
+def risk_aversion(risk: str) -> float:
+    """β of --risk, which is nominal or entropic:β.
+
+    Read here, not by `rlentropy.risk`: its measures are for solvers that know the model, and none
+    of them is needed to learn from samples.
 
     Raises:
-        InputError: another measure, or one that does not exist.
+        InputError: another measure, or a β that is no finite number >= 0.
     """
-    measure = risk.parse(name)
-    if isinstance(measure, risk.Entropic):
-        return measure.risk_aversion
-    if not isinstance(measure, risk.Nominal):
+    name, _, parameter = str(risk).strip().partition(":")
+    if (name, parameter) == ("nominal", ""):
+        return 0.0
+    try:
+        beta = float(parameter) if name == "entropic" else np.nan
+    except ValueError:
+        beta = np.nan
+    if not 0.0 <= beta < np.inf:
         raise InputError(
-            f"risk must be nominal or entropic:β, all that robust-actor-critic supports, got {name}"
+            "risk must be nominal or entropic:β with a finite β >= 0, all that robust-actor-critic "
+            f"supports, got {risk!r}{did_you_mean(name, {'nominal', 'entropic'} - {name})}"
         )
-    return 0.0
+    return beta
 
 
 def clipped_gain(ratio: Tensor, gain: Tensor, clip: float) -> Tensor:

@@ -40,10 +40,10 @@ def standardised(data, observations):
 @pytest.mark.parametrize("batch_size", [7, 900])
 @pytest.mark.parametrize("kind", ["discrete", "box"])
 def test_transitions_are_drawn_and_their_targets_made(kind, batch_size):
-    """900 > 600: then the values of all next states are kept, until they are forgotten."""
+    """900 > 600: then the values of all next states are cached, until they are forgotten."""
     data = boxed(actions=kind)
     batches = TransitionBatches(*parts(data, batch_size=batch_size, target_every=1))
-    assert batches.keeps == (batch_size == 900)
+    assert batches.caches == (batch_size == 900)
     target, W = linear(2, len(batches.actions))
     rngs = np.random.default_rng(0).spawn(2)
     rows = [rng.integers(600, size=batch_size) for rng in copy.deepcopy(rngs)]
@@ -71,7 +71,7 @@ def test_transitions_are_drawn_and_their_targets_made(kind, batch_size):
     stale = batches.draw(rngs, other).x
     batches.forget()
     fresh = batches.draw(again, other).x
-    assert torch.equal(stale, fresh) == (not batches.keeps)
+    assert torch.equal(stale, fresh) == (not batches.caches)
 
 
 def test_range_of_what_rewards_add():
@@ -122,7 +122,7 @@ def test_shares_are_those_of_the_data_on_average():
     assert (np.abs(share.mean(0) - batches.share) < 4.5 * error).all()
 
 
-def test_targets_of_outcomes_are_kept_until_forgotten():
+def test_targets_of_outcomes_are_cached_until_forgotten():
     _, batches = outcomes(batch_size=9)
     target, _ = linear(3, 2)
     rngs = np.random.default_rng(0).spawn(2)

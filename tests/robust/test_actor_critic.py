@@ -10,12 +10,19 @@ import torch
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tuple
 from scipy.special import logsumexp
 
-from rlentropy import FiniteMDP, cli
+from rlentropy import FiniteMDP, cli, risk
 from rlentropy.envs.tabular import TabularEnv
 from rlentropy.errors import InputError
 from rlentropy.log import Log
 from rlentropy.neural.rollouts import next_values
-from rlentropy.robust.actor_critic import ActorCritic, Config, clipped_gain, load_policy, run
+from rlentropy.robust.actor_critic import (
+    ActorCritic,
+    Config,
+    clipped_gain,
+    load_policy,
+    risk_aversion,
+    run,
+)
 from rlentropy.robust.estimator import estimate
 from rlentropy.runs.policies import load
 
@@ -337,8 +344,8 @@ def test_no_risk_is_the_limit_of_little_risk():
 
 def test_nominal_and_entropic_zero_are_the_same_run():
     results = [
-        run(gymnasium.make("CartPole-v1"), Config(steps=128, risk=risk, **SMALL),
-            np.random.default_rng(0), Log(None)) for risk in ("nominal", "entropic:0")
+        run(gymnasium.make("CartPole-v1"), Config(steps=128, risk=name, **SMALL),
+            np.random.default_rng(0), Log(None)) for name in ("nominal", "entropic:0")
     ]  # fmt: skip
     assert torch.equal(results[0].network["flat"], results[1].network["flat"])
 
@@ -379,9 +386,27 @@ def test_bad_settings_are_refused_by_name(change):
         Config(**change)
 
 
-def test_other_measures_are_named_as_not_supported():
-    with pytest.raises(InputError, match="risk must be nominal or entropic"):
-        Config(risk="tv-ball:0.1")
+@pytest.mark.parametrize("text", ["nominal", "entropic:0", "entropic:0.25", " entropic: 1e-3 "])
+def test_risk_is_read_as_everywhere(text):
+    measure = risk.parse(text)
+    assert risk_aversion(text) == getattr(measure, "risk_aversion", 0.0)
+
+
+@pytest.mark.parametrize("text", [
+    "tv-ball:0.1", "nominal:1", "entropic", "entropic:", "entropic:x", "entropic:1,2",
+    "entropic:-1", "entropic:inf", "entropic:nan", "", 3,
+])  # fmt: skip
+def test_other_measures_are_named_as_not_supported(text):
+    with pytest.raises(InputError, match=r"risk must be nominal or entropic:β .*, got '?"):
+        risk_aversion(text)
+    if text != "tv-ball:0.1":
+        with pytest.raises(InputError):
+            risk.parse(text)
+
+
+def test_a_misspelt_risk_is_recognised():
+    with pytest.raises(InputError, match=r"got 'entropc:1'; did you mean entropic\?"):
+        Config(risk="entropc:1")
 
 
 @pytest.mark.slow
