@@ -1,7 +1,7 @@
 """How many different things a sample holds: Vendi scores and similarities of trajectories.
 
 Friedman and Dieng, "The Vendi Score: A Diversity Evaluation Metric for Machine Learning", TMLR
-2023, and its orders q by Pasarkar and Dieng, 2023 (spec active_preference §4.2). With λ the
+2023, and its orders q by Pasarkar and Dieng, 2023 (diversity §1). With λ the
 eigenvalues of K / n for a similarity matrix K, positive semidefinite with ones on its diagonal,
 
     VS_q = (Σ λ^q)^(1 / (1 - q)),   VS_1 = exp(-Σ λ log λ),   VS_inf = 1 / max λ,   VS_0 = rank K.

@@ -45,7 +45,7 @@ def nearest_neighbour(points: Any, k: int = 4) -> float:
 
         Ĥ = log N - ψ(k) + mean_i log V_i,   V_i the volume of the ball to the k-th neighbour of i
 
-    (Kozachenko and Leonenko, 1987; spec §8.1 with equal weights). Edges of the support bias it
+    (Kozachenko and Leonenko, 1987; exploration §8.1, equal weights). Edges of the support bias it
     upwards, the more the larger k.
 
     Raises:
@@ -89,7 +89,7 @@ def staged_policy(mdp: FiniteMDP, pi: Any, horizon: int) -> Array:
 
 
 def visitation(mdp: FiniteMDP, pi: Any, horizon: int) -> Array:
-    """Occupancies d_h(s, a) = P(s_h = s, a_h = a) of a policy, (H, S, A) (spec §1).
+    """Occupancies d_h(s, a) = P(s_h = s, a_h = a) of a policy, (H, S, A) (exploration §1).
 
     Args:
         pi: (S, A) or (H, S, A).
@@ -145,7 +145,7 @@ def check_objective(objective: str, temperature: float = 1.0) -> None:
 def trajectory_entropy(
     mdp: FiniteMDP, pi: Any, horizon: int, final_transition: bool = False
 ) -> float:
-    """Entropy of the law of (s_1, a_1, …, s_H, a_H), by the chain rule (spec §1).
+    """Entropy of the law of (s_1, a_1, …, s_H, a_H), by the chain rule (exploration §1).
 
     TE = H(μ) + Σ_h E[H(π_h(·|s_h))] + Σ_{h<H} E[H(p(·|s_h, a_h))]
 

@@ -90,7 +90,9 @@ def in_range(name: str, value: Any, interval: str) -> None:
     below = value <= float(high) if interval[-1] == "]" else value < float(high)
     if not (above and below):
         must = f"in {interval}"
-        if high == "inf":
+        if interval == "(-inf, inf)":
+            must = "finite"
+        elif high == "inf":
             relation = ">=" if interval[0] == "[" else ">"
             must = f"{relation} {low}{' and finite' if interval[-1] == ')' else ''}"
         raise InputError(f"{name} must be {must}, got {value}")

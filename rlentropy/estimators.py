@@ -1,7 +1,7 @@
 """Estimates of categorical laws from counts, and of the next symbol of a Markov chain.
 
 Hao, Orlitsky and Pichapati, "On Learning Markov Chains", NeurIPS 2018, and what is known of it
-since (spec active_preference §4.6). For N draws of which n_j gave j out of k:
+since (diversity §2). For N draws of which n_j gave j out of k:
 
     add-c         (n_j + c) / (N + k c)            c = 0: frequencies, 1/2: Krichevsky-Trofimov,
                                                    1: Laplace, with KL risk <= (k - 1) / (N + 1)

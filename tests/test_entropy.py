@@ -1,4 +1,4 @@
-"""Occupancies and entropies against their definitions (spec §9: 1-3, 5, 10, 11, 22, 23, 25)."""
+"""Occupancies and entropies against their definitions, with the properties of exploration §9."""
 
 import numpy as np
 import pytest

@@ -40,6 +40,7 @@ def test_whole_numbers_out_of_range_are_refused() -> None:
         ("(1, inf]", [1.5, float("inf")], [1.0, float("nan")], "> 1"),
         ("[0, inf]", [0.0, float("inf")], [-1], ">= 0"),
         ("(0, inf)", [1e300], [0.0, float("inf")], "> 0 and finite"),
+        ("(-inf, inf)", [-1e300, 0], [float("inf"), float("nan")], "finite"),
         ("[0, inf)", [0, 2], [float("inf"), float("-inf"), -1.0], ">= 0 and finite"),
     ],
 )

@@ -10,7 +10,7 @@ import numpy as np
 from gymnasium.spaces import Discrete
 
 from rlentropy.data import Batch, Transitions
-from rlentropy.errors import InputError
+from rlentropy.errors import InputError, in_range, one_of, whole
 from rlentropy.log import Agent
 from rlentropy.offline.tabular import Model
 from rlentropy.policies import Policy
@@ -50,57 +50,31 @@ class Config:
     horizon: int | None = None  # steps of an evaluation episode; default: the environment's limit
 
     def __post_init__(self) -> None:
-        for name in ("updates", "seeds", "batch_size", "target_every", "episodes"):
-            check_whole(name, getattr(self, name), 1)
-        check_whole("action_grid", self.action_grid, 2)
-        for name, most in (("episodes", 10**6), ("seeds", 10**4)):
-            if getattr(self, name) > most:
-                raise InputError(f"{name} must be <= {most}, got {getattr(self, name)}")
-        for name in ("tolerance", "learning_rate"):
-            check_positive(name, getattr(self, name))
-        for name in ("gamma", "holdout", "tau", "support"):
-            check_number(name, getattr(self, name))
+        for name in ("updates", "batch_size", "target_every"):
+            whole(name, getattr(self, name), 1)
+        whole("action_grid", self.action_grid, 2)
+        whole("episodes", self.episodes, 1, 10**6)
+        whole("seeds", self.seeds, 1, 10**4)
         if self.horizon is not None:
-            check_whole("horizon", self.horizon, 1)
-        if not 0.0 < self.gamma < 1.0:
-            raise InputError(f"gamma must be in (0, 1), got {self.gamma}")
-        if not 0.0 <= self.holdout < 1.0:
-            raise InputError(f"holdout must be in [0, 1), got {self.holdout}")
-        if not 0.0 < self.tau <= 1.0:
-            raise InputError(f"tau must be in (0, 1], got {self.tau}")
-        if not 0.0 <= self.support < 1.0:
-            raise InputError(f"support must be in [0, 1), got {self.support}")
+            whole("horizon", self.horizon, 1)
+        in_range("tolerance", self.tolerance, "(0, inf)")
+        in_range("learning_rate", self.learning_rate, "(0, inf)")
+        in_range("gamma", self.gamma, "(0, 1)")
+        in_range("holdout", self.holdout, "[0, 1)")
+        in_range("tau", self.tau, "(0, 1]")
+        in_range("support", self.support, "[0, 1)")
         if not isinstance(self.hidden, tuple | list) or not self.hidden:
             raise InputError(f"hidden must be widths >= 1, got {self.hidden!r}")
         for width in self.hidden:
-            check_whole("hidden", width, 1, "widths")
+            is_whole = isinstance(width, int | np.integer) and not isinstance(width, bool)
+            if not is_whole or width < 1:
+                raise InputError(f"hidden must be widths >= 1, got {width!r}")
         if not isinstance(self.risk, str):
             raise InputError(f"risk must be NAME or NAME:PARAMETER, got {self.risk!r}")
         for field in fields(self):  # choices, which the command line has checked
             choices = get_args(get_type_hints(type(self))[field.name])
-            value = getattr(self, field.name)
-            if choices and all(isinstance(c, str) for c in choices) and value not in choices:
-                raise InputError(f"{field.name} must be one of {', '.join(choices)}, got {value!r}")
-
-
-def check_number(name: str, value: Any) -> None:
-    """Refuse what is no real number."""
-    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
-        raise InputError(f"{name} must be a number, got {value!r}")
-
-
-def check_positive(name: str, value: Any) -> None:
-    check_number(name, value)
-    if not (value > 0.0 and np.isfinite(value)):
-        raise InputError(f"{name} must be > 0 and finite, got {value}")
-
-
-def check_whole(name: str, value: Any, least: int, what: str = "") -> None:
-    what = f"{what} " if what else ""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise InputError(f"{name} must be {what or 'a whole number '}>= {least}, got {value!r}")
-    if value < least:
-        raise InputError(f"{name} must be {what}>= {least}, got {value}")
+            if choices and all(isinstance(choice, str) for choice in choices):
+                one_of(field.name, getattr(self, field.name), choices)
 
 
 @dataclass(frozen=True)

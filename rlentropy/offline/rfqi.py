@@ -21,7 +21,7 @@ import numpy as np
 
 from rlentropy import neural, offline
 from rlentropy.data import Transitions
-from rlentropy.errors import InputError
+from rlentropy.errors import InputError, in_range, whole
 from rlentropy.log import Log
 from rlentropy.offline import problem
 from rlentropy.offline.fitted import fit
@@ -42,12 +42,10 @@ class Config(problem.Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        problem.check_positive("dual_learning_rate", self.dual_learning_rate)
-        problem.check_whole("dual_steps", self.dual_steps, 1)
+        in_range("dual_learning_rate", self.dual_learning_rate, "(0, inf)")
+        whole("dual_steps", self.dual_steps, 1)
         if self.fail_value is not None:
-            problem.check_number("fail_value", self.fail_value)
-            if not np.isfinite(self.fail_value):
-                raise InputError(f"fail_value must be finite, got {self.fail_value}")
+            in_range("fail_value", self.fail_value, "(-inf, inf)")
         _ = self.radius
 
     @property

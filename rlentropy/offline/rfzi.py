@@ -27,7 +27,7 @@ import numpy as np
 
 from rlentropy import neural, offline
 from rlentropy.data import Transitions
-from rlentropy.errors import InputError
+from rlentropy.errors import InputError, in_range, whole
 from rlentropy.log import Log
 from rlentropy.offline import problem
 from rlentropy.offline.fitted import fit
@@ -51,17 +51,15 @@ class Config(problem.Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        problem.check_number("tail", self.tail)
-        if not self.tail > 0.0:
-            raise InputError(f"tail must be > 0, got {self.tail}")
-        problem.check_whole("anneal", self.anneal, 0)
+        in_range("tail", self.tail, "(0, inf]")
+        whole("anneal", self.anneal, 0)
         _ = self.measure
 
     @property
     def measure(self) -> Entropic:
         """The entropic risk in the paper's convention."""
         if self.erm_level is not None:
-            problem.check_positive("erm_level", self.erm_level)
+            in_range("erm_level", self.erm_level, "(0, inf)")
             return Entropic(self.gamma * self.erm_level)
         measure = parse(self.risk)
         if not (isinstance(measure, Entropic) and measure.risk_aversion > 0.0):

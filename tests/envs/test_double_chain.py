@@ -25,7 +25,7 @@ def test_uniform_policy_maximises_trajectory_entropy(dense, trajectory_entropy) 
     V, pi = trajectory_entropy(dense(DoubleChainEnv().mdp), 20)
     H, noise = 20, -0.9 * np.log(0.9) - 0.1 * np.log(0.1)
     np.testing.assert_allclose(V, H * np.log(2) + (H - 1) * noise, rtol=1e-12)
-    np.testing.assert_allclose(V[15], 20.0395201056, rtol=0, atol=1e-10)  # spec §6.4
+    np.testing.assert_allclose(V[15], 20.0395201056, rtol=0, atol=1e-10)  # exploration §6.4
     np.testing.assert_allclose(pi, 0.5, rtol=1e-12)
 
 

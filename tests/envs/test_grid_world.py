@@ -60,7 +60,7 @@ def test_reward_leaves_the_dynamics_alone(dense) -> None:
 def test_trajectory_entropy_optimum(dense, trajectory_entropy) -> None:
     P = dense(GridWorldEnv().mdp)
     best, uniform = trajectory_entropy(P, 20)[0][220], trajectory_entropy(P, 20, uniform=True)[0]
-    np.testing.assert_allclose(best, 32.5409509257, rtol=0, atol=1e-9)  # spec §6.4
+    np.testing.assert_allclose(best, 32.5409509257, rtol=0, atol=1e-9)  # exploration §6.4
     np.testing.assert_allclose(uniform[220], 32.5408790323, rtol=0, atol=1e-9)
 
 

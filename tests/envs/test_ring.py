@@ -42,7 +42,7 @@ def test_kernel_is_the_specs(dense, S: int, p: float) -> None:
 def test_discounted_optimum(dense, discounted_optimum, p: float, optimum: float) -> None:
     mdp = RingEnv(p=p).mdp
     V = discounted_optimum(dense(mdp), mdp.r, 0.95)
-    np.testing.assert_allclose(V.mean(), optimum, rtol=0, atol=1e-8)  # robust spec §8.4
+    np.testing.assert_allclose(V.mean(), optimum, rtol=0, atol=1e-8)  # robust §8.4
 
 
 def test_arguments_are_checked() -> None:

@@ -22,7 +22,7 @@ def test_model_is_the_specs(dense) -> None:
 def test_discounted_optimum(dense, discounted_optimum) -> None:
     mdp = RiverSwimEnv().mdp
     V = discounted_optimum(dense(mdp), mdp.r, 0.95)
-    np.testing.assert_allclose(V.mean(), 3.525922598, rtol=0, atol=1e-9)  # robust spec §8.3
+    np.testing.assert_allclose(V.mean(), 3.525922598, rtol=0, atol=1e-9)  # robust §8.3
     np.testing.assert_allclose(V[0], 2.045977155, rtol=0, atol=1e-9)
 
 
