@@ -24,6 +24,7 @@ class Command:
     # what the steps of eval/* count, which must agree for runs to be compared
     axis: Literal["env_steps", "updates", "labels", ""] = ""
     scoring: str = ""  # module whose `Scores` are handed to `run` as `score`
+    compiling: int = 0  # CPU seconds of the compiler, about, in the first run on a machine
 
 
 planner = partial(Command, needs="env", axis="env_steps")  # by a known model, at step 0
