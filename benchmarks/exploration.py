@@ -37,7 +37,6 @@ from rlentropy.exploration.game import GameLearner
 from rlentropy.exploration.reg_entgame import RegEntGame
 from rlentropy.exploration.setting import Setting
 from rlentropy.exploration.ucbvi_ent import UCBVIEnt
-from rlentropy.kernels.game import plan_episode
 from rlentropy.kernels.sampling import rollout
 from rlentropy.types import Array, Count
 
@@ -119,7 +118,7 @@ def time_entgame(report: Report) -> None:
         share = (learner.model.N > 0).mean()
 
         P, visits, V = dense_kernel(learner), learner.visits.copy(), np.zeros_like(learner.V)
-        plan_episode(learner.game, learner.episodes, V, np.empty_like(learner.Q))
+        learner.fill(V, np.empty_like(learner.Q))
         rival = dense_plan(P, visits, learner.episodes)
         np.testing.assert_allclose(V, rival, rtol=1e-9)
         dense = median_cpu_s(partial(dense_plan, P, visits, EPISODES_PER_STATE * S)) / cells
@@ -175,7 +174,7 @@ def time_soft_learners(report: Report) -> None:
         learner.D = np.zeros((0, 0, 0))
         learner.play(EPISODES_PER_STATE * setting.num_states, env_rng)
         spent = median_cpu_s(partial(learner.play, 100, env_rng)) / (100 * cells)
-        r = np.broadcast_to(learner.game.task.reward, learner.visits.shape)
+        r = np.broadcast_to(learner.task.reward, learner.visits.shape)
         dense = median_cpu_s(partial(dense_soft_plan, dense_kernel(learner), r)) / cells
         target = 0 if name.endswith("fast") else 8  # it plans upper, lower values and a gap
         report.add(f"{name} S=441", 1e9 * spent, "ns per (h;s;a)", most=target)

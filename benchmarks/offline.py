@@ -12,7 +12,7 @@ speed: gradient steps a second, the fastest of 5 repetitions, CPU time, one thre
 the same run, where it is installed.
 
 sizes: gap E V* - E V^π of tables against the size of uniformly collected datasets, in episodes of
-200 steps from uniform starts (spec §8.4), with least-squares slopes in log-log.
+200 steps from uniform starts (robust §8.4), with least-squares slopes in log-log.
 
 behaviour: whether exploring by entropy buys a better robust policy from the same environment steps.
 Of N steps each: uniform actions; all that EntGame or its regularised form plays while it learns
@@ -21,7 +21,7 @@ from nothing; and N new steps of the mixture with which N steps of exploration, 
 networks: gap against updates, LINEX beside the published recipe, all seeds as one batched network.
 
 perturbations: returns of FQI, RFQI and RFZI where CartPole and Pendulum change after training
-(spec §5.1-5.2), and areas under these curves. The data are 1e5 steps with ε = 0.3 of an agent of
+(robust §5.1-5.2), and areas under these curves. The data are 1e5 steps with ε = 0.3 of an agent of
 robust-actor-critic, in --agents/ENV/beta0/seed0, where another tenth of the actions is replaced
 unseen: without noise entropic risk has nothing to act on. All methods have the same settings
 (perturbations.toml), chosen by the nominal return of FQI. Finished runs in --runs are not trained

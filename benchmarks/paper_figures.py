@@ -1,4 +1,4 @@
-"""The two experiments of "Fast Rates for Maximum Entropy Exploration" (spec §6.2, §6.3).
+"""The two experiments of "Fast Rates for Maximum Entropy Exploration" (exploration §6.2, §6.3).
 
     python benchmarks/paper_figures.py double-chain --out results/exploration/paper
     python benchmarks/paper_figures.py grid-world --out results/exploration/paper

@@ -1,4 +1,4 @@
-"""The robust MDP paper's figures on Toy-10 (spec §5.1, §8.4), and robust values of every measure.
+"""The robust MDP paper's figures on Toy-10 (robust §5.1, §8.4), and robust values of every measure.
 
     python benchmarks/robust_figures.py gradient --out results/robust
     python benchmarks/robust_figures.py robustness --out results/robust
@@ -6,7 +6,7 @@
 
 gradient: projected gradient from the uniform policy, γ = 0.95, uniform start: the gap to the
 optimum against the iteration at η = 0.1, for seven pairs of noise p and risk aversion β; and the
-iterations to a gap of 1e-6, also at η = 1 and 10. Beside them stand the figures of spec §8.4.
+iterations to a gap of 1e-6, also at η = 1 and 10. Beside them stand the figures of robust §8.4.
 
 robustness: the policies that the gradient ends at, and the risk-neutral one, when nature plays KL
 balls of growing radius, and when the noise is another than they were planned for.

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 ROUNDING = 1e-8  # how far a distribution may sum from 1
+UNIT = 2.0**-53  # of rounding: half the distance of 1 to the next float64
 
 
 class InputError(ValueError):

@@ -5,6 +5,7 @@ import shlex
 from importlib import import_module
 from pathlib import Path
 
+import architecture
 import pytest
 
 from rlentropy import cli
@@ -37,10 +38,10 @@ def command_lines() -> list[tuple[str, str]]:
 def test_command_lines_parse(document: str, line: str) -> None:
     command, *arguments = shlex.split(line, comments=True)
     if command in TOOLS:
-        module = import_module(TOOLS[command][0])
+        module = import_module(TOOLS[command].module)
         ask_tyro(module.Config, command, "", arguments)
     else:
-        parse_arguments(command, import_module(COMMANDS[command][0]).Config, arguments)
+        parse_arguments(command, import_module(COMMANDS[command].module).Config, arguments)
 
 
 @pytest.mark.parametrize(
@@ -54,3 +55,38 @@ def test_python_runs(
     if "load_run" in block:
         assert cli.main(shlex.split(FIRST_RUN)) == 0
     exec(compile(block, document, "exec"), {"__name__": "__main__"})
+
+
+def walk() -> list[tuple[str, list[str]]]:
+    """The files that docs/architecture.md follows a run through, and the names it gives of each."""
+    text = (ROOT / "docs" / "architecture.md").read_text("utf-8").partition("## From `train.py")[2]
+    steps = re.findall(r"^\d+\. `([\w/]+\.py)`(.*?)(?=^\d+\. |\n\n)", text, re.DOTALL | re.M)
+    return [(file, re.findall(r"`(\w+)`", said)) for file, said in steps]
+
+
+def test_a_run_is_followed_through_nine_files() -> None:
+    assert 1 < len(walk()) <= 9
+    for file, names in walk():
+        words = set(re.findall(r"\w+", (ROOT / file).read_text("utf-8")))
+        assert set(names) <= words, (file, set(names) - words)
+
+
+def test_files_named_in_the_documents_exist() -> None:
+    missing = [
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in DOCUMENTS
+        for name in re.findall(r"`((?:[\w.]+/)+\w+\.(?:py|sh))`", path.read_text("utf-8"))
+        if not any((folder / name).exists() for folder in (ROOT, ROOT / "rlentropy"))
+    ]
+    assert not missing, "\n".join(missing)
+
+
+def test_the_table_of_layers_is_the_one_that_is_held() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    table = {
+        unit: int(layer)
+        for layer, units in re.findall(r"^\| (\d) \| (.*?) \|", text, re.M)
+        for unit in re.findall(r"`(\w+)/?`", units)
+    }
+    units = {module.unit for module in architecture.read_modules(ROOT).values() if module.unit}
+    assert table == {unit: architecture.LAYERS[unit] for unit in units}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -285,26 +286,19 @@ class GameLearner:
     def state_dict(self) -> State:
         state: State = {"visits": self.visits, "D": self.D, "stopped": self.stopped}
         state |= {"mixture": self.mixture, "episodes": self.episodes}
-        state |= {f"model_{k}": v for k, v in self.model.state_dict().items()}
-        rngs = [rng.bit_generator.state for rng in (self.policy_rng, self.mixture_rng)]
-        return state | {"rngs": rngs}
+        state |= {"model": self.model.state_dict()}
+        return state | {"policy_rng": self.policy_rng, "mixture_rng": self.mixture_rng}
 
     def load_state_dict(self, state: State) -> None:
         self.episodes, self.stopped = state["episodes"], state["stopped"]
-        self.model.load_state_dict(
-            {k.removeprefix("model_"): v for k, v in state.items() if k.startswith("model_")}
-        )
-        for mine, saved in (
-            (self.visits, state["visits"]),
-            (self.D, state["D"]),
-            (self.reservoir[: len(state["mixture"])], state["mixture"]),
-        ):
-            mine[...] = saved
+        self.model.load_state_dict(state["model"])
+        self.visits[...], self.D[...] = state["visits"], state["D"]
+        self.reservoir[: len(state["mixture"])] = state["mixture"]
         if (forecast := self.memory.forecast).size:
             axes = tuple(k for k in (0, 2) if forecast.shape[k] < self.visits.shape[k])
             forecast[...] = self.visits.sum(axes, keepdims=True)
         self.refresh()
-        self.policy_rng.bit_generator.state, self.mixture_rng.bit_generator.state = state["rngs"]
+        self.policy_rng, self.mixture_rng = deepcopy((state["policy_rng"], state["mixture_rng"]))
 
 
 def check_learner(prior: float, mixture_size: int, tolerance: float) -> None:

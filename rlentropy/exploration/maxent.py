@@ -18,6 +18,7 @@ entropy of the estimated mixture along the segment; "fixed" is the paper's.
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -184,17 +185,14 @@ class MaxEnt:
     def state_dict(self) -> State:
         names = ("visits", "fresh", "d", "D", "pi", "mixture", "episodes", "rounds")
         state: State = {name: getattr(self, name) for name in names}
-        state |= {f"model_{k}": v for k, v in self.model.state_dict().items()}
-        rngs = [rng.bit_generator.state for rng in (self.policy_rng, self.mixture_rng)]
-        return state | {"rngs": rngs}
+        state |= {"model": self.model.state_dict()}
+        return state | {"policy_rng": self.policy_rng, "mixture_rng": self.mixture_rng}
 
     def load_state_dict(self, state: State) -> None:
         for name in ("visits", "fresh", "d", "D", "pi", "mixture", "episodes", "rounds"):
             setattr(self, name, state[name])
-        self.model.load_state_dict(
-            {k.removeprefix("model_"): v for k, v in state.items() if k.startswith("model_")}
-        )
-        self.policy_rng.bit_generator.state, self.mixture_rng.bit_generator.state = state["rngs"]
+        self.model.load_state_dict(state["model"])
+        self.policy_rng, self.mixture_rng = deepcopy((state["policy_rng"], state["mixture_rng"]))
 
 
 def run(

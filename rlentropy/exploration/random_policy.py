@@ -1,5 +1,6 @@
 """The baseline of every exploration figure: actions drawn uniformly at every step."""
 
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,12 +74,12 @@ class RandomPolicy:
 
     def state_dict(self) -> State:
         state = {"visits": self.visits, "episodes": self.episodes}
-        return state | {"rng": self.rng.bit_generator.state}
+        return state | {"rng": self.rng}
 
     def load_state_dict(self, state: State) -> None:
         self.visits[...] = state["visits"]
         self.episodes = state["episodes"]
-        self.rng.bit_generator.state = state["rng"]
+        self.rng = deepcopy(state["rng"])
 
 
 def run(

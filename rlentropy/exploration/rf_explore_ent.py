@@ -17,6 +17,7 @@ the whole budget, followed by phase 3. This is what works at practical budgets.
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -175,27 +176,23 @@ class TargetSampler:
         return steps
 
     def state_dict(self) -> State:
-        state = {f"search_{k}": v for k, v in self.search.state_dict().items()}
-        state |= {f"model_{k}": v for k, v in self.model.state_dict().items()}
-        state |= {"search_Q": self.search.Q, "replays": self.replays, "visits": self.visits}
+        state: State = {"search": self.search.state_dict(), "model": self.model.state_dict()}
+        state |= {"Q": self.search.Q, "replays": self.replays, "visits": self.visits}
         state |= {"pi": self.pi, "replayed": self.replayed, "episodes": self.episodes}
-        return state | {"rng": self.policy_rng.bit_generator.state}
+        return state | {"policy_rng": self.policy_rng}
 
     def load_state_dict(self, state: State) -> None:
-        def part(prefix: str) -> State:
-            return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-
         if (planned := int(state["replays"].sum()) + state["replays"].size) != self.budget:
             raise InputError(
                 f"episodes must be {planned} as when the run was started, since the phases of "
                 f"sampler targets divide it, got {self.budget}"
             )
-        self.search.load_state_dict(part("search_"))
-        self.model.load_state_dict(part("model_"))
-        self.search.Q[...], self.visits[...] = state["search_Q"], state["visits"]
+        self.search.load_state_dict(state["search"])
+        self.model.load_state_dict(state["model"])
+        self.search.Q[...], self.visits[...] = state["Q"], state["visits"]
         self.replays, self.pi = state["replays"], np.array(state["pi"])
         self.replayed, self.episodes = state["replayed"], state["episodes"]
-        self.policy_rng.bit_generator.state = state["rng"]
+        self.policy_rng = deepcopy(state["policy_rng"])
 
 
 class RandomSampler(RandomPolicy):
@@ -212,14 +209,11 @@ class RandomSampler(RandomPolicy):
         self.model.update(states[:, :-1], actions, states[:, 1:], stages)
 
     def state_dict(self) -> State:
-        model = {f"model_{k}": v for k, v in self.model.state_dict().items()}
-        return super().state_dict() | model
+        return super().state_dict() | {"model": self.model.state_dict()}
 
     def load_state_dict(self, state: State) -> None:
         super().load_state_dict(state)
-        self.model.load_state_dict(
-            {k.removeprefix("model_"): v for k, v in state.items() if k.startswith("model_")}
-        )
+        self.model.load_state_dict(state["model"])
 
 
 class RFExploreEnt:

@@ -84,16 +84,11 @@ class TwoPhases:
         return self.now.certified_gap() if self.now is not self.first else None
 
     def state_dict(self) -> State:
-        state = {f"first_{k}": v for k, v in self.first.state_dict().items()}
-        if self.now is not self.first:
-            state |= {f"second_{k}": v for k, v in self.now.state_dict().items()}
-        return state
+        second = None if self.now is self.first else self.now.state_dict()
+        return {"first": self.first.state_dict(), "second": second}
 
     def load_state_dict(self, state: State) -> None:
-        def part(prefix: str) -> State:
-            return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-
-        self.first.load_state_dict(part("first_"))
-        if second := part("second_"):
+        self.first.load_state_dict(state["first"])
+        if state["second"] is not None:
             self._turn()
-            self.now.load_state_dict(second)
+            self.now.load_state_dict(state["second"])

@@ -48,7 +48,8 @@ def evaluation_sweeps(
             i = s * A + a
             after[s] = r[s, a] + gamma * _dot(successor, p, V, begin[i], end[i])
             low, high = min(low, after[s] - V[s]), max(high, after[s] - V[s])
-        V[:] = after
+        for s in range(S):
+            V[s] = after[s]
         width = high - low
         if width <= target:
             break

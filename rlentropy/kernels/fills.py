@@ -1,142 +1,138 @@
-"""Robust expectations whose worst case pours mass into the lowest values first."""
+"""Robust expectations whose worst case pours mass into the lowest values first (§1.4, §1.5).
+
+A row's transitions are kept in the order of its values: successor, p and bonus are rearranged in
+place, which costs little while that order changes little from call to call.
+"""
 
 from typing import Any
 
 import numpy as np
 
-from rlentropy.kernels.cache import compiled
-from rlentropy.kernels.tilts import _outsider
+from rlentropy.kernels.cache import inlined, inner
+from rlentropy.kernels.nature import row_by_row
 from rlentropy.types import Array, Index
 
-FILLS = ("tv-ball", "mean-cvar", "linf-ball")  # these need a row's values in order
 
-
-@compiled
-def _sort_row(z: Array, successor: Index, p: Array, bonus: Array, first: Any, n: Any) -> None:
+@inner
+def sort_row(z: Array, successor: Index, p: Array, bonus: Array, first: Any, n: Any) -> None:
     """Rearrange a row by its values z (n,)."""
     order = np.argsort(z[:n], kind="mergesort")
-    z[:n] = z[:n][order]
-    successor[first : first + n] = successor[first : first + n][order]
-    p[first : first + n] = p[first : first + n][order]
+    values, states, chances = np.empty(n), np.empty(n, np.uint32), np.empty(n)
+    for j in range(n):
+        here = order[j]
+        values[j], states[j], chances[j] = z[here], successor[first + here], p[first + here]
+    for j in range(n):
+        z[j], successor[first + j], p[first + j] = values[j], states[j], chances[j]
     if bonus.size > 0:
-        bonus[first : first + n] = bonus[first : first + n][order]
-
-
-@compiled
-def fill_rows(
-    kind: int,
-    parameter: float,
-    level: float,
-    begin: Index,
-    end: Index,
-    successor: Index,
-    p: Array,
-    bonus: Array,
-    V: Array,
-    outside: Index,
-    index: Index,
-    W: Array,
-    start: Index,
-    state: Index,
-    q: Array,
-) -> None:
-    """As `tilt_rows`, for measures that pour mass into the lowest values first.
-
-    A row's transitions are kept in the order of its values: successor, p and bonus are rearranged
-    in place, which costs little while that order changes little from call to call.
-
-    Args:
-        kind: into FILLS.
-        parameter: radius of TV (the mass that moves) or L∞, or the weight of CVaR in the mean.
-        level: of CVaR.
-    """
-    longest: Any = 1
-    for k in range(index.size):
-        longest = max(longest, np.int64(end[index[k]]) - np.int64(begin[index[k]]))
-    z, mass = np.empty(longest), np.empty(longest)
-    wanted, paid = start.size > 0, bonus.size > 0
-    for k in range(index.size):
-        i = index[k]
-        first = np.int64(begin[i])
-        n = np.int64(end[i]) - first
         for j in range(n):
-            z[j] = V[successor[first + j]]
-        if paid:
-            for j in range(n):
-                z[j] += bonus[first + j]
-        moves = 0  # by insertion: cheap while nearly sorted
-        for j in range(1, n):
-            v = z[j]
-            if v < z[j - 1]:
-                s, w, here = successor[first + j], p[first + j], j
-                extra = bonus[first + j] if paid else 0.0
-                while here > 0 and v < z[here - 1]:
-                    z[here] = z[here - 1]
-                    successor[first + here] = successor[first + here - 1]
-                    p[first + here] = p[first + here - 1]
-                    if paid:
-                        bonus[first + here] = bonus[first + here - 1]
-                    here -= 1
-                z[here], successor[first + here], p[first + here] = v, s, w
+            values[j] = bonus[first + order[j]]
+        for j in range(n):
+            bonus[first + j] = values[j]
+
+
+@inlined
+def by_value(
+    z: Array, successor: Index, p: Array, bonus: Array, first: Any, n: Any
+) -> tuple[float, float]:
+    """The least and the largest of z (n,), once the row is in its order."""
+    paid, moves = bonus.size > 0, 0
+    for j in range(1, n):  # by insertion: cheap while nearly sorted
+        v = z[j]
+        if v < z[j - 1]:
+            s, w, here = successor[first + j], p[first + j], j
+            extra = bonus[first + j] if paid else 0.0
+            while here > 0 and v < z[here - 1]:
+                z[here] = z[here - 1]
+                successor[first + here] = successor[first + here - 1]
+                p[first + here] = p[first + here - 1]
                 if paid:
-                    bonus[first + here] = extra
-                moves += j - here
-                if moves > 8 * n:
-                    _sort_row(z, successor, p, bonus, first, n)
-                    break
-        low, value, other = z[0], 0.0, -1
-        if kind == 0:
-            if outside.size > 0:
-                other = _outsider(outside, successor, first, n, paid, V, low)
-                if other >= 0:
-                    low = V[other]
-            for j in range(n):
-                value += p[first + j] * (z[j] - low)
-            left, j = parameter, int(n - 1)
-            kept: Any = -1 if other >= 0 else 0  # the state that receives gives nothing
-            while j > kept and left > 0.0:
-                take = min(left, p[first + j])
-                value -= take * (z[j] - low)
-                left -= take
-                j -= 1
-            if wanted:
-                moved = parameter - max(left, 0.0)
-                for j in range(n):
-                    mass[j] = p[first + j]
-                left, j = moved, int(n - 1)
-                while j > kept and left > 0.0:
-                    take = min(left, mass[j])
-                    mass[j] -= take
-                    left -= take
-                    j -= 1
-                if other < 0:
-                    mass[0] += moved
-        else:
-            left = parameter if kind == 1 else 1.0
-            for j in range(n):
-                w = p[first + j]
-                mass[j] = (1.0 - parameter) * w if kind == 1 else max(w - parameter, 0.0)
-                value += mass[j] * (z[j] - low)
-                if kind == 2:
-                    left -= mass[j]
-            j = 0
-            while j < n and left > 0.0:
-                w = p[first + j]
-                if kind == 1:
-                    room = parameter * min(w / level, 1.0)
-                else:
-                    room = min(w + parameter, 1.0) - mass[j]
-                take = min(room, left)
-                mass[j] += take
-                value += take * (z[j] - low)
-                left -= take
-                j += 1
-        W[k] = low + value
-        if wanted:
-            at, total = np.int64(start[k]), 0.0
-            for j in range(n):
-                state[at + j], q[at + j] = successor[first + j], mass[j]
-                total += mass[j]
-            state[at + n], q[at + n] = successor[first], 0.0
-            if other >= 0:
-                state[at + n], q[at + n] = other, max(1.0 - total, 0.0)
+                    bonus[first + here] = bonus[first + here - 1]
+                here -= 1
+            z[here], successor[first + here], p[first + here] = v, s, w
+            if paid:
+                bonus[first + here] = extra
+            moves += j - here
+            if moves > 8 * n:
+                sort_row(z, successor, p, bonus, first, n)
+                break
+    return z[0], z[n - 1]
+
+
+@inlined
+def tv_ball(
+    parameters: tuple[float, ...], z: Array, p: Array, first: Any, n: Any, top: float, left: bool,
+    multiplier: Array, i: Any, wanted: bool, mass: Array,
+) -> float:  # fmt: skip
+    """min E_q V over ½ ‖q - p‖₁ <= δ: that much moves from the largest values to the least."""
+    (radius,) = parameters
+    value = 0.0
+    for j in range(n):
+        value += p[first + j] * z[j]
+    taker: Any = -1 if left else 0  # the transition that receives gives nothing
+    rest, j = radius, int(n - 1)
+    while j > taker and rest > 0.0:
+        take = min(rest, p[first + j])
+        value -= take * z[j]
+        rest -= take
+        j -= 1
+    if wanted:
+        moved = radius - max(rest, 0.0)
+        for j in range(n):
+            mass[j] = p[first + j]
+        rest, j = moved, int(n - 1)
+        while j > taker and rest > 0.0:
+            take = min(rest, mass[j])
+            mass[j] -= take
+            rest -= take
+            j -= 1
+        if not left:
+            mass[0] += moved
+    return value
+
+
+@inlined
+def mean_cvar(
+    parameters: tuple[float, ...], z: Array, p: Array, first: Any, n: Any, top: float, left: bool,
+    multiplier: Array, i: Any, wanted: bool, mass: Array,
+) -> float:  # fmt: skip
+    """(1 - w) E_p V + w CVaR_α V: (1 - w) p, and w poured as w p / α into the least values."""
+    weight, level = parameters
+    value, rest = 0.0, weight
+    for j in range(n):
+        mass[j] = (1.0 - weight) * p[first + j]
+        value += mass[j] * z[j]
+    j = 0
+    while j < n and rest > 0.0:
+        take = min(weight * min(p[first + j] / level, 1.0), rest)
+        mass[j] += take
+        value += take * z[j]
+        rest -= take
+        j += 1
+    return value
+
+
+@inlined
+def linf_ball(
+    parameters: tuple[float, ...], z: Array, p: Array, first: Any, n: Any, top: float, left: bool,
+    multiplier: Array, i: Any, wanted: bool, mass: Array,
+) -> float:  # fmt: skip
+    """min E_q V over |q - p| <= ξ: p - ξ, and the rest poured as up to p + ξ."""
+    (radius,) = parameters
+    value, rest = 0.0, 1.0
+    for j in range(n):
+        mass[j] = max(p[first + j] - radius, 0.0)
+        value += mass[j] * z[j]
+        rest -= mass[j]
+    j = 0
+    while j < n and rest > 0.0:
+        take = min(min(p[first + j] + radius, 1.0) - mass[j], rest)
+        mass[j] += take
+        value += take * z[j]
+        rest -= take
+        j += 1
+    return value
+
+
+tv_ball_rows = row_by_row(tv_ball, by_value, leaves=True)
+mean_cvar_rows = row_by_row(mean_cvar, by_value)
+linf_ball_rows = row_by_row(linf_ball, by_value)

@@ -13,9 +13,7 @@ import numpy as np
 from rlentropy.errors import ROUNDING, InputError
 from rlentropy.kernels.rows import Rows
 from rlentropy.kernels.sampling import World, running_sums
-from rlentropy.mdp import arrays as arrays
-from rlentropy.mdp import formats as formats
-from rlentropy.mdp import known
+from rlentropy.mdp import arrays, formats, known
 from rlentropy.types import Array, Count
 
 if TYPE_CHECKING:
@@ -233,7 +231,7 @@ class FiniteMDP:
         """The known model of an environment: its ``mdp``, or its toy-text table ``P``.
 
         It counts only behind passive wrappers, and while it agrees with some hundred steps of a
-        copy of the environment (`rlentropy.known`); environments that do nothing but draw from
+        copy of the environment (`rlentropy.mdp.known`); environments that do nothing but draw from
         their ``mdp`` are believed. A table's model may have one more state than the environment,
         see `from_table`.
 

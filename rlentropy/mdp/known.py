@@ -31,9 +31,8 @@ from gymnasium.wrappers import (
 )
 
 from rlentropy.errors import InputError
-from rlentropy.types import Array
+from rlentropy.types import Array, Env
 
-Env = gymnasium.Env[Any, Any]
 Outcome = tuple[float, int, float, bool]  # probability, successor, reward, terminated
 Law = Callable[[int, int], list[Outcome]]  # of a state and an action
 

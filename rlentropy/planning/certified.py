@@ -1,8 +1,15 @@
 """Discounted values whose bounds hold in exact arithmetic, however close γ is to 1.
 
-Values are kept as V = ρ/(1-γ) + h with the number ρ in the middle. Since T moves constants to γ
-times themselves, T V - V is that of h for rewards r - ρ: a difference of numbers of the size of h,
-which near γ = 1 may be millions of times smaller than V.
+`approach` is the loop of every solver here. MacQueen's bounds hold at every V, whatever T is:
+
+    T V + γ/(1-γ) min(T V - V)  <=  V*  <=  T V + γ/(1-γ) max(T V - V)
+
+and with an error of T up to ε they are ε/(1-γ) wider. Where that or slow convergence keeps them
+apart, `solve` goes on.
+
+There, values are kept as V = ρ/(1-γ) + h with the number ρ in the middle. Since T moves
+constants to γ times themselves, T V - V is that of h for rewards r - ρ: a difference of numbers of
+the size of h, which near γ = 1 may be millions of times smaller than V.
 
 `enclose` finds U with T U <= U, and L with T L >= L, which are bounds of the fixed point as T is
 monotone: the fixed points of T plus and minus a little more than ε, its rounding at each state.
@@ -16,15 +23,15 @@ players may cycle, and sweeps take of the order of 1/(1-γ).
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse as sp
 
-from rlentropy.planning.nature import UNIT
-from rlentropy.planning.operators import Operator
-from rlentropy.risk.tilts import Mask
+from rlentropy.errors import UNIT
+from rlentropy.planning.operators import Operator, Sweep, Sweeps
 from rlentropy.types import Array, Index
 
 DENSE = 1000  # states up to which linear systems are factorised as dense matrices
@@ -65,15 +72,58 @@ class Enclosure:
         return np.asarray(self.lower + 0.5 * (self.upper - self.lower))
 
 
+# (V, T V and its extremes, work) -> a better V, and T V there; None once no work is left.
+Step = Callable[[Array, Sweep, Work], tuple[Array, Sweep] | None]
+
+
+def approach(
+    operator: Sweeps,
+    step: Step,
+    exact: Callable[[], Operator],
+    V: Array,
+    gamma: float,
+    tolerance: float,
+    window: int,
+    work: Work,
+) -> Enclosure:
+    """Move V by steps until its bounds are within the tolerance, or hand over to exact steps.
+
+    Args:
+        operator: T, as fast as it gets; the first sweep is counted in `work`.
+        exact: makes T with all that `solve` asks of it.
+        window: steps in which bounds must come closer, see `stalled`.
+    """
+    scale, sweep = gamma / (1.0 - gamma), operator.apply(V)
+    widths: list[float] = []
+    while True:
+        TV, low, high = sweep
+        width, limited = high - low, False
+        widths.append(width)
+        tenth = len(widths) % 10 == 0
+        if scale * width <= 0.9 * tolerance or tenth:
+            reach = scale * max(abs(low), abs(high))
+            rounding = 1.001 * operator.slack(V, reach) / (1.0 - gamma)
+            if scale * width + 2.0 * rounding <= 0.9 * tolerance:
+                bounds = macqueen(operator, V, TV, scale * low, scale * high, rounding)
+                if bounds.width <= tolerance:  # values themselves round too
+                    return bounds
+            limited = scale * width <= 2.0 * rounding
+        stuck = limited or (tenth and stalled(widths, window))
+        after = None if stuck or not work.spend() else step(V, sweep, work)
+        if after is None:
+            return solve(exact(), V, gamma, tolerance, work)
+        V, sweep = after
+
+
 def macqueen(
-    pi: Array, Q: Array, V: Array, TV: Array, low: float, high: float, rounding: float, ended: Mask
+    operator: Sweeps, V: Array, TV: Array, low: float, high: float, rounding: float
 ) -> Enclosure:
     """T V moved by MacQueen's constants, and by the rounding that they carry."""
-    own = 4.0 * UNIT * (np.abs(TV) + max(abs(low), abs(high)))
-    lower, upper = TV + (low - rounding) - own, TV + (high + rounding) + own
-    Q = Q + 0.5 * (low + high)
+    sums = 4.0 * UNIT * (np.abs(TV) + max(abs(low), abs(high)))
+    lower, upper = TV + (low - rounding) - sums, TV + (high + rounding) + sums
+    Q, ended = operator.Q + 0.5 * (low + high), operator.ended
     lower[ended], upper[ended], Q[ended] = 0.0, 0.0, 0.0
-    return Enclosure(pi, Q, lower, upper, V)
+    return Enclosure(operator.policy(), Q, lower, upper, V)
 
 
 def patience(states: int, entries: int, sweeps: int) -> int:
@@ -98,13 +148,13 @@ def solve(operator: Operator, V: Array, gamma: float, tolerance: float, work: Wo
     h = centred(operator, V, 0.0, gamma)
     h = policy_iteration(operator, h, gamma, work)
     h = h if np.isfinite(h).all() else np.zeros_like(h)  # its systems were singular to rounding
-    found = enclose(operator, h, gamma, work)
-    if found.width > tolerance and operator.rho != 0.0:
+    bounds = enclose(operator, h, gamma, work)
+    if bounds.width > tolerance and operator.rho != 0.0:
         # A state whose value is 0 rounds nothing there, and may be where all others end.
-        V = 0.5 * (found.lower + found.upper)
+        V = 0.5 * (bounds.lower + bounds.upper)
         operator.shift(0.0)
-        found = min(found, enclose(operator, V, gamma, work), key=lambda bounds: bounds.width)
-    return found
+        bounds = min(bounds, enclose(operator, V, gamma, work), key=lambda bounds: bounds.width)
+    return bounds
 
 
 def centred(operator: Operator, h: Array, rho: float, gamma: float) -> Array:

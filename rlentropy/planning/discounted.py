@@ -5,11 +5,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from rlentropy import risk
+from rlentropy.errors import UNIT
 from rlentropy.kernels.discounted import evaluation_sweeps, greedy_sweep, in_place_sweeps
 from rlentropy.mdp import FiniteMDP
 from rlentropy.planning import certified
-from rlentropy.planning.nature import Nature, rounding_of_backups
-from rlentropy.planning.operators import Optimality, check_discounted
+from rlentropy.planning.nature import Nature
+from rlentropy.planning.operators import Optimality, Sweep, check_discounted
 from rlentropy.types import Array
 
 
@@ -40,7 +41,7 @@ def optimum(
     to V* without passing it, whatever the recurrent classes. They are plain sweeps while these
     bring the bounds together, else sweeps in place, which carry values across long chains. Where
     both stall, or rounding keeps the bounds apart, exact policy iteration goes on
-    (`rlentropy.robust.certified`).
+    (`rlentropy.planning.certified`).
 
     Args:
         gamma: discount, in [0, 1).
@@ -54,41 +55,52 @@ def optimum(
             rounding keeps them apart; the message then tells the tolerance that can be met.
     """
     check_discounted(gamma, tolerance, max_iterations)
-    S, A = mdp.num_states, mdp.num_actions
-    rows, r = mdp.rows, mdp.r.copy()
-    V, Q, TV, choice = r.max(1), np.empty((S, A)), np.empty(S), np.zeros(S, np.uint32)
-    ended, mixes, widths = np.flatnonzero(mdp.terminal), True, []
-    scale, window = gamma / (1.0 - gamma), certified.patience(S, rows.p.size // A, 40)
-    for iteration in range(1, max_iterations + 1):
-        low, high = greedy_sweep(rows, r, gamma, V, Q, TV, choice)
-        width, limited = high - low, False
-        widths.append(width)
-        tenth = iteration % 10 == 0
-        if scale * width <= 0.9 * tolerance or tenth:
-            reach = scale * max(abs(low), abs(high))
-            rounding = 1.001 * rounding_of_backups(mdp, V, gamma, reach) / (1.0 - gamma)
-            if scale * width + 2.0 * rounding <= 0.9 * tolerance:
-                bounds = (TV, scale * low, scale * high, rounding, mdp.terminal)
-                found = certified.macqueen(np.eye(A)[choice], Q, V, *bounds)
-                work = certified.Work(iteration, max_iterations)
-                if found.width <= tolerance:  # values themselves round too
-                    break
-            limited = scale * width <= 2.0 * rounding
-        stuck = limited or (tenth and certified.stalled(widths, window))
-        if stuck or iteration == max_iterations:
-            work = certified.Work(iteration, max_iterations)
-            operator = Optimality(Nature(mdp, risk.Nominal(), gamma))
-            found = certified.solve(operator, V, gamma, tolerance, work)
-            break
-        V = TV + scale * low
-        if ended.size:
-            V[ended] = 0.0
-        if mixes:
-            left = evaluation_sweeps(rows, r, gamma, choice, V, 20, 0.03 * width)
-            mixes = left <= 0.3 * width
-        if not mixes:
-            backwards = iteration % 2 == 1
-            in_place_sweeps(rows, r, gamma, V, backwards, 40, 1e-3 * width)
-    if strict and not found.width <= tolerance:
-        raise certified.short_of("optimum", found.width, tolerance, work)
-    return Optimum(found.pi, found.V, found.Q, found.lower, found.upper, work.done)
+    sweeps, work = GreedySweeps(mdp, gamma), certified.Work(1, max_iterations)
+    window = certified.patience(mdp.num_states, mdp.rows.p.size // mdp.num_actions, 40)
+
+    def exact() -> Optimality:
+        return Optimality(Nature(mdp, risk.Nominal(), gamma))
+
+    V = mdp.r.max(1)
+    best = certified.approach(sweeps, sweeps.step, exact, V, gamma, tolerance, window, work)
+    if strict and not best.width <= tolerance:
+        raise certified.short_of("optimum", best.width, tolerance, work)
+    return Optimum(best.pi, best.V, best.Q, best.lower, best.upper, work.done)
+
+
+class GreedySweeps:
+    """T V = max_a r + γ P V in one compiled pass, and the cheaper sweeps between two of them."""
+
+    def __init__(self, mdp: FiniteMDP, gamma: float) -> None:
+        self.mdp, self.gamma, self.r = mdp, gamma, mdp.r.copy()
+        S, A = self.r.shape
+        self.Q, self.TV, self.choice = np.empty((S, A)), np.empty(S), np.zeros(S, np.uint32)
+        self.ended, self.ends = mdp.terminal, np.flatnonzero(mdp.terminal)
+        self.mixes = True  # whether plain sweeps of a policy bring changes together
+
+    def slack(self, V: Array, reach: float = 0.0) -> float:
+        mdp, gamma, count = self.mdp, self.gamma, self.mdp.longest
+        largest = max(float(V.max()), -float(V.min()))
+        sums = UNIT * ((count + 2.0) * gamma * largest + 3.0 * (mdp.largest_reward + largest))
+        return sums + gamma * (mdp.defect + count * UNIT) * (largest + reach)
+
+    def apply(self, V: Array) -> Sweep:
+        rows, r = self.mdp.rows, self.r
+        low, high = greedy_sweep(rows, r, self.gamma, V, self.Q, self.TV, self.choice)
+        return self.TV, low, high
+
+    def policy(self) -> Array:
+        return np.eye(self.r.shape[1])[self.choice]
+
+    def step(self, V: Array, sweep: Sweep, work: certified.Work) -> tuple[Array, Sweep]:
+        """To the lower bound, and on by sweeps of the greedy policy."""
+        TV, low, high = sweep
+        task, width = (self.mdp.rows, self.r, self.gamma), high - low
+        V = TV + self.gamma / (1.0 - self.gamma) * low
+        V[self.ends] = 0.0
+        if self.mixes:
+            left = evaluation_sweeps(*task, self.choice, V, 20, 0.03 * width)
+            self.mixes = left <= 0.3 * width
+        if not self.mixes:
+            in_place_sweeps(*task, V, work.done % 2 == 0, 40, 1e-3 * width)
+        return V, self.apply(V)

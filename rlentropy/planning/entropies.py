@@ -15,16 +15,15 @@ from rlentropy.entropy import (
     visitation,
     visitation_entropy,
 )
-from rlentropy.errors import InputError
+from rlentropy.errors import UNIT, InputError
 from rlentropy.kernels.rows import add_occupancy_of_plan, backward
 from rlentropy.mdp import FiniteMDP
 from rlentropy.planning.episodic import (
-    _check_horizon,
-    _rounding_of_plan,
     backward_induction,
+    check_horizon,
     planning_task,
+    rounding_of_plan,
 )
-from rlentropy.planning.nature import UNIT
 from rlentropy.types import Array
 
 
@@ -48,7 +47,7 @@ def max_trajectory_entropy(
     Args:
         final_transition: count the state after the last action too (TE+).
     """
-    _check_horizon(horizon)
+    check_horizon(horizon)
     r = np.tile(mdp.transition_entropy, (horizon, 1, 1))
     if not final_transition:
         r[-1] = 0.0
@@ -56,7 +55,7 @@ def max_trajectory_entropy(
     value = float(shannon(mdp.mu) + mdp.mu @ plan.V[0])
     # Rows' entropies and H(μ) are sums too.
     sums = horizon * (mdp.longest + 8.0) + mdp.num_states
-    slack = _rounding_of_plan(mdp, plan.V, plan.Q, 1.0)
+    slack = rounding_of_plan(mdp, plan.V, plan.Q, 1.0)
     slack += float(UNIT * sums * (1.0 + np.log(mdp.num_states)))
     return Exploration(plan.pi, value - slack, 2.0 * slack, 1, plan.V, plan.Q)
 
@@ -103,7 +102,7 @@ def max_visitation_entropy(
         ValueError: an argument is out of range.
         RuntimeError: strict, and the tolerance was not reached.
     """
-    _check_horizon(horizon)
+    check_horizon(horizon)
     check_objective(objective, temperature)
     if objective == "VE" and temperature == 0.0:
         objective, temperature = "VE_S", 1.0
@@ -138,7 +137,7 @@ def visitation_entropy_bound(
     check_objective(objective, temperature)
     q = np.asarray(q, np.float64)
     horizon = horizon or (len(q) if objective in ("VE", "VE_S") else 0)
-    _check_horizon(horizon)
+    check_horizon(horizon)
     dual = _Dual(mdp, horizon, objective)
     shape = {"AVE": dual.shape[1:], "AVE_S": dual.shape[1:2]}.get(objective, dual.shape[:2])
     if q.shape != shape:
@@ -200,7 +199,7 @@ class _Dual:
         """The dual's value for a forecaster, rounded up, and Q of its plan."""
         value, V, Q = self.plan(log_q, temperature)
         cells = self.shape[1] * self.shape[2]  # whose forecasts sum to 1 but for rounding
-        slack = _rounding_of_plan(self.mdp, V, Q, temperature) + self.horizon * cells * UNIT
+        slack = rounding_of_plan(self.mdp, V, Q, temperature) + self.horizon * cells * UNIT
         return value + slack, Q
 
     def value(self, d: Array, temperature: float = 1.0) -> float:
@@ -228,10 +227,10 @@ class _Dual:
 
         options = {"maxcor": memory, "maxiter": steps, "maxfun": 4 * steps, "gtol": 1e-9, "ftol": 0}
         arguments = (temperature, log_prior)
-        found = minimize(
+        minimum = minimize(
             self.value_and_gradient, logits, arguments, "L-BFGS-B", jac=True, options=options
         )
-        return np.asarray(found.x)
+        return np.asarray(minimum.x)
 
     def minimise(self, temperature: float, tolerance: float) -> Exploration:
         """L-BFGS on the smooth dual of VE_λ, restarted while that still helps."""

@@ -5,10 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from rlentropy.errors import InputError
+from rlentropy.errors import UNIT, InputError
 from rlentropy.kernels.rows import Task, backward, decisions
 from rlentropy.mdp import FiniteMDP
-from rlentropy.planning.nature import UNIT
 from rlentropy.types import Array
 
 
@@ -52,7 +51,7 @@ def backward_induction(mdp: FiniteMDP, r: Any, horizon: int, temperature: float 
     Raises:
         ValueError: the shapes disagree, r is not finite, or the temperature is negative.
     """
-    _check_horizon(horizon)
+    check_horizon(horizon)
     S, A = mdp.num_states, mdp.num_actions
     r = np.asarray(r, np.float64)
     if r.shape not in ((S, A), (horizon, S, A)):
@@ -69,7 +68,7 @@ def backward_induction(mdp: FiniteMDP, r: Any, horizon: int, temperature: float 
     return Plan(pi=pi, Q=Q, V=V)
 
 
-def _rounding_of_plan(mdp: FiniteMDP, V: Array, Q: Array, temperature: float) -> float:
+def rounding_of_plan(mdp: FiniteMDP, V: Array, Q: Array, temperature: float) -> float:
     """How far μ·V_0 of a backward induction in float64 may be from what it is exactly."""
     H, S, A = Q.shape
     largest = float(max(np.abs(V).max(), np.abs(Q).max()))
@@ -77,6 +76,6 @@ def _rounding_of_plan(mdp: FiniteMDP, V: Array, Q: Array, temperature: float) ->
     return float(UNIT * (sums + (S + 2.0) * largest) + H * mdp.defect * largest)
 
 
-def _check_horizon(horizon: int) -> None:
+def check_horizon(horizon: int) -> None:
     if not (isinstance(horizon, int | np.integer) and horizon >= 1):
         raise InputError(f"horizon must be a whole number >= 1, got {horizon}")

@@ -19,50 +19,29 @@ import numpy as np
 import scipy.sparse as sp
 
 from rlentropy import risk
-from rlentropy.errors import InputError
+from rlentropy.errors import UNIT, InputError
+from rlentropy.kernels import fills, tilts
 from rlentropy.kernels.arithmetic import log_all
 from rlentropy.kernels.discounted import expect_rows
-from rlentropy.kernels.fills import FILLS, fill_rows
-from rlentropy.kernels.tilts import TILTS, tilt_rows
 from rlentropy.mdp import FiniteMDP
 from rlentropy.risk.rows import candidates, is_sparse, padded
 from rlentropy.types import Array, Count, Index
 
 Expect = Callable[[Array, Index, Array], None]  # V, rows, where to put W
 Worst = Callable[[Array, Index], tuple[Index, Index, Array]]  # V, rows -> CSR of q*
-ANONYMOUS = (  # measures without arguments by state
-    risk.Chi2Penalty, risk.CressieReadPenalty, risk.FDivergencePenalty,
-    risk.BurgBall, risk.Chi2Ball, risk.L2Ball,
-)  # fmt: skip
-PENALTIES = (
-    risk.Entropic, risk.Chi2Penalty, risk.L1Penalty, risk.CressieReadPenalty,
-    risk.FDivergencePenalty, risk.WassersteinPenalty,
-)  # fmt: skip
-OUTSIDER = (risk.WorstCase, risk.L1Penalty, risk.Contamination, risk.TVBall, risk.L1Ball)
-UNIT = 2.0**-53  # half the distance of 1 to the next float64
-# What a measure's arithmetic adds to that of a mean, in units: measured against 60 digits
-# (benchmarks/certificates.py), with room.
-ERRORS: tuple[tuple[Any, float], ...] = (
-    (risk.Nominal, 1.0),
-    (OUTSIDER, 4.0),
-    ((risk.MeanCVaR, risk.LinfBall, risk.Entropic, risk.IntervalBall, risk.Scenarios), 4.0),
-    ((risk.Chi2Penalty, risk.L2Ball, risk.WassersteinPenalty, risk.WassersteinBall), 8.0),
-    ((risk.CressieReadPenalty, risk.BurgBall, risk.WeightedL1Ball), 32.0),
-    ((risk.KLBall, risk.Chi2Ball), 64.0),  # at radii of 1e-6
-)
+LOOPS: dict[str, Any] = {  # of measures that have one, see `risk.Measure.compiled`
+    "entropic": tilts.entropic_rows,
+    "worst-case": tilts.worst_case_rows,
+    "l1-penalty": tilts.l1_penalty_rows,
+    "contamination": tilts.contamination_rows,
+    "kl-ball": tilts.kl_ball_rows,
+    "tv-ball": fills.tv_ball_rows,
+    "mean-cvar": fills.mean_cvar_rows,
+    "linf-ball": fills.linf_ball_rows,
+}
+REARRANGING = ("tv-ball", "mean-cvar", "linf-ball")  # loops that keep rows in order of their values
 DENSE = 1 << 20  # entries of a block of rows that has to be made dense
-NOTHING = 1e-33  # KL radius up to which √(2δ Var V) is lost in the rounding of E V
 SHIFTED = 600.0  # β span(V) up to which exponentials are taken once a state (robust spec §1.7)
-
-
-def rounding_of_backups(mdp: FiniteMDP, V: Array, gamma: float, reach: float) -> float:
-    """How far r + γ P V in float64 may be from what it is at any model with these floats, and from
-    r + γ P (V + c) - γ c, |c| <= reach.
-    """
-    largest = max(float(V.max()), -float(V.min()))
-    count = mdp.longest
-    own = UNIT * ((count + 2.0) * gamma * largest + 3.0 * (mdp.largest_reward + largest))
-    return own + gamma * (mdp.defect + count * UNIT) * (largest + reach)
 
 
 class Nature:
@@ -93,45 +72,50 @@ class Nature:
         self.myopic = paid and gamma == 0.0
         if self.myopic:  # nature sees rewards alone, and penalties cost 0 times what they say
             self.scale = 1.0
-            if isinstance(measure, PENALTIES):
+            if measure.priced:
                 self.measure = risk.WorstCase(self.measure.support)
-        self.r = np.zeros((S, A)) if paid else mdp.r.copy()
         self.begin, self.end, self.successor, self.p = rows.begin, rows.end, rows.successor, rows.p
         self.defect = mdp.defect
         if self.defect > 1e-13:  # constants must move W by themselves
             self.p = rows.p / np.repeat(mdp.sums, np.diff(rows.begin, append=rows.end[-1]))
             self.defect = UNIT
-        # What the measure lists itself; the rows store what the model does.
-        stored = is_sparse(measure.support)
-        self.listed = None if stored else candidates(measure.support, S)
-        # Successors beyond those of a row that a sum may run over.
+        self.factor = 1.0  # of the measure's own rounding
+        self.ended = np.repeat(mdp.terminal, A)
+        self.alive = np.flatnonzero(~self.ended).astype(np.uint32)
+        self.longest = int((rows.end - rows.begin).max()) + self._list(measure)
+        self._pay(r_successor if paid else None)
+        self._expect, self._worst = self._plan(paid)
+
+    def _list(self, measure: risk.Measure) -> int:
+        """Read the states that the measure lists itself; the rows store what the model does.
+
+        Returns how many successors beyond those of a row a sum may run over.
+        """
+        R, S = self.ended.size, self.mdp.num_states
+        self.stored = is_sparse(measure.support)
+        self.listed = None if self.stored else candidates(measure.support, S)
+        if self.listed is not None and self.listed.ndim == 2 and len(self.listed) != R:
+            raise InputError(
+                f"support mask must be (S,) or (S*A, S) = {(R, S)}, got {self.listed.shape}"
+            )
         self.others = 0
-        if stored or self.listed is not None:
-            self.others = 1 if isinstance(measure, OUTSIDER) else S
-        self.longest = int((rows.end - rows.begin).max()) + self.others
-        self.bonus, middle = np.zeros(0), 0.0
-        if paid:
-            assert r_successor is not None
+        if self.stored or self.listed is not None:
+            self.others = 1 if measure.one_outsider else S
+        return self.others
+
+    def _pay(self, r_successor: Array | None) -> None:
+        """Rewards r (S, A), and what stored transitions pay over γ; None: rewards of (s, a)."""
+        mdp = self.mdp
+        self.r, self.by_row, self.bonus = mdp.r.copy(), False, np.zeros(0)
+        self.most_earned, self.most_paid = mdp.largest_reward, 0.0
+        if r_successor is not None:
             middle = 0.5 * float(r_successor.max() + r_successor.min())
             # A large offset would drown values; but successors that aren't stored pay nothing.
-            if self.listed is None and not mdp.terminal.any():
-                self.r = np.full((S, A), middle)
-                self.bonus = (r_successor - middle) / self.scale
-            else:
-                self.bonus = r_successor / self.scale
-        self.reward, self.by_row = self.r, False
-        self.most_earned = abs(middle) if paid else mdp.largest_reward
-        self.most_paid = float(np.abs(self.bonus).max()) if paid else 0.0
-        self.alive = np.flatnonzero(np.repeat(~mdp.terminal, A)).astype(np.uint32)
-        self.ended = np.repeat(mdp.terminal, A)
-        self.multiplier = np.zeros(0)  # warm starts of KL balls
-        if self.listed is not None and self.listed.ndim == 2 and len(self.listed) != S * A:
-            raise InputError(
-                f"support mask must be (S,) or (S*A, S) = {(S * A, S)}, got {self.listed.shape}"
-            )
-        self._expect: Expect
-        self._worst: Worst
-        self._expect, self._worst = self._plan(paid, stored)
+            centred = self.listed is None and not mdp.terminal.any()
+            self.r = np.full_like(self.r, middle if centred else 0.0)
+            self.bonus = (r_successor - (middle if centred else 0.0)) / self.scale
+            self.most_earned, self.most_paid = abs(middle), float(np.abs(self.bonus).max())
+        self.reward = self.r
 
     def expectations(self, V: Array, index: Index | None = None) -> Array:
         """W of rows `index` (K,), default all S * A, from values V (S,)."""
@@ -167,9 +151,11 @@ class Nature:
         """The most that `rounding` can be anywhere, at a glance."""
         low, high = float(V.min()), float(V.max())
         largest = max(high, -low)
-        error = self._error(low - self.most_paid, high + self.most_paid, self.longest)
-        own = 3.0 * UNIT * (self.most_earned + largest)
-        arithmetic = (1.0 + mean / 3.0) * (self.scale * error + own)
+        error = self.factor * self.measure.error(
+            low - self.most_paid, high + self.most_paid, self.longest
+        )
+        sums = 3.0 * UNIT * (self.most_earned + largest)
+        arithmetic = (1.0 + mean / 3.0) * (self.scale * error + sums)
         return float(arithmetic + self.scale * (self.defect + self.longest * UNIT) * size)
 
     def rounding(self, V: Array, size: float, mean: int = 0) -> Array:
@@ -188,17 +174,13 @@ class Nature:
         if self.others:
             low, high = np.minimum(low, V.min()), np.maximum(high, V.max())
         count = (self.end - self.begin).astype(np.float64) + self.others
-        own = 3.0 * UNIT * (np.abs(self.r) + np.abs(V)[:, None])
-        error = self.scale * self._error(low, high, count).reshape(self.r.shape) + own
+        sums = 3.0 * UNIT * (np.abs(self.r) + np.abs(V)[:, None])
+        error = self.factor * self.measure.error(low, high, count)
+        error = self.scale * error.reshape(self.r.shape) + sums
         doubt = self.scale * size * self.defects.reshape(self.r.shape)
         error = (1.0 + mean / 3.0) * error + doubt
         error[self.mdp.terminal] = 0.0
         return np.asarray(error)
-
-    @cached_property
-    def factor(self) -> float:
-        """What `ERRORS` says of the measure; 1024 of one that it doesn't know."""
-        return next((f for kinds, f in ERRORS if isinstance(self.measure, kinds)), 1024.0)
 
     @cached_property
     def defects(self) -> Array:
@@ -206,17 +188,6 @@ class Nature:
         p = self.p.tolist()
         places = zip(self.begin.tolist(), self.end.tolist(), strict=True)
         return np.abs([math.fsum([-1.0, *p[i:j]]) for i, j in places])
-
-    def _error(self, low: Any, high: Any, count: Any) -> Any:
-        """The rounding of W over rows of so many successors with values in [low, high]."""
-        largest, span = np.maximum(np.abs(low), np.abs(high)), high - low
-        if isinstance(self.measure, risk.Nominal):
-            return self.factor * (count + 2.0) * UNIT * largest
-        if isinstance(self.measure, risk.Entropic):  # a logarithm's, over β
-            span = np.minimum(1.0 / self.measure.risk_aversion, 200.0 * span)
-        # Costs near 0 round by weight × unit², but p is known to cost nothing, and no q less: then
-        # the error is at most the geometric mean of that and of nature's gain, about span²/weight.
-        return UNIT * (4.0 * largest + self.factor * (count + 8.0) * span) + 1e-305
 
     def worst_cases(self, V: Array, index: Index) -> tuple[Index, Index, Array]:
         """q* of rows `index` (K,) as CSR: start (K + 1,), state and probability (N,)."""
@@ -227,11 +198,11 @@ class Nature:
         start, state, q = self._worst(V, index[~ended]) if not ended.all() else _nothing()
         counts = np.ones(index.size, np.int64)
         counts[~ended] = np.diff(start.astype(np.int64))
-        own = np.repeat(ended, counts)
-        everyone, chances = np.empty(own.size, np.uint32), np.empty(own.size)
-        everyone[own], chances[own] = index[ended] // self.mdp.num_actions, 1.0
-        everyone[~own], chances[~own] = state, q
-        return np.append(0, np.cumsum(counts)).astype(np.uint32), everyone, chances
+        stays = np.repeat(ended, counts)
+        states, chances = np.empty(stays.size, np.uint32), np.empty(stays.size)
+        states[stays], chances[stays] = index[ended] // self.mdp.num_actions, 1.0
+        states[~stays], chances[~stays] = state, q
+        return np.append(0, np.cumsum(counts)).astype(np.uint32), states, chances
 
     def kernel(self, V: Array) -> sp.csr_array:
         """The worst case of all rows, (S*A, S)."""
@@ -244,37 +215,23 @@ class Nature:
 
     # ---------------------------------------------------------------- measures
 
-    def _plan(self, paid: bool, stored: bool) -> tuple[Expect, Worst]:
+    def _plan(self, paid: bool) -> tuple[Expect, Worst]:
         """The fastest loops that fit the measure: (V, index, W) -> None, (V, index) -> CSR."""
         measure, listed = self.measure, self.listed
-        simple = not stored and (listed is None or listed.ndim == 1)
+        if isinstance(measure, risk.Nominal):
+            return self._linear(lambda V: V), self._nominal
+        # Compiled loops know one list of states for all rows, of which they need the least.
+        simple = not self.stored and (listed is None or (listed.ndim == 1 and measure.reach == 1))
+        loop = measure.compiled() if simple or not measure.leaves_support else None
+        if loop is None:
+            return self._generic, self._generic_worst
+        expect, worst = self._row_by_row(*loop)
         match measure:
-            case risk.Nominal():
-                return self._linear(lambda V: V), self._nominal
             case risk.Entropic(risk_aversion=beta):
-                expect, worst = self._tilt("entropic", beta)
-                return self._entropic(beta, expect), worst
-            case risk.WorstCase() if simple:
-                return self._tilt("worst-case", 0.0)
-            case risk.L1Penalty(weight=kappa) if simple:
-                expect, worst = self._tilt("l1-penalty", kappa)
-                if listed is not None and listed.all() and not paid:
-                    return self._linear(lambda V: np.minimum(V, V.min() + 2.0 * kappa)), worst
-                return expect, worst
-            case risk.Contamination(fraction=epsilon) if simple:
-                return self._tilt("contamination", epsilon)
-            case risk.KLBall(radius=delta):
-                self.multiplier = np.zeros(self.ended.size)
-                return self._tilt("kl-ball", delta if delta > NOTHING else 0.0)
-            case risk.TVBall(radius=delta) if simple:
-                return self._fill("tv-ball", min(delta, 1.0), 1.0)
-            case risk.L1Ball(radius=xi) if simple:
-                return self._fill("tv-ball", min(0.5 * xi, 1.0), 1.0)
-            case risk.MeanCVaR(cvar_weight=weight, level=alpha):
-                return self._fill("mean-cvar", weight, alpha)
-            case risk.LinfBall(radius=xi) if simple and listed is None:
-                return self._fill("linf-ball", min(xi, 1.0), 1.0)
-        return self._generic, self._generic_worst
+                expect = self._entropic(beta, expect)
+            case risk.L1Penalty() if listed is not None and listed.all() and not paid:
+                expect = self._linear(measure.clipped)
+        return expect, worst
 
     def _outside(self, V: Array) -> Index:
         """The least listed states, enough that no row stores them all."""
@@ -332,32 +289,19 @@ class Nature:
 
         return expect
 
-    def _tilt(self, name: str, parameter: float) -> tuple[Expect, Worst]:
-        kind, parameter = TILTS.index(name), float(parameter)
+    def _row_by_row(self, name: str, parameters: tuple[float, ...]) -> tuple[Expect, Worst]:
+        """The compiled loop of a measure."""
+        loop, multiplier = LOOPS[name], np.zeros(self.ended.size)
+        if name in REARRANGING:  # not the rows of the MDP
+            self.successor, self.p = self.successor.copy(), self.p.copy()
+            self.bonus = self.bonus.copy()
 
         def call(V: Array, index: Index, W: Array, start: Index, state: Index, q: Array) -> None:
-            tilt_rows(
-                kind, parameter, self.begin, self.end, self.successor, self.p, self.bonus, V,
-                self._outside(V), index, W, self.multiplier, start, state, q,
+            loop(
+                parameters, self.begin, self.end, self.successor, self.p, self.bonus, V,
+                self._outside(V), index, W, multiplier, start, state, q,
             )  # fmt: skip
 
-        return self._pair(call)
-
-    def _fill(self, name: str, parameter: float, level: float) -> tuple[Expect, Worst]:
-        kind, parameter, level = FILLS.index(name), float(parameter), float(level)
-        # The loops rearrange rows: not those of the MDP.
-        self.successor, self.p = self.successor.copy(), self.p.copy()
-        self.bonus = self.bonus.copy()
-
-        def call(V: Array, index: Index, W: Array, start: Index, state: Index, q: Array) -> None:
-            fill_rows(
-                kind, parameter, level, self.begin, self.end, self.successor, self.p, self.bonus, V,
-                self._outside(V), index, W, start, state, q,
-            )  # fmt: skip
-
-        return self._pair(call)
-
-    def _pair(self, call: Callable[..., None]) -> tuple[Expect, Worst]:
         def expect(V: Array, index: Index, W: Array) -> None:
             call(V, index, W, *_nothing())
 
@@ -394,7 +338,7 @@ class Nature:
 
     def _generic_worst(self, V: Array, index: Index) -> tuple[Index, Index, Array]:
         if not self.bonus.size:
-            found = self.measure.of_rows(index).worst_case(self._rows(index), V)
+            worst = self.measure.of_rows(index).worst_case(self._rows(index), V)
         else:
             rows, columns, entries = [], [], []
             for part, states, p, z in self._blocks(V, index):
@@ -405,8 +349,8 @@ class Nature:
                 entries.append(q[row, column])
             places = (np.concatenate(rows), np.concatenate(columns))
             shape = (index.size, self.mdp.num_states)
-            found = sp.coo_array((np.concatenate(entries), places), shape).tocsr()
-        return found.indptr.astype(np.uint32), found.indices.astype(np.uint32), found.data
+            worst = sp.coo_array((np.concatenate(entries), places), shape).tocsr()
+        return worst.indptr.astype(np.uint32), worst.indices.astype(np.uint32), worst.data
 
     def _blocks(self, V: Array, index: Index) -> Iterator[tuple[Count, Count, Array, Array]]:
         """Rows by blocks: which, the states of their columns, p and V + r / γ, (n, columns).
@@ -418,7 +362,7 @@ class Nature:
         bonus = sp.csr_array((self.bonus, *self._places()), (self.ended.size, self.mdp.num_states))
         bonus = bonus[index]
         short = isinstance(self.measure.support, str) and self.measure.support == "nominal"
-        if short and isinstance(self.measure, ANONYMOUS):
+        if short and self.measure.anonymous:
             for (part, states, inside, p), (_, _, _, paid) in zip(
                 padded(P), padded(bonus), strict=True
             ):

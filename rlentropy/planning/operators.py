@@ -13,18 +13,39 @@ import numpy as np
 import scipy.sparse as sp
 
 from rlentropy import risk
-from rlentropy.errors import InputError
+from rlentropy.errors import UNIT, InputError
 from rlentropy.kernels.discounted import greedy
 from rlentropy.mdp import FiniteMDP
-from rlentropy.planning.nature import UNIT, Nature
+from rlentropy.planning.nature import Nature
 from rlentropy.risk.joint import SRectangular
-from rlentropy.risk.tilts import Mask
-from rlentropy.types import Array, Index
+from rlentropy.types import Array, Index, Mask
 
 JOINT_ERROR = 8.0  # of s-rectangular backups, as `nature.ERRORS` has those of measures
 
 
-class Operator(Protocol):
+Sweep = tuple[Array, float, float]  # T V (S,), and the extremes of T V - V
+
+
+class Sweeps(Protocol):
+    """A Bellman operator T, as far as bounds on its fixed point need it."""
+
+    ended: Mask  # (S,) terminal states
+
+    def slack(self, V: Array, reach: float = 0.0) -> float:
+        """The most that rounding can move T V, or T (V + c) - γ c with |c| <= reach, anywhere."""
+
+    def apply(self, V: Array) -> Sweep:
+        """T V (S,), and the extremes of T V - V."""
+
+    @property
+    def Q(self) -> Array:
+        """(S, A), of the last `apply`."""
+
+    def policy(self) -> Array:
+        """(S, A), of the last `apply`."""
+
+
+class Operator(Sweeps, Protocol):
     """A robust Bellman operator, of all policies or of one.
 
     It is that of rewards r - ρ, whose values V are those for r less ρ/(1-γ); ρ = 0 to begin with.
@@ -32,22 +53,16 @@ class Operator(Protocol):
 
     rho: float
     gamma: float
-    ended: Mask  # (S,) terminal states
 
     def shift(self, rho: float) -> None:
         """Set ρ; 0 where there are terminal states, whose value is 0 for r - ρ too."""
-
-    def slack(self, V: Array, reach: float = 0.0) -> float:
-        """The most that `rounding` can be anywhere, at a glance."""
 
     def rounding(self, V: Array, reach: float = 0.0) -> Array:
         """How far `apply` and `hold` may be from T V, (S,), and from T (V + c) - γ c, |c| <= reach.
 
         They differ at a model whose rows don't sum to 1, which is one that floats may mean.
+        `slack` is the most that this can be, at a glance.
         """
-
-    def apply(self, V: Array) -> tuple[Array, float, float]:
-        """T V (S,), and the extremes of T V - V."""
 
     def hold(self, V: Array) -> Array:
         """T^π V (S,) for the policy that the last `apply` found best."""
@@ -57,13 +72,6 @@ class Operator(Protocol):
 
     def kernel(self, V: Array) -> sp.csr_array:
         """q*(V), (S*A, S)."""
-
-    @property
-    def Q(self) -> Array:
-        """(S, A), of the last `apply`."""
-
-    def policy(self) -> Array:
-        """(S, A), of the last `apply`."""
 
 
 def size(operator: Operator, V: Array) -> float:
@@ -91,7 +99,7 @@ class Optimality:
     def rounding(self, V: Array, reach: float = 0.0) -> Array:
         return np.asarray(self.nature.rounding(V, size(self, V) + reach).max(1))
 
-    def apply(self, V: Array) -> tuple[Array, float, float]:
+    def apply(self, V: Array) -> Sweep:
         self.Q = self.nature.backup(V)
         low, high = greedy(self.Q, V, self.TV, self.choice)
         return self.TV.copy(), low, high
@@ -142,10 +150,10 @@ class Evaluation:
 
     def rounding(self, V: Array, reach: float = 0.0) -> Array:
         rows = self.nature.rounding(V, size(self, V) + reach, self.pi.shape[1])
-        own = np.where(self.ended, 0.0, self.defects * (size(self, V) + reach))
-        return np.asarray(np.where(self.pi > 0.0, rows, 0.0).max(1) + own)
+        mixing = np.where(self.ended, 0.0, self.defects * (size(self, V) + reach))
+        return np.asarray(np.where(self.pi > 0.0, rows, 0.0).max(1) + mixing)
 
-    def apply(self, V: Array) -> tuple[Array, float, float]:
+    def apply(self, V: Array) -> Sweep:
         self.last, TV = V, self.hold(V)
         change = TV - V
         return TV, float(change.min()), float(change.max())
@@ -188,7 +196,7 @@ class Joint:
         self.rho, self.gamma, self.ended, self.r = 0.0, gamma, mdp.terminal, mdp.r
         self.P, self.nominal = mdp.P, Nature(mdp, risk.Nominal(), gamma)
         self.nominal.factor = JOINT_ERROR
-        self.pi, self.found = np.zeros(mdp.r.shape), self.P
+        self.pi, self.q = np.zeros(mdp.r.shape), self.P
 
     def shift(self, rho: float) -> None:
         self.rho, self.r = rho, self.mdp.r - rho
@@ -204,28 +212,29 @@ class Joint:
         return np.where(self.ended, 0.0, rows.max(1))
 
     def _solve(self, V: Array, pi: Array | None) -> tuple[Array, Array, sp.csr_array]:
-        found = self.measure.solve(self.P, self.r, V, self.scale, pi)
-        ended = self.ended
-        value = np.where(ended, self.scale * V, found.value)
-        keep = sp.diags_array(np.repeat(~ended, self.mdp.num_actions).astype(np.float64))
-        own = sp.diags_array(np.repeat(ended, self.mdp.num_actions).astype(np.float64))
-        kernel = sp.csr_array(keep @ found.kernel + own @ self.P) if ended.any() else found.kernel
-        return value, found.pi, kernel
+        """The value (S,), the policy (S, A), and nature's kernel (S*A, S)."""
+        backup, ended = self.measure.solve(self.P, self.r, V, self.scale, pi), self.ended
+        if not ended.any():
+            return backup.value, backup.pi, backup.kernel
+        stays = np.repeat(ended, self.mdp.num_actions).astype(np.float64)
+        lives, ends = sp.diags_array(1.0 - stays), sp.diags_array(stays)
+        kernel = sp.csr_array(lives @ backup.kernel + ends @ self.P)
+        return np.where(ended, self.scale * V, backup.value), backup.pi, kernel
 
-    def apply(self, V: Array) -> tuple[Array, float, float]:
-        TV, self.pi, self.found = self._solve(V, self.fixed)
-        self.Q = self.r + self.scale * (self.found @ V).reshape(self.r.shape)
+    def apply(self, V: Array) -> Sweep:
+        TV, self.pi, self.q = self._solve(V, self.fixed)
+        self.Q = self.r + self.scale * (self.q @ V).reshape(self.r.shape)
         change = TV - V
         return TV, float(change.min()), float(change.max())
 
     def hold(self, V: Array) -> Array:
-        value, _, self.found = self._solve(V, self.pi)
+        value, _, self.q = self._solve(V, self.pi)
         return value
 
     def chain(self, V: Array) -> tuple[Index, Index, Array]:
         S, A = self.mdp.r.shape
         mix = sp.csr_array((self.pi.ravel(), np.arange(S * A), np.arange(0, S * A + 1, A)))
-        P = sp.csr_array(mix @ self.found)
+        P = sp.csr_array(mix @ self.q)
         return P.indptr.astype(np.uint32), P.indices.astype(np.uint32), P.data
 
     def kernel(self, V: Array) -> sp.csr_array:

@@ -1,12 +1,6 @@
 """Robust dynamic programming with certified bounds (robust spec §2).
 
-MacQueen's bounds hold at every V, whatever the measure:
-
-    T V + γ/(1-γ) min(T V - V)  <=  V*  <=  T V + γ/(1-γ) max(T V - V)
-
-and every solver here stops on the distance between them. With an error of T up to ε, which every
-operator tells, they are ε/(1-γ) wider; where that or slow convergence keeps them apart,
-`rlentropy.robust.certified` goes on.
+Every solver here is `rlentropy.planning.certified.approach`, by other steps between sweeps.
 """
 
 from __future__ import annotations
@@ -21,19 +15,25 @@ import numpy as np
 import scipy.sparse as sp
 
 from rlentropy import risk
-from rlentropy.errors import InputError
+from rlentropy.errors import UNIT, InputError
 from rlentropy.kernels.discounted import evaluation_sweeps, link_chain, solve_chain
 from rlentropy.kernels.rows import Rows
 from rlentropy.mdp import FiniteMDP
 from rlentropy.planning import certified
 from rlentropy.planning.discounted import optimum
-from rlentropy.planning.nature import UNIT, Nature
-from rlentropy.planning.operators import Evaluation, Joint, Operator, Optimality, check_discounted
+from rlentropy.planning.nature import Nature
+from rlentropy.planning.operators import (
+    Evaluation,
+    Joint,
+    Operator,
+    Optimality,
+    Sweep,
+    check_discounted,
+)
 from rlentropy.risk.joint import SRectangular
 from rlentropy.types import Array
 
 Method = Literal["newton", "policy-iteration", "value-iteration"]
-METHODS = ("newton", "policy-iteration", "value-iteration")
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def robust_optimum(
             "policy-iteration": 20 robust sweeps of the greedy policy from the lower bound
             (Puterman & Shin, 1978, whose argument needs T V >= V alone). "value-iteration": to T V,
             moved to the middle of the bounds. Each makes way for exact policy iteration once it
-            no longer brings the bounds together (`rlentropy.robust.certified`).
+            no longer brings the bounds together (`rlentropy.planning.certified`).
         max_iterations: applications of T.
         strict: False returns the best bounds found even where they are further apart.
 
@@ -99,7 +99,7 @@ def robust_optimum(
         RuntimeError: strict, and the bounds are still further apart after max_iterations, or
             rounding keeps them apart; the message then tells the tolerance that can be met.
     """
-    _check(gamma, tolerance, max_iterations, method)
+    check_problem(gamma, tolerance, max_iterations, method)
     if isinstance(measure, SRectangular):
         operator: Operator = Joint(mdp, measure, gamma, None)
     else:
@@ -107,8 +107,7 @@ def robust_optimum(
     # A start without risk costs little, and brings rows close to their final order.
     near = max(1e-3 * float(np.abs(mdp.r).max()) / (1.0 - gamma), 1e-300)
     V = optimum(mdp, gamma, near, strict=False).V
-    entries = mdp.rows.p.size // mdp.num_actions
-    return _solve(operator, V, entries, gamma, tolerance, method, max_iterations, strict)
+    return approach(mdp, operator, V, tolerance, method, max_iterations, strict)
 
 
 def robust_evaluation(
@@ -139,7 +138,7 @@ def robust_evaluation(
             the successor or of an s-rectangular set.
         RuntimeError: as for `robust_optimum`.
     """
-    _check(gamma, tolerance, max_iterations, "newton")
+    check_problem(gamma, tolerance, max_iterations, "newton")
     pi = check_policy(mdp, pi)
     if markov_risk:
         if mdp.supported_rows[1] is not None or isinstance(measure, SRectangular):
@@ -161,8 +160,7 @@ def robust_evaluation(
     V = (pi * mdp.r).sum(1) / (1.0 - gamma) if start is None else np.array(start, np.float64)
     if V.shape != (mdp.num_states,) or not np.isfinite(V).all():
         raise InputError(f"start must be (S,) = {(mdp.num_states,)} and finite, got {V.shape}")
-    entries = mdp.rows.p.size // mdp.num_actions
-    return _solve(operator, V, entries, gamma, tolerance, "newton", max_iterations, strict)
+    return approach(mdp, operator, V, tolerance, "newton", max_iterations, strict)
 
 
 def robust_policy_gradient(
@@ -206,8 +204,9 @@ def bounds_at(mu: Array, value: RobustValue) -> tuple[float, float]:
     low, high = (math.fsum((mu * bound).tolist()) for bound in (value.lower, value.upper))
     if (mu == 1.0).any():
         return low, high
-    own = 4.0 * UNIT * math.fsum((mu * np.maximum(abs(value.lower), abs(value.upper))).tolist())
-    return low - own, high + own
+    largest = np.maximum(abs(value.lower), abs(value.upper))
+    rounding = 4.0 * UNIT * math.fsum((mu * largest).tolist())
+    return low - rounding, high + rounding
 
 
 def check_policy(mdp: FiniteMDP, pi: Any) -> Array:
@@ -226,78 +225,58 @@ def check_policy(mdp: FiniteMDP, pi: Any) -> Array:
     return np.asarray(pi / pi.sum(1, keepdims=True))
 
 
-def _check(gamma: float, tolerance: float, max_iterations: int, method: str) -> None:
+def check_problem(gamma: float, tolerance: float, max_iterations: int, method: str) -> None:
     check_discounted(gamma, tolerance, max_iterations)
     if method not in METHODS:
         raise InputError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
 
 
-def _solve(
-    operator: Operator,
-    V: Array,
-    entries: int,
-    gamma: float,
-    tolerance: float,
-    method: Method,
-    max_iterations: int,
-    strict: bool,
-) -> RobustValue:
-    """Move V until MacQueen's bounds are within the tolerance, or hand over to exact steps."""
-    scale, work = gamma / (1.0 - gamma), certified.Work(1, max_iterations)
-    sweeps = 500 if method == "newton" else 20
-    window = 1000 if method == "value-iteration" else certified.patience(V.size, entries, sweeps)
-    TV, low, high = operator.apply(V)
-    widths: list[float] = []
-    while True:
-        width, limited = high - low, False
-        widths.append(width)
-        tenth = len(widths) % 10 == 0
-        if scale * width <= 0.9 * tolerance or tenth:
-            reach = scale * max(abs(low), abs(high))
-            rounding = 1.001 * operator.slack(V, reach) / (1.0 - gamma)
-            if scale * width + 2.0 * rounding <= 0.9 * tolerance:
-                bounds = (TV, scale * low, scale * high, rounding, operator.ended)
-                near = certified.macqueen(operator.policy(), operator.Q, V, *bounds)
-                if near.width <= tolerance:  # values themselves round too
-                    return _robust_value(operator, near, work)
-            limited = scale * width <= 2.0 * rounding
-        stuck = limited or (tenth and certified.stalled(widths, window))
-        if stuck or not work.spend():
+# ---------------------------------------------------------------- steps from sweep to sweep
+
+
+def to_the_middle(operator: Operator, gamma: float, sweep: Sweep) -> tuple[Array, Sweep]:
+    """T V, moved to the middle of its bounds."""
+    TV, low, high = sweep
+    V = TV + gamma / (1.0 - gamma) * 0.5 * (low + high)
+    return V, operator.apply(V)
+
+
+def by_value(
+    operator: Operator, gamma: float, V: Array, sweep: Sweep, work: certified.Work
+) -> tuple[Array, Sweep] | None:
+    """A step of value iteration."""
+    return to_the_middle(operator, gamma, sweep)
+
+
+def by_policy(
+    operator: Operator, gamma: float, V: Array, sweep: Sweep, work: certified.Work
+) -> tuple[Array, Sweep] | None:
+    """Up to 20 robust sweeps of the greedy policy, from the lower bound."""
+    TV, low, high = sweep
+    V = TV + gamma / (1.0 - gamma) * low
+    for _ in range(20):
+        before, V = V, operator.hold(V)
+        if np.ptp(V - before) <= 0.03 * (high - low):
             break
-        if method == "newton":
-            candidate = V + _newton_step(operator, V, TV - V, gamma, low, high)
-            found = operator.apply(candidate)
-            if found[2] - found[1] <= gamma * width:
-                V, (TV, low, high) = candidate, found
-                continue
-            if not work.spend():
-                break
-            V = TV + scale * 0.5 * (low + high)
-        elif method == "policy-iteration":
-            V = TV + scale * low
-            for _ in range(20):
-                after = operator.hold(V)
-                change = after - V
-                V = after
-                if np.ptp(change) <= 0.03 * width:
-                    break
-        else:
-            V = TV + scale * 0.5 * (low + high)
-        TV, low, high = operator.apply(V)
-    exact = certified.solve(operator, V, gamma, tolerance, work)
-    if strict and not exact.width <= tolerance:
-        raise certified.short_of("robust value", exact.width, tolerance, work)
-    return _robust_value(operator, exact, work)
+    return V, operator.apply(V)
 
 
-def _robust_value(
-    operator: Operator, found: certified.Enclosure, work: certified.Work
-) -> RobustValue:
-    nature = partial(operator.kernel, found.h)
-    return RobustValue(found.pi, found.V, found.Q, found.lower, found.upper, work.done, nature)
+def by_newton(
+    operator: Operator, gamma: float, V: Array, sweep: Sweep, work: certified.Work
+) -> tuple[Array, Sweep] | None:
+    """To the value of the greedy policy in its worst kernel, or to the middle if that is no nearer.
+
+    The first costs an application of T that may be in vain.
+    """
+    TV, low, high = sweep
+    candidate = V + newton_direction(operator, V, TV - V, gamma, low, high)
+    after = operator.apply(candidate)
+    if after[2] - after[1] <= gamma * (high - low):
+        return candidate, after
+    return to_the_middle(operator, gamma, sweep) if work.spend() else None
 
 
-def _newton_step(
+def newton_direction(
     operator: Operator, V: Array, residual: Array, gamma: float, low: float, high: float
 ) -> Array:
     """x = residual + γ P^π_q x with nature's answer q held at V, nearly."""
@@ -315,3 +294,41 @@ def _newton_step(
         link_chain(gamma, start, state, q, residual, *loopless)
         solve_chain(*loopless, x, False, 400, 1e-4 * width)
     return x
+
+
+# A method's step, and how many sweeps over the greedy policy's chain that costs; 0: none.
+METHODS: dict[str, tuple[Callable[..., tuple[Array, Sweep] | None], int]] = {
+    "newton": (by_newton, 500),
+    "policy-iteration": (by_policy, 20),
+    "value-iteration": (by_value, 0),
+}
+
+
+def approach(
+    mdp: FiniteMDP,
+    operator: Operator,
+    V: Array,
+    tolerance: float,
+    method: Method,
+    max_iterations: int,
+    strict: bool,
+) -> RobustValue:
+    """The fixed point of a robust operator from V (S,) on."""
+    gamma, work, (step, sweeps) = operator.gamma, certified.Work(1, max_iterations), METHODS[method]
+    window = 1000
+    if sweeps:
+        window = certified.patience(V.size, mdp.rows.p.size // mdp.num_actions, sweeps)
+    bounds = certified.approach(
+        operator,
+        partial(step, operator, gamma),
+        lambda: operator,
+        V,
+        gamma,
+        tolerance,
+        window,
+        work,
+    )
+    if strict and not bounds.width <= tolerance:
+        raise certified.short_of("robust value", bounds.width, tolerance, work)
+    kernel = partial(operator.kernel, bounds.h)
+    return RobustValue(bounds.pi, bounds.V, bounds.Q, bounds.lower, bounds.upper, work.done, kernel)

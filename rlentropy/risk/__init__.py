@@ -22,12 +22,11 @@ over: it is of second order in W.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
-from rlentropy.errors import InputError
+from rlentropy.errors import InputError, did_you_mean
 from rlentropy.risk.base import Measure
 from rlentropy.risk.joint import JointBackup, SRectangular
 from rlentropy.risk.penalties import (
@@ -77,6 +76,7 @@ __all__ = [
     "LinfBall",
     "MeanCVaR",
     "Measure",
+    "Named",
     "Nominal",
     "SRectangular",
     "Scenarios",
@@ -88,32 +88,38 @@ __all__ = [
     "parse",
 ]
 
-NAMES: dict[str, tuple[Callable[..., Any], int]] = {
-    "nominal": (Nominal, 0),
-    "worst-case": (WorstCase, 0),
-    "entropic": (Entropic, 1),
-    "cvar": (CVaR, 1),
-    "mean-cvar": (MeanCVaR, 2),
-    "chi2-penalty": (Chi2Penalty, 1),
-    "l1-penalty": (L1Penalty, 1),
-    "burg-penalty": (BurgPenalty, 1),
-    "cressie-read-penalty": (CressieReadPenalty, 2),
-    "wasserstein-penalty": (WassersteinPenalty, 1),
-    "contamination": (Contamination, 1),
-    "kl-ball": (KLBall, 1),
-    "burg-ball": (BurgBall, 1),
-    "chi2-ball": (Chi2Ball, 1),
-    "tv-ball": (TVBall, 1),
-    "l1-ball": (L1Ball, 1),
-    "linf-ball": (LinfBall, 1),
-    "l2-ball": (L2Ball, 1),
-    "wasserstein-ball": (WassersteinBall, 1),
-    "s-l1-ball": (partial(SRectangular, norm="l1"), 1),
-    "s-l2-ball": (partial(SRectangular, norm="l2"), 1),
+
+class Named(NamedTuple):
+    """A measure that the command line can name."""
+
+    make: Callable[..., Measure | SRectangular]
+    parameters: int  # numbers after the colon
+    supported: bool = False  # whether it takes a support
+
+
+NAMES: dict[str, Named] = {
+    "nominal": Named(Nominal, 0),
+    "worst-case": Named(WorstCase, 0, supported=True),
+    "entropic": Named(Entropic, 1),
+    "cvar": Named(CVaR, 1),
+    "mean-cvar": Named(MeanCVaR, 2),
+    "chi2-penalty": Named(Chi2Penalty, 1),
+    "l1-penalty": Named(L1Penalty, 1, supported=True),
+    "burg-penalty": Named(BurgPenalty, 1, supported=True),
+    "cressie-read-penalty": Named(CressieReadPenalty, 2, supported=True),
+    "wasserstein-penalty": Named(WassersteinPenalty, 1, supported=True),
+    "contamination": Named(Contamination, 1, supported=True),
+    "kl-ball": Named(KLBall, 1),
+    "burg-ball": Named(BurgBall, 1, supported=True),
+    "chi2-ball": Named(Chi2Ball, 1),
+    "tv-ball": Named(TVBall, 1, supported=True),
+    "l1-ball": Named(L1Ball, 1, supported=True),
+    "linf-ball": Named(LinfBall, 1, supported=True),
+    "l2-ball": Named(L2Ball, 1, supported=True),
+    "wasserstein-ball": Named(WassersteinBall, 1, supported=True),
+    "s-l1-ball": Named(partial(SRectangular, norm="l1"), 1, supported=True),
+    "s-l2-ball": Named(partial(SRectangular, norm="l2"), 1, supported=True),
 }
-_SUPPORTED = {"worst-case", "l1-penalty", "burg-penalty", "cressie-read-penalty", "contamination"}
-_SUPPORTED |= {"wasserstein-penalty", "burg-ball", "tv-ball", "l1-ball", "linf-ball", "l2-ball"}
-_SUPPORTED |= {"wasserstein-ball", "s-l1-ball", "s-l2-ball"}
 
 
 def parse(text: str, support: Any = None) -> Measure | SRectangular:
@@ -131,20 +137,18 @@ def parse(text: str, support: Any = None) -> Measure | SRectangular:
         raise InputError(f"risk must be NAME or NAME:PARAMETER, got {text!r}")
     name, _, tail = text.strip().partition(":")
     if name not in NAMES:
-        near = difflib.get_close_matches(name, NAMES, n=3)
-        hint = f"; did you mean {' or '.join(near)}?" if near else ""
-        raise InputError(f"risk must be one of {', '.join(NAMES)}, got {name!r}{hint}")
-    make, count = NAMES[name]
-    parts = tail.split(",") if tail else []
+        raise InputError(
+            f"risk must be one of {', '.join(NAMES)}, got {name!r}{did_you_mean(name, NAMES)}"
+        )
+    named, parts = NAMES[name], tail.split(",") if tail else []
     try:
         numbers = [float(part) for part in parts]
     except ValueError:
         numbers = []
-    if len(parts) != count or len(numbers) != count:
-        wanted = "1 number" if count == 1 else f"{count} numbers"
+    if len(parts) != named.parameters or len(numbers) != named.parameters:
+        wanted = "1 number" if named.parameters == 1 else f"{named.parameters} numbers"
         raise InputError(f"risk {name} must have {wanted} after the colon, got {text!r}")
     if isinstance(support, str):
         candidates(support, 1)
-    options = {} if support is None or name not in _SUPPORTED else {"support": support}
-    measure: Measure | SRectangular = make(*numbers, **options)
-    return measure
+    options = {"support": support} if named.supported and support is not None else {}
+    return named.make(*numbers, **options)

@@ -10,21 +10,30 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from rlentropy.errors import InputError
+from rlentropy.errors import UNIT, InputError
 from rlentropy.risk import rows, tilts
 from rlentropy.risk.rows import Block
-from rlentropy.risk.tilts import Array, Mask
+from rlentropy.types import Array, Mask
 
 LARGEST = 1e100  # of a parameter, and its inverse
 SLACK = 1e-8  # relative, by which a penalty forgives a q just outside a ball
 
 
 class Measure:
-    """A convex risk measure; see the module for what the three methods mean."""
+    """A convex risk measure; see the module for what the three methods mean.
+
+    What solvers must know of it is said by the class: it is one class, and one row of `NAMES`.
+    """
 
     support: Any = "nominal"
+    priced: ClassVar[bool] = True  # whether nature pays; False: a set, where D = 0 inside
     reach: ClassVar[int | None] = 1  # the lowest off-support states a worst case needs, None: all
     quadratic: ClassVar[bool] = False  # needs n arrays as large as a block
+    anonymous: ClassVar[bool] = False  # sure that it doesn't matter which states columns stand for
+    one_outsider: ClassVar[bool] = False  # sure that W sums over one state off the support at most
+    # What its arithmetic adds to that of a mean, in units of rounding: measured against 60 digits
+    # (benchmarks/certificates.py), with room.
+    units: ClassVar[float] = 1024.0
 
     def expectation(self, p: Any, V: Any) -> Array:
         """The robust expectation W(p, V).
@@ -83,6 +92,26 @@ class Measure:
             D[index] = np.where(((q_rows > 0.0) & ~ok).any(1), np.inf, cost)
         return D.reshape(p.shape[:-1])
 
+    def compiled(self) -> tuple[str, tuple[float, ...]] | None:
+        """Its loop in `planning.nature.LOOPS`, and what parameters that takes; None: it has none.
+
+        The arrays here and that loop are each other's oracle.
+        """
+        return None
+
+    def error(self, low: Any, high: Any, count: Any) -> Any:
+        """How far W may round over rows of so many successors with values in [low, high].
+
+        Costs near 0 round by weight × unit², but p is known to cost nothing, and no q less: then
+        the error is at most the geometric mean of that and of nature's gain, about span² / weight.
+        """
+        largest, span = np.maximum(np.abs(low), np.abs(high)), self.noticed(high - low)
+        return UNIT * (4.0 * largest + self.units * (count + 8.0) * span) + 1e-305
+
+    def noticed(self, span: Any) -> Any:
+        """What of the span of a row's values W can round by."""
+        return span
+
     def of_rows(self, index: Any) -> Measure:
         """The measure for rows `index` (K,) of a kernel alone; only arguments by row change."""
         if isinstance(self.support, np.ndarray) and self.support.ndim > 1:
@@ -132,34 +161,28 @@ class Measure:
 
     def _cost(self, q: Array, p: Array, state: Any, index: Any, ok: Mask) -> Array:
         """D, (R, 1), of a q on the support."""
+        return np.where(self._excess(q, p, state, index, ok) <= 0.0, 0.0, np.inf)
+
+    def _excess(self, q: Array, p: Array, state: Any, index: Any, ok: Mask) -> Array:
+        """Positive where q is outside of a set by more than rounding, (R, 1)."""
         raise NotImplementedError
 
     def _value(self, block: Block) -> Array:
         """W, (R, 1); p itself costs nothing, where a large penalty makes much of rounding in q."""
         q = self._worst(block)
+        worst = block.span * tilts.total(q * block.x)
+        if not self.priced:
+            return np.asarray(block.low + worst)
         cost = self._cost(q, block.p, block.state, block.index, block.ok)
-        nominal, worst = (block.span * tilts.total(law * block.x) for law in (block.p, q))
+        nominal = block.span * tilts.total(block.p * block.x)
         return np.asarray(block.low + np.minimum(worst + np.maximum(cost, 0.0), nominal))
 
 
-class UncertaintySet(Measure):
-    """An uncertainty set: D = 0 inside, infinite outside."""
-
-    def _value(self, block: Block) -> Array:
-        return np.asarray(block.low + block.span * tilts.total(self._worst(block) * block.x))
-
-    def _cost(self, q: Array, p: Array, state: Any, index: Any, ok: Mask) -> Array:
-        return np.where(self._excess(q, p, state, index, ok) <= 0.0, 0.0, np.inf)
-
-    def _excess(self, q: Array, p: Array, state: Any, index: Any, ok: Mask) -> Array:
-        """Positive where q is outside by more than rounding, (R, 1)."""
-        raise NotImplementedError
-
-
-class Ball(UncertaintySet):
+class Ball(Measure):
     """A set of the q within a radius."""
 
     radius: float
+    priced = False
 
     def __post_init__(self) -> None:
         check("radius", self.radius, 0.0)
@@ -178,8 +201,10 @@ class Ball(UncertaintySet):
         return 1.0
 
 
-class Interval(UncertaintySet):
-    """Bounds on each probability."""
+class Interval(Measure):
+    """A set by bounds on each probability."""
+
+    priced = False
 
     def _bounds(self, p: Array, ok: Any, state: Any, index: Any) -> tuple[Array, Array]:
         raise NotImplementedError

@@ -22,7 +22,7 @@ import numpy as np
 from rlentropy.errors import InputError, as_numbers
 from rlentropy.risk import rows
 from rlentropy.risk.base import check, csr
-from rlentropy.risk.tilts import Array, Count
+from rlentropy.types import Array, Count
 
 if TYPE_CHECKING:
     import scipy.sparse as sp
@@ -111,8 +111,6 @@ class SRectangular:
 
     def _admissible(self, p: Any, V: Array) -> Any:
         """p with a stored entry, 0 or not, exactly where q may have mass."""
-        import scipy.sparse as sp
-
         R, S = p.shape
         if rows.is_sparse(self.support):
             return rows.storing(p, self.support)
@@ -128,12 +126,7 @@ class SRectangular:
             if self.norm == "l1":  # mass moves to the lowest alone
                 states = states[np.argsort(V[states], kind="stable")[:1]]
             wanted = (np.arange(R)[:, None] * S + states).ravel()
-        own = np.repeat(np.arange(R), np.diff(p.indptr)) * S + p.indices
-        key = np.union1d(own, wanted)
-        entries = np.zeros(key.size)
-        entries[np.searchsorted(key, own)] = p.data
-        start = np.searchsorted(key, np.arange(R + 1) * S)
-        return sp.csr_array((entries, key % S, start), shape=p.shape)
+        return rows.with_zeros(p, wanted)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from rlentropy.errors import InputError
 from rlentropy.risk import tilts
 from rlentropy.risk.base import LARGEST, SLACK, Measure, check
 from rlentropy.risk.rows import Block
-from rlentropy.risk.tilts import Array, Mask
+from rlentropy.types import Array, Mask
 
 
 @dataclass(frozen=True)
@@ -21,9 +21,17 @@ class Entropic(Measure):
     """D = KL(q ‖ p) / β: W = -(1/β) log E_p exp(-β V) (§1.4, §1.7)."""
 
     risk_aversion: float  # β >= 0, 1 / reward units; 0 is Nominal
+    units = 4.0
 
     def __post_init__(self) -> None:
         check("risk_aversion", self.risk_aversion, 0.0)
+
+    def compiled(self) -> tuple[str, tuple[float, ...]] | None:
+        return "entropic", (float(self.risk_aversion),)
+
+    def noticed(self, span: Any) -> Any:
+        """W is a logarithm over β."""
+        return np.minimum(1.0 / self.risk_aversion, 200.0 * span)
 
     def _worst(self, block: Block) -> Array:
         return tilts.exponential(block.p, block.x, self._exponent(block))
@@ -47,6 +55,7 @@ class Chi2Penalty(Measure):
     """D = κ Σ (q - p)² / p; W = E V - Var V / 4κ while no mass vanishes."""
 
     weight: float  # κ > 0, reward units
+    anonymous, units = True, 8.0
 
     def __post_init__(self) -> None:
         check("weight", self.weight, 0.0, above=True)
@@ -64,9 +73,17 @@ class L1Penalty(Measure):
 
     weight: float  # κ >= 0, reward units
     support: Any = "nominal"
+    one_outsider, units = True, 4.0
 
     def __post_init__(self) -> None:
         check("weight", self.weight, 0.0)
+
+    def compiled(self) -> tuple[str, tuple[float, ...]] | None:
+        return "l1-penalty", (float(self.weight),)
+
+    def clipped(self, V: Array) -> Array:
+        """min(V, min V + 2κ), (S,), whose mean is W where every state is admissible."""
+        return np.asarray(np.minimum(V, V.min() + 2.0 * self.weight))
 
     def _worst(self, block: Block) -> Array:
         return tilts.clip_tilt(block.p, block.x, block.ok, 2.0 * block.scaled(self.weight))
@@ -91,6 +108,7 @@ class CressieReadPenalty(Measure):
     weight: float  # κ > 0, reward units
     order: float  # a, finite; within 1e-4 of 1 (but not at 1) digits are lost
     support: Any = "nominal"
+    anonymous, units = True, 32.0
 
     def __post_init__(self) -> None:
         check("weight", self.weight, 0.0, above=True)
@@ -115,11 +133,9 @@ class CressieReadPenalty(Measure):
         return np.asarray(self.weight * inner)
 
 
-@dataclass(frozen=True)
-class BurgPenalty(CressieReadPenalty):
-    """D = κ KL(p ‖ q), the reverse of Entropic's divergence: BurgPenalty(κ, support)."""
-
-    order: float = field(default=0.0, init=False)
+def BurgPenalty(weight: float, support: Any = "nominal") -> CressieReadPenalty:
+    """D = κ KL(p ‖ q), the reverse of Entropic's divergence."""
+    return CressieReadPenalty(weight, 0.0, support)
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,6 +148,7 @@ class FDivergencePenalty(Measure):
     weight: float  # κ > 0, reward units
     f: Callable[[Array], Any]
     response: Callable[[Array], Any] | None = None  # y ↦ argmax_t t y - f(t) = (f*)'(y): faster
+    anonymous = True
 
     def __post_init__(self) -> None:
         check("weight", self.weight, 0.0, above=True)

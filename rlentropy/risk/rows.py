@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from rlentropy.errors import ROUNDING, InputError, as_numbers, rounding_of
-from rlentropy.risk.tilts import Array, Count, Mask
+from rlentropy.types import Array, Count, Mask
 
 ENTRIES = 1 << 20  # of a block: 8 MB an array
 
@@ -77,17 +77,22 @@ def storing(p: Any, support: Any) -> Any:
     Raises:
         ValueError: the shapes differ.
     """
-    import scipy.sparse as sp
-
     if support.shape != p.shape:
         raise InputError(f"sparse support must be like p {p.shape}, got {support.shape}")
-    R, S = p.shape
     listed = support.tocoo()
     some = listed.data != 0
-    own = np.repeat(np.arange(R), np.diff(p.indptr)) * S + p.indices
-    key = np.union1d(own, listed.row[some].astype(np.int64) * S + listed.col[some])
+    return with_zeros(p, listed.row[some].astype(np.int64) * p.shape[1] + listed.col[some])
+
+
+def with_zeros(p: Any, places: Count) -> Any:
+    """Canonical CSR p (R, S) with a 0 stored at those places i * S + s that it lacks."""
+    import scipy.sparse as sp
+
+    R, S = p.shape
+    stored = np.repeat(np.arange(R), np.diff(p.indptr)) * S + p.indices
+    key = np.union1d(stored, places)
     entries = np.zeros(key.size)
-    entries[np.searchsorted(key, own)] = p.data
+    entries[np.searchsorted(key, stored)] = p.data
     return sp.csr_array((entries, key % S, np.searchsorted(key, np.arange(R + 1) * S)), p.shape)
 
 
@@ -262,9 +267,9 @@ def pairs(
     key = np.unique(np.concatenate([*keys, (np.arange(R)[:, None] * S + required).ravel()]))
     aligned = []
     start = np.searchsorted(key, np.arange(R + 1) * S)
-    for data, own in ((q.data, keys[0]), (p.data, keys[1]), (np.ones(p.nnz), keys[1])):
+    for data, places in ((q.data, keys[0]), (p.data, keys[1]), (np.ones(p.nnz), keys[1])):
         entries = np.zeros(key.size)
-        entries[np.searchsorted(key, own)] = data
+        entries[np.searchsorted(key, places)] = data
         aligned.append(padded(sp.csr_array((entries, key % S, start), shape=p.shape)))
     for (index, columns, inside, q_here), (*_, p_here), (*_, stored) in zip(*aligned, strict=True):
         yield q_here, p_here, inside, stored > 0.0, columns, index

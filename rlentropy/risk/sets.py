@@ -8,16 +8,24 @@ from typing import Any, cast
 
 import numpy as np
 
-from rlentropy.errors import InputError, as_numbers
+from rlentropy.errors import UNIT, InputError, as_numbers
 from rlentropy.risk import rows, tilts
-from rlentropy.risk.base import SLACK, Ball, Interval, Measure, UncertaintySet, check, count
+from rlentropy.risk.base import SLACK, Ball, Interval, Measure, check, count
 from rlentropy.risk.rows import Block
-from rlentropy.risk.tilts import Array, Mask
+from rlentropy.types import Array, Mask
+
+NOTHING = 1e-33  # KL radius up to which √(2δ Var V) is lost in the rounding of E V
 
 
 @dataclass(frozen=True)
-class Nominal(UncertaintySet):
+class Nominal(Measure):
     """No robustness: W = E_p V."""
+
+    priced = False
+
+    def error(self, low: Any, high: Any, count: Any) -> Any:
+        """That of a sum."""
+        return UNIT * (count + 2.0) * np.maximum(np.abs(low), np.abs(high))
 
     def _worst(self, block: Block) -> Array:
         return block.p
@@ -27,10 +35,14 @@ class Nominal(UncertaintySet):
 
 
 @dataclass(frozen=True)
-class WorstCase(UncertaintySet):
+class WorstCase(Measure):
     """Any q on the support at no cost: W = min V there."""
 
     support: Any = "nominal"
+    priced, one_outsider, units = False, True, 4.0
+
+    def compiled(self) -> tuple[str, tuple[float, ...]] | None:
+        return "worst-case", ()
 
     def _worst(self, block: Block) -> Array:
         return tilts.point_mass(block.x, block.ok)
@@ -40,14 +52,18 @@ class WorstCase(UncertaintySet):
 
 
 @dataclass(frozen=True)
-class Contamination(UncertaintySet):
+class Contamination(Measure):
     """q = (1 - ε) p + ε u with u free on the support: W = (1 - ε) E_p V + ε min V."""
 
     fraction: float  # ε in [0, 1]
     support: Any = "full"
+    priced, one_outsider, units = False, True, 4.0
 
     def __post_init__(self) -> None:
         check("fraction", self.fraction, 0.0, 1.0)
+
+    def compiled(self) -> tuple[str, tuple[float, ...]] | None:
+        return "contamination", (float(self.fraction),)
 
     def _worst(self, block: Block) -> Array:
         worst = tilts.point_mass(block.x, block.ok)
@@ -64,21 +80,23 @@ class MeanCVaR(Interval):
 
     cvar_weight: float  # w in [0, 1]
     level: float  # α in (0, 1]
+    units = 4.0
 
     def __post_init__(self) -> None:
         check("cvar_weight", self.cvar_weight, 0.0, 1.0)
         check("level", self.level, 0.0, 1.0, above=True)
+
+    def compiled(self) -> tuple[str, tuple[float, ...]] | None:
+        return "mean-cvar", (float(self.cvar_weight), float(self.level))
 
     def _bounds(self, p: Array, ok: Any, state: Any, index: Any) -> tuple[Array, Array]:
         w = self.cvar_weight
         return (1.0 - w) * p, (1.0 - w) * p + w * np.minimum(p / self.level, 1.0)
 
 
-@dataclass(frozen=True)
-class CVaR(MeanCVaR):
-    """The mean of the worst share α of outcomes, q <= p / α: CVaR(α)."""
-
-    cvar_weight: float = field(default=1.0, init=False)
+def CVaR(level: float) -> MeanCVaR:
+    """The mean of the worst share α of outcomes: q <= p / α."""
+    return MeanCVaR(1.0, level)
 
 
 @dataclass(frozen=True)
@@ -86,6 +104,10 @@ class KLBall(Ball):
     """KL(q ‖ p) <= δ, nature's distribution first."""
 
     radius: float  # δ >= 0, nats
+    units = 64.0  # at radii of 1e-6
+
+    def compiled(self) -> tuple[str, tuple[float, ...]] | None:
+        return "kl-ball", (float(self.radius) if self.radius > NOTHING else 0.0,)
 
     def _worst(self, block: Block) -> Array:
         return tilts.kl_ball(block.p, block.x, self._radii(block))
@@ -100,6 +122,7 @@ class BurgBall(Ball):
 
     radius: float  # δ >= 0, nats
     support: Any = "nominal"
+    anonymous, units = True, 32.0
 
     def _worst(self, block: Block) -> Array:
         return tilts.burg_ball(block.p, block.x, block.ok, self._radii(block))
@@ -114,6 +137,7 @@ class Chi2Ball(Ball):
     """Σ (q - p)² / p <= δ."""
 
     radius: float  # δ >= 0
+    anonymous, units = True, 64.0  # at radii of 1e-6
 
     def _worst(self, block: Block) -> Array:
         return tilts.quadratic_ball(block.p, block.x, self._radii(block))
@@ -128,6 +152,10 @@ class TVBall(Ball):
 
     radius: float  # δ >= 0
     support: Any = "nominal"
+    one_outsider, units = True, 4.0
+
+    def compiled(self) -> tuple[str, tuple[float, ...]] | None:
+        return "tv-ball", (min(float(self.radius), 1.0),)
 
     def _worst(self, block: Block) -> Array:
         return tilts.shift(block.p, block.x, block.ok, self._radii(block))
@@ -142,6 +170,10 @@ class L1Ball(Ball):
 
     radius: float  # ξ >= 0
     support: Any = "nominal"
+    one_outsider, units = True, 4.0
+
+    def compiled(self) -> tuple[str, tuple[float, ...]] | None:
+        return "tv-ball", (min(0.5 * float(self.radius), 1.0),)
 
     def _worst(self, block: Block) -> Array:
         return tilts.shift(block.p, block.x, block.ok, 0.5 * self._radii(block))
@@ -158,6 +190,7 @@ class WeightedL1Ball(Ball):
     weights: Any = field(repr=False)  # (S,), > 0
     support: Any = "nominal"
     reach = None
+    units = 32.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -189,9 +222,13 @@ class LinfBall(Interval):
 
     radius: float  # ξ >= 0
     support: Any = "nominal"
+    units = 4.0
 
     def __post_init__(self) -> None:
         check("radius", self.radius, 0.0)
+
+    def compiled(self) -> tuple[str, tuple[float, ...]] | None:
+        return "linf-ball", (min(float(self.radius), 1.0),)
 
     @property
     def reach(self) -> int | None:  # type: ignore[override]
@@ -215,6 +252,7 @@ class IntervalBall(Interval):
     upper: Any = field(repr=False)
     support: Any = "nominal"
     reach = None
+    units = 4.0
 
     def __post_init__(self) -> None:
         for name in ("lower", "upper"):
@@ -270,6 +308,7 @@ class L2Ball(Ball):
     radius: float  # ξ >= 0
     support: Any = "nominal"
     reach = None
+    anonymous, units = True, 8.0
 
     def _worst(self, block: Block) -> Array:
         return tilts.euclidean_ball(block.p, block.x, block.ok, self._radii(block))
@@ -285,6 +324,8 @@ class Scenarios(Measure):
         models: K kernels, each (S,) or like p (sparse where p is). List p among them if it is to
             be a scenario.
     """
+
+    priced, units = False, 4.0
 
     def __init__(self, models: Any) -> None:
         self.models = [rows.distributions(model, "models") for model in models]
@@ -330,8 +371,8 @@ class Scenarios(Measure):
         stacked = sp.vstack([sp.csr_array(m) for m in self.models], "csr")
         sizes = [m.shape[0] if m.ndim == 2 else 1 for m in self.models]
         start = np.concatenate([[0], np.cumsum(sizes)[:-1]])
-        own = np.where(np.array(sizes)[choice] > 1, np.arange(p.shape[0]), 0)
-        return stacked[start[choice] + own]
+        row = np.where(np.array(sizes)[choice] > 1, np.arange(p.shape[0]), 0)
+        return stacked[start[choice] + row]
 
     def penalty(self, q: Any, p: Any) -> Array:
         """0 in the convex hull of the scenarios, else inf: nonnegative least squares a row."""

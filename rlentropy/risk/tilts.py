@@ -10,11 +10,8 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
-Mask = NDArray[np.bool_]
-Count = NDArray[np.int64]
+from rlentropy.types import Array, Count, Mask
 
 HALVINGS = 80
 

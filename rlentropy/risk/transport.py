@@ -12,7 +12,7 @@ from rlentropy.errors import InputError, as_numbers
 from rlentropy.risk import rows, tilts
 from rlentropy.risk.base import Ball, Measure, check, csr
 from rlentropy.risk.rows import Block
-from rlentropy.risk.tilts import Array, Mask
+from rlentropy.types import Array, Mask
 
 
 class _Wasserstein(Measure):
@@ -67,15 +67,15 @@ def _transport_cost(q: Array, p: Array, distance: Array) -> float:
     here, there = np.flatnonzero(p > 0.0), np.flatnonzero(q > 0.0)
     gives = np.kron(np.eye(here.size), np.ones(there.size))
     takes = np.kron(np.ones(here.size), np.eye(there.size))
-    found = linprog(
+    program = linprog(
         distance[np.ix_(here, there)].ravel(),
         A_eq=np.vstack([gives, takes])[:-1],  # the last one follows from the others
         b_eq=np.concatenate([p[here] / p.sum(), q[there] / q.sum()])[:-1],
         method="highs",
     )
-    if found.status != 0:
-        raise RuntimeError(f"the transport program failed: {found.message}")
-    return float(found.fun)
+    if program.status != 0:
+        raise RuntimeError(f"the transport program failed: {program.message}")
+    return float(program.fun)
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +85,7 @@ class WassersteinPenalty(_Wasserstein):
     weight: float  # κ >= 0, reward units per distance
     metric: Any = field(default=None, repr=False)  # d, (S, S); default |x - y|
     support: Any = "full"
+    units = 8.0
 
     def __post_init__(self) -> None:
         check("weight", self.weight, 0.0)
@@ -152,6 +153,7 @@ class WassersteinBall(_Wasserstein, Ball):
     radius: float  # ε >= 0, a distance
     metric: Any = field(default=None, repr=False)  # d, (S, S); default |x - y|
     support: Any = "full"
+    units = 8.0
 
     def __post_init__(self) -> None:
         super().__post_init__()

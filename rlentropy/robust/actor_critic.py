@@ -10,15 +10,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from rlentropy import risk
-from rlentropy.errors import InputError
+from rlentropy.errors import InputError, in_range, one_of, whole
 from rlentropy.files import check_fields
+from rlentropy.intervals import mean_ci95
 from rlentropy.log import Log, drive
 from rlentropy.neural.losses import linex_gradient, mean_linex_loss
 from rlentropy.neural.networks import MLP, Activation, Adam, Rows, check_shapes, forward, layers_of
@@ -42,6 +43,8 @@ from rlentropy.neural.spaces import (
 from rlentropy.policies import Policy
 from rlentropy.robust.estimator import Estimates, estimate
 from rlentropy.types import Array, Env, Result, State
+
+Tensor = torch.Tensor
 
 
 @dataclass(frozen=True)
@@ -76,35 +79,28 @@ class Config:
 
     def __post_init__(self) -> None:
         risk_aversion(self.risk)
-        for name in ("steps", "num_envs", "rollout_steps", "epochs", "minibatches"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} must be >= 1, got {getattr(self, name)}")
-        for name in ("evaluation_episodes", "final_episodes"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} must be >= 1, got {getattr(self, name)}")
-        if self.horizon is not None and self.horizon < 1:
-            raise InputError(f"horizon must be >= 1, got {self.horizon}")
+        for name in (
+            *("steps", "num_envs", "rollout_steps", "epochs", "minibatches"),
+            *("evaluation_episodes", "final_episodes"),
+        ):
+            whole(name, getattr(self, name), 1)
+        if self.horizon is not None:
+            whole("horizon", self.horizon, 1)
         if self.minibatches > self.num_envs * self.rollout_steps:
             raise InputError(
                 "minibatches must be at most num_envs * rollout_steps = "
                 f"{self.num_envs * self.rollout_steps}, got {self.minibatches}"
             )
-        if not 0.0 < self.gamma < 1.0:
-            raise InputError(f"gamma must be in (0, 1), got {self.gamma}")
+        in_range("gamma", self.gamma, "(0, 1)")
         for name in ("gae_lambda", "trace_decay", "random_action"):
-            if not 0.0 <= getattr(self, name) <= 1.0:
-                raise InputError(f"{name} must be in [0, 1], got {getattr(self, name)}")
+            in_range(name, getattr(self, name), "[0, 1]")
         for name in ("learning_rate", "critic_learning_rate", "clip", "max_gradient_norm"):
-            if not 0.0 < getattr(self, name) < np.inf:
-                raise InputError(f"{name} must be > 0 and finite, got {getattr(self, name)}")
-        if not 0.0 <= self.entropy_bonus < np.inf:
-            raise InputError(f"entropy_bonus must be >= 0 and finite, got {self.entropy_bonus}")
-        if not self.max_weight > 1.0:
-            raise InputError(f"max_weight must be > 1, got {self.max_weight}")
-        if any(width < 1 for width in self.hidden):
-            raise InputError(f"hidden must be widths >= 1, got {self.hidden}")
-        if self.activation not in ("tanh", "relu"):
-            raise InputError(f"activation must be tanh or relu, got {self.activation!r}")
+            in_range(name, getattr(self, name), "(0, inf)")
+        in_range("entropy_bonus", self.entropy_bonus, "[0, inf)")
+        in_range("max_weight", self.max_weight, "(1, inf]")
+        for width in self.hidden:
+            whole("hidden", width, 1)
+        one_of("activation", self.activation, get_args(Activation))
 
 
 def risk_aversion(name: str) -> float:
@@ -123,7 +119,7 @@ def risk_aversion(name: str) -> float:
     return 0.0
 
 
-def clipped_gain(ratio: torch.Tensor, gain: torch.Tensor, clip: float) -> torch.Tensor:
+def clipped_gain(ratio: Tensor, gain: Tensor, clip: float) -> Tensor:
     """PPO's objective of each action: no gain from moving its probability further than the clip."""
     return torch.min(ratio * gain, ratio.clamp(1.0 - clip, 1.0 + clip) * gain)
 
@@ -132,12 +128,13 @@ def clipped_gain(ratio: torch.Tensor, gain: torch.Tensor, clip: float) -> torch.
 class Batch:
     """What the update needs of B = T N steps, in normalised reward units."""
 
-    x: Rows  # observations, standardised, (B, D)
-    features: Rows  # of the actions, (B, K)
-    actions: Actions  # (B, components)
-    gains: Array  # ρ times the normalised advantage, (B,)
-    rho: Array  # ρ, of mean 1, (B,)
-    aims: Array  # targets of V̂, and surprises, those of ĝ, (2, B)
+    x: Tensor  # observations, standardised, (B, D)
+    actions: Tensor  # (B, components)
+    log_p: Tensor  # of the actions, under the policy that drew them, (B,)
+    seen: Tensor  # by V̂, to which actions are zeros, and by ĝ, (2, B, D + K)
+    aims: Tensor  # targets of V̂, and surprises, those of ĝ, (2, B)
+    gains: Tensor  # ρ times the normalised advantage, (B,)
+    rho: Tensor  # ρ, of mean 1, (B,)
     b: float
 
 
@@ -263,19 +260,32 @@ class ActorCritic:
             max_weight=config.max_weight,
         )
         self.log_rho = estimates.log_rho
-        batch = Batch(
-            x=x,
-            features=features,
-            actions=rollouts.actions.reshape(T * N, -1),
-            gains=estimates.gains.ravel(),
-            rho=estimates.rho.ravel(),
-            aims=np.stack([estimates.value_targets.ravel(), estimates.surprise.ravel()]),
-            b=b,
-        )
         figures = self._figures(estimates, certainty, b)
         if rollouts.returns:
             figures["train/return"] = np.mean(rollouts.returns)
-        return batch, figures
+        return self._batch(x, rollouts.actions.reshape(T * N, -1), features, estimates, b), figures
+
+    def _batch(
+        self, x: Rows, actions: Actions, features: Rows, estimates: Estimates, b: float
+    ) -> Batch:
+        def tensor(values: NDArray[Any]) -> Tensor:
+            kind = torch.int64 if values.dtype.kind == "i" else torch.float32
+            return torch.as_tensor(values, dtype=kind, device=self.policy.flat.device)
+
+        blind, sighted = np.hstack([x, np.zeros_like(features)]), np.hstack([x, features])
+        inputs, drawn = tensor(x), tensor(actions)
+        with torch.no_grad():
+            log_p, _ = self.head.law(self.policy(inputs)[0], drawn)
+        return Batch(
+            x=inputs,
+            actions=drawn,
+            log_p=log_p,
+            seen=tensor(np.stack([blind, sighted])),
+            aims=tensor(np.stack([estimates.value_targets.ravel(), estimates.surprise.ravel()])),
+            gains=tensor(estimates.gains.ravel()),
+            rho=tensor(estimates.rho.ravel()),
+            b=b,
+        )
 
     def _figures(self, estimates: Estimates, certainty: Array, b: float) -> dict[str, Any]:
         rho, tail = estimates.rho, float(np.log(self.config.max_weight))
@@ -287,45 +297,38 @@ class ActorCritic:
         }
 
     def _update(self, batch: Batch) -> dict[str, float]:
-        """Several epochs of minibatches."""
-        config, device, n = self.config, self.policy.flat.device, len(batch.x)
-        tail = float(np.log(config.max_weight))
-
-        def tensor(values: NDArray[Any]) -> torch.Tensor:
-            kind = torch.int64 if values.dtype.kind == "i" else torch.float32
-            return torch.as_tensor(values, dtype=kind, device=device)
-
-        x, actions, aims = map(tensor, (batch.x, batch.actions, batch.aims))
-        gains, rho = tensor(batch.gains), tensor(batch.rho)
-        blind = np.zeros_like(batch.features)
-        shown = tensor(np.stack([np.hstack([batch.x, seen])
-                                 for seen in (blind, batch.features)]))  # fmt: skip
-        with torch.no_grad():
-            before, _ = self.head.law(self.policy(x)[0], actions)
-        sums = torch.zeros(5, device=device)
+        """Several epochs of minibatches; the means of their figures."""
+        config, device = self.config, self.policy.flat.device
+        sums = torch.zeros(len(LOSSES), device=device)
         for _ in range(config.epochs):
-            order = torch.as_tensor(self.order_rng.permutation(n), device=device)
+            order = torch.as_tensor(self.order_rng.permutation(len(batch.x)), device=device)
             for part in order.tensor_split(config.minibatches):
-                log_p, entropy = self.head.law(self.policy(x[part])[0], actions[part])
-                log_ratio = log_p - before[part]
-                ratio, gain = log_ratio.exp(), gains[part]
-                policy_loss = -clipped_gain(ratio, gain, config.clip).mean()
-                mean_entropy = (rho[part] * entropy).mean()
-                V, g = self.critic(shown[:, part])[..., 0]
-                value_loss = 0.5 * (V - aims[0, part]).square().mean()
-                slope = linex_gradient(g.detach(), aims[1, part], batch.b, tail)
-                loss = policy_loss - config.entropy_bonus * mean_entropy
-                loss = loss + value_loss + (slope * g).mean()  # of gradient dl/dĝ
+                loss, figures = self._losses(batch, part)
                 loss.backward()
                 self.policy_adam.step(max_norm=config.max_gradient_norm)
                 self.critic_adam.step(max_norm=config.max_gradient_norm)
-                with torch.no_grad():
-                    kl = (ratio - 1.0 - log_ratio).mean()
-                    outside = ((ratio - 1.0).abs() > config.clip).float().mean()
-                    sums += torch.stack([policy_loss, value_loss, mean_entropy, kl, outside])
-        names = ("policy_loss", "value_loss", "entropy", "kl", "clip_fraction")
+                sums += figures
         means = (sums / (config.epochs * config.minibatches)).tolist()
-        return {f"train/{name}": value for name, value in zip(names, means, strict=True)}
+        return {f"train/{name}": value for name, value in zip(LOSSES, means, strict=True)}
+
+    def _losses(self, batch: Batch, part: Tensor) -> tuple[Tensor, Tensor]:
+        """What a minibatch, of these rows, minimises, and its figures, those of LOSSES."""
+        config, tail = self.config, float(np.log(self.config.max_weight))
+        log_p, entropy = self.head.law(self.policy(batch.x[part])[0], batch.actions[part])
+        log_ratio = log_p - batch.log_p[part]
+        ratio = log_ratio.exp()
+        policy_loss = -clipped_gain(ratio, batch.gains[part], config.clip).mean()
+        mean_entropy = (batch.rho[part] * entropy).mean()
+        V, g = self.critic(batch.seen[:, part])[..., 0]
+        value_loss = 0.5 * (V - batch.aims[0, part]).square().mean()
+        slope = linex_gradient(g.detach(), batch.aims[1, part], batch.b, tail)
+        loss = policy_loss - config.entropy_bonus * mean_entropy
+        loss = loss + value_loss + (slope * g).mean()  # of gradient dl/dĝ
+        with torch.no_grad():
+            kl = (ratio - 1.0 - log_ratio).mean()
+            outside = ((ratio - 1.0).abs() > config.clip).float().mean()
+            figures = torch.stack([policy_loss, value_loss, mean_entropy, kl, outside])
+        return loss, figures
 
     def saved_policy(self) -> dict[str, Any]:
         """What policy.pt holds; `load_policy` reads it."""
@@ -350,6 +353,7 @@ class ActorCritic:
             setattr(self, name, state[name])
 
 
+LOSSES = ("policy_loss", "value_loss", "entropy", "kl", "clip_fraction")  # train/*
 # What a checkpoint holds of an ActorCritic.
 PARTS = ("policy", "critic", "policy_adam", "critic_adam", "envs", "observed", "gained")
 FIELDS = ("gain", "log_rho", "env_steps", "episodes", "action_rng", "order_rng")
@@ -368,7 +372,7 @@ def load_policy(saved: dict[str, Any], env: Env) -> Policy:
     parameters = sum((rows + 1) * columns for rows, columns in pairwise(sizes))
     shapes = {"flat": (parameters,), "mean": tuple(sizes[:1]), "deviation": tuple(sizes[:1])}
     check_shapes(sizes, {name: (saved[name], shape) for name, shape in shapes.items()})
-    if activation not in ("tanh", "relu") or not bool((saved["deviation"] > 0.0).all()):
+    if activation not in get_args(Activation) or not bool((saved["deviation"] > 0.0).all()):
         raise InputError("policy.pt must hold a known activation and deviations > 0, got others")
     encode, head = Encoder.of(env.observation_space), make_head(env.action_space)
     if (sizes[0], sizes[-1]) != (encode.width, head.num_outputs):
@@ -415,8 +419,6 @@ def run(env: Env, config: Config, rng: np.random.Generator, log: Log) -> Result:
     values = agent.values(agent.inputs(agent.encode(evaluator.first_observations())))
     agent.envs.close()
     evaluator.close()
-    mean = float(returns.mean())
-    half = 1.96 * float(returns.std(ddof=min(returns.size - 1, 1))) / returns.size**0.5
     summary = {
         "env_steps": agent.env_steps,
         "episodes": agent.episodes,
@@ -426,8 +428,8 @@ def run(env: Env, config: Config, rng: np.random.Generator, log: Log) -> Result:
         "horizon": horizon,
         "value": float(values.mean() * agent.reward_scale),
         "value_is_exact": False,
-        "mean_return": mean,
-        "return_ci95": [mean - half, mean + half],
+        "mean_return": float(returns.mean()),
+        "return_ci95": mean_ci95(returns),
         "evaluation_episodes": returns.size,
     }
     return Result(summary, network=agent.saved_policy())

@@ -172,7 +172,7 @@ def read_agents(
 
 def measures() -> list[str]:
     """Risk measures with one parameter, over which a grid makes sense."""
-    return [name for name, (_, count) in risk.NAMES.items() if count == 1]
+    return [name for name, named in risk.NAMES.items() if named.parameters == 1]
 
 
 def resolved(grid: Grid, nominal: NominalEnv, agents: Sequence[Agent]) -> Grid:

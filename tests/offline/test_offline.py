@@ -1,11 +1,12 @@
-"""RFZI, RFQI and FQI against dense value iteration, closed forms and each other (spec §8)."""
+"""RFZI, RFQI and FQI on tables: dense value iteration, closed forms, each other (robust §8)."""
 
 import dataclasses
 
 import gymnasium
 import numpy as np
 import pytest
-from gymnasium.spaces import Box, Discrete
+from examples.offline import PASSED, SMALL, Bandit, boxed, dataset, learnt, table
+from gymnasium.spaces import Box
 
 from rlentropy import FiniteMDP, cli, load_run, planning, risk
 from rlentropy.data import Transitions, transitions
@@ -15,7 +16,6 @@ from rlentropy.log import Log
 from rlentropy.offline import fqi, problem, rfqi, rfzi, tabular
 
 GAMMA = 0.95
-SMALL = {"hidden": (16, 16), "batch_size": 32, "target_every": 5, "approximator": "neural"}
 
 
 # ---------------------------------------------------------------- references and data
@@ -51,50 +51,6 @@ def random_model(rng, S=6, A=3, successor_rewards=False):
             P[s, a, rng.choice(S, n, replace=False)] = rng.dirichlet(np.ones(n))
     r = rng.normal(size=(S, A, S) if successor_rewards else (S, A))
     return P, r
-
-
-def dataset(mdp, N, seed, horizon=200):
-    """Uniform actions in episodes of `horizon` steps."""
-    rng = np.random.default_rng(seed)
-    S, A = mdp.num_states, mdp.num_actions
-    cumulative = np.cumsum(mdp.P.toarray().reshape(S, A, S), axis=2)
-    s = rng.choice(S, N // horizon, p=mdp.mu)
-    rows = []
-    for _ in range(horizon):
-        a = rng.integers(A, size=s.size)
-        after = (cumulative[s, a] < rng.random(s.size)[:, None]).sum(1)
-        rows.append((s, a, mdp.r[s, a], after))
-        s = after
-    o, a, r, o2 = (np.stack(column, 1).ravel() for column in zip(*rows, strict=True))
-    ends = np.arange(1, o.size + 1) % horizon == 0
-    spaces = {"observation_space": Discrete(S), "action_space": Discrete(A)}
-    return Transitions.from_arrays(o, a, r, o2, np.zeros(o.size, bool), ends, **spaces)
-
-
-def table(*rows, S=3, A=2):
-    """Transitions (s, a, r, s', terminated), an episode each."""
-    o, a, r, o2, terminated = map(np.array, zip(*rows, strict=True))
-    spaces = {"observation_space": Discrete(S), "action_space": Discrete(A)}
-    terminated = terminated.astype(bool)
-    return Transitions.from_arrays(o, a, r.astype(float), o2, terminated, ~terminated, **spaces)
-
-
-def boxed(seed=0, N=600, actions="discrete"):
-    """A made-up dataset with two-dimensional observations."""
-    rng = np.random.default_rng(seed)
-    o, o2 = rng.normal(size=(2, N, 2)).astype(np.float32)
-    if actions == "discrete":
-        a, space = rng.integers(3, size=N), Discrete(3)
-    else:
-        a, space = rng.uniform(-2, 2, (N, 1)).astype(np.float32), Box(-2.0, 2.0, (1,))
-    terminated = rng.random(N) < 0.1
-    spaces = {"observation_space": Box(-np.inf, np.inf, (2,)), "action_space": space}
-    return Transitions.from_arrays(o, a, rng.normal(size=N), o2, terminated, ~terminated, **spaces)
-
-
-def learnt(module, data, seed=0, env=None, log=None, **options):
-    config = module.Config(**({"holdout": 0.0} | options))
-    return module.run(data, config, np.random.default_rng(seed), log or Log(None), env)
 
 
 # ---------------------------------------------------------------- tables: exactness
@@ -176,14 +132,6 @@ def test_terminations_end_the_sum_and_truncations_do_not():
         np.testing.assert_allclose(result.policy["Q"][0], [1.0, 0.2 + 0.9 * 2.0], atol=1e-8)
 
 
-# State 2 ends an episode after (2, 1), and after (0, 1), which pays; (1, 0) passes through it.
-PASSED = [
-    *[(1, 0, 2.0, 2, False), (1, 0, 0.0, 1, False), (1, 0, 1.0, 2, True), (1, 0, 1.0, 2, True)],
-    *[(0, 0, 1.0, 1, False), (0, 1, 3.0, 2, True), (2, 1, 7.0, 2, True), (1, 1, -1.0, 0, False)],
-    *[(2, 0, -2.0, 1, False)],
-]
-
-
 def test_an_end_may_depend_on_the_whole_transition():
     """Against dense value iteration on the model with a state more, to which all ends lead."""
     P, r = np.zeros((4, 2, 4)), np.zeros((4, 2, 4))
@@ -232,14 +180,6 @@ def test_a_start_that_ends_the_episode_when_it_is_entered_keeps_its_values():
     np.testing.assert_allclose(Q, [[0.9 * 2.0, 5.0 + 0.9 * 2.0], [1.0, 2.0]], atol=1e-8)
 
 
-def test_networks_on_states_end_where_tables_do():
-    options = {"approximator": "neural", "hidden": (32,), "batch_size": 200, "target_every": 10}
-    options |= {"learning_rate": 0.01, "updates": 600, "gamma": 0.7}
-    rough = learnt(fqi, table(*PASSED), **options).policy["Q"]
-    exact = learnt(fqi, table(*PASSED), gamma=0.7).policy["Q"]
-    assert np.abs(rough - exact).max() < 0.05 * np.ptp(exact)
-
-
 def test_time_limits_stored_as_terminations_are_doubted():
     ends = np.arange(200) % 20 == 19
     x = np.arange(200.0)[:, None]
@@ -284,7 +224,7 @@ def test_rfqi_worsens_by_mass_moved_to_the_fail_state(rng):
             V = found.V
             x = np.append(V[P[s, a] > 0], 0.0)
             p = np.append(P[s, a][P[s, a] > 0], 0.0)
-            etas = x[:, None]  # the dual of spec §1.5 peaks at a value
+            etas = x[:, None]  # the dual of §1.5 peaks at a value
             dual = (etas[:, 0] - np.maximum(etas - x, 0.0) @ p - 0.2 * etas[:, 0]).max()
             assert found.Q[s, a] == pytest.approx(r[s, a] + GAMMA * dual, abs=1e-9)
 
@@ -304,7 +244,7 @@ def mean_gaps(options, beta, N, seeds):
     return np.array(gaps)
 
 
-TABLE = [  # spec §8.4: options, β, gaps by dataset size
+TABLE = [  # §8.4: options, β, gaps by dataset size
     ({"p": 0.15}, 0.1, {1_000: 0.22, 10_000: 0.034, 100_000: 0.004}),
     ({"p": 0.15}, 1.0, {1_000: 0.44, 10_000: 0.135, 100_000: 0.042}),
     ({"layout": "zone", "p": 0.15}, 0.5, {1_000: 7.7, 10_000: 0.64, 100_000: 0.080}),
@@ -326,156 +266,6 @@ def test_the_gap_of_many_data_is_small(options, beta, gaps):
     """
     found = mean_gaps(options, beta, 100_000, seeds=20)
     assert found.mean() - 2.0 * found.std() / np.sqrt(20) <= 3.0 * gaps[100_000]
-
-
-# ---------------------------------------------------------------- networks: learning
-
-
-@pytest.mark.parametrize(
-    ("module", "embedding"),
-    [(fqi, "one-hot"), (rfzi, "one-hot"), (rfzi, "fourier"), (rfqi, "one-hot")],
-)
-def test_networks_learn_what_tables_solve(module, embedding):
-    data = dataset(RingEnv(p=0.2).mdp, 5000, seed=0)
-    options = {"risk": {fqi: "nominal", rfzi: "entropic:0.3", rfqi: "tv-ball:0.1"}[module]}
-    exact = learnt(module, data, gamma=0.7, **options).policy["Q"]
-    network = {"approximator": "neural", "hidden": (64, 64), "embedding": embedding}
-    network |= {"learning_rate": 2e-3, "batch_size": 5000, "target_every": 25, "updates": 600}
-    if module is rfqi:
-        network |= {"dual_steps": 4, "dual_learning_rate": 3e-3}
-    rough = learnt(module, data, gamma=0.7, **network, **options).policy["Q"]
-    assert np.abs(rough - exact).max() < 0.1 * np.ptp(exact)
-    assert np.abs(rough - exact).mean() < 0.02 * np.ptp(exact)
-
-
-def test_networks_learn_a_bandit_in_a_box_of_states_and_actions():
-    # Ends after one step: Q(x, a) = r = 1 - (a - x)² is best at a = x; the noise is priced by β.
-    rng = np.random.default_rng(0)
-    N, beta = 4000, 2.0
-    x = rng.uniform(-1, 1, (N, 1)).astype(np.float32)
-    a = rng.uniform(-1, 1, (N, 1)).astype(np.float32)
-    r = 1.0 - (a - x)[:, 0] ** 2 + rng.choice([-0.5, 0.5], N)
-    ends = np.ones(N, bool)
-    spaces = {"observation_space": Box(-1.0, 1.0, (1,)), "action_space": Box(-1.0, 1.0, (1,))}
-    data = Transitions.from_arrays(x, a, r, x, ends, ~ends, **spaces)
-    options = {"hidden": (64, 64), "batch_size": 500, "gamma": 0.9, "updates": 600}
-    result = learnt(rfzi, data, risk=f"entropic:{beta}", approximator="auto", **options)
-    b = beta / 0.9
-    certain = -np.log(np.cosh(0.5 * b)) / b  # of the noise ±½
-    policy = rfzi.load_policy(dict(result.network), Bandit())
-    states = np.linspace(-0.8, 0.8, 9, dtype=np.float32)[:, None]
-    acted = policy.act(states, np.zeros(9, np.int64), rng)
-    assert acted.shape == (9, 1)
-    assert np.abs(acted - states).max() <= 0.31  # a grid of step 0.2
-    output = policy.network(policy.features(states)).detach()[0]
-    assert output.shape == (9, 11)
-    u = learnt_range(data, output, 0.9)
-    assert np.abs(0.9 * u.max(1) - (1.0 + certain)).max() < 0.15
-
-
-def test_actions_foreign_to_the_data_are_not_chosen():
-    # Action 2 is rare and pays most: it is chosen unless it must be likely in the data.
-    rng = np.random.default_rng(0)
-    N = 2000
-    x = rng.normal(size=(N, 2)).astype(np.float32)
-    a = rng.choice(3, N, p=[0.5, 0.4, 0.1])
-    ends = np.ones(N, bool)
-    data = Transitions.from_arrays(x, a, np.array([0.0, 0.5, 1.0])[a], x, ends, ~ends)
-    options = {"hidden": (32,), "batch_size": 500, "updates": 300, "approximator": "neural"}
-    options |= {"learning_rate": 5e-3}
-    for support, expected in ((0.0, 2), (0.5, 1)):
-        result = learnt(fqi, data, support=support, **options)
-        policy = fqi.load_policy(dict(result.network), Coin())
-        acted = policy.act(x[:100], np.zeros(100, np.int64), rng)
-        assert (acted == expected).mean() > 0.95
-
-
-def test_a_run_keeps_the_policies_of_all_its_seeds():
-    from rlentropy.offline.policy import load_policy
-
-    data, options = boxed(), {"updates": 20, "support": 0.2, **SMALL}
-    states = data.observations[:200]
-    together = dict(learnt(fqi, data, seed=4, seeds=3, **options).network)
-    for k in range(3):
-        policy = load_policy(together, Coin(), k)
-        alone = load_policy(dict(learnt(fqi, data, seed=4 + k, **options).network), Coin())
-        for name in ("network", "behaviour"):
-            output, expected = (getattr(p, name)(p.features(states)) for p in (policy, alone))
-            np.testing.assert_allclose(output.detach(), expected.detach(), atol=1e-5)
-    with pytest.raises(ValueError, match=r"member must be in 0..2, got 3"):
-        load_policy(together, Coin(), 3)
-
-
-class Coin(gymnasium.Env):
-    """The spaces of the made-up data."""
-
-    observation_space = Box(-np.inf, np.inf, (2,))
-    action_space = Discrete(3)
-
-
-def learnt_range(data, output, gamma):
-    """u of the outputs: a sigmoid over the range of targets that the rewards allow."""
-    low, high = problem.value_range(data, gamma)
-    low, high = low + data.rewards.min() / gamma, high + data.rewards.max() / gamma
-    low, high = low - 0.1 * (high - low), high + 0.1 * (high - low)
-    return (low + (high - low) / (1.0 + np.exp(-output.numpy()))).astype(float)
-
-
-class Bandit(gymnasium.Env):
-    """One step of the made-up data."""
-
-    observation_space = Box(-1.0, 1.0, (1,))
-    action_space = Box(-1.0, 1.0, (1,))
-
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        self.x = self.np_random.uniform(-1, 1, 1).astype(np.float32)
-        return self.x, {}
-
-    def step(self, action):
-        return self.x.copy(), float(1.0 - (action[0] - self.x[0]) ** 2), True, False, {}
-
-
-@pytest.mark.parametrize("kind", ["states", "boxes", "actions"])
-@pytest.mark.parametrize("module", [rfzi, rfqi])
-def test_stacked_seeds_are_single_runs(kind, module):
-    """The first of three members ends where a run of its own seed does, within rounding."""
-    data = {
-        "states": lambda: dataset(RingEnv(p=0.2).mdp, 1000, seed=0),
-        "boxes": boxed,
-        "actions": lambda: boxed(actions="box"),
-    }[kind]()
-    from rlentropy.offline.networks import Networks
-
-    def weights(seed, members):
-        config = module.Config(seeds=members, holdout=0.0, **SMALL)
-        rngs = problem.member_rngs(np.random.default_rng(seed), members)
-        parts = problem.split(data, config, *learnt_parts(module, config))
-        networks = Networks(parts, config, learnt_objective(module, config), rngs)
-        networks.advance(20)
-        return [
-            np.concatenate([w[m].detach().numpy().ravel() for w in networks.network.weights])
-            for m in range(members)
-        ]
-
-    stacked = weights(5, 3)
-    for k in range(3):
-        np.testing.assert_allclose(weights(5 + k, 1)[0], stacked[k], rtol=0.0, atol=2e-4)
-    assert np.abs(stacked[0] - stacked[1]).max() > 0.1
-
-
-def learnt_parts(module, config):
-    if module is rfzi:
-        return (lambda n: config.measure), None
-    return (lambda n: risk.TVBall(0.1, support=np.array([n - 1]))), -100.0
-
-
-def learnt_objective(module, config):
-    from rlentropy.neural import losses
-
-    if module is rfzi:
-        return lambda low, high: losses.Linex(low, high, 0.1, 3.0, 0)
-    return lambda low, high: losses.TVDual(low, high, 0.1, -100.0, 2, 1e-3)
 
 
 # ---------------------------------------------------------------- runs
@@ -680,60 +470,6 @@ def test_wrong_data_are_refused():
         learnt(fqi, dataclasses.replace(unbounded, action_space=wide), **SMALL)
 
 
-def extreme(observations=1.0, rewards=1.0, actions=None):
-    rng = np.random.default_rng(0)
-    x, a = rng.normal(size=(50, 2)), rng.integers(2, size=50)
-    ends = np.ones(50, bool)
-    a = a if actions is None else a[:, None] * actions
-    return Transitions.from_arrays(
-        x * observations, a, x[:, 0] * rewards, x * observations, ends, ~ends
-    )
-
-
-@pytest.mark.parametrize(
-    ("data", "options", "message"),
-    [
-        ({"observations": 1e300}, {}, r"observations must be within ±3.4e\+38 for networks"),
-        ({"rewards": 1e38}, {}, r"rewards must keep values within ±3.4e\+38 for networks"),
-        ({"rewards": 2e307}, {}, "rewards must be small enough for finite values"),
-        ({"actions": -1e300}, {}, r"actions must be within ±3.4e\+38 for networks"),
-        ({}, {"batch_size": 10**12}, "batch_size must make networks that fit in memory, got"),
-        ({}, {"hidden": (10**9,)}, "hidden, seeds and batch_size must make networks that fit"),
-        ({"actions": 0.5}, {"action_grid": 10**9}, "action_grid must make at most 5000 points"),
-        ({}, {"learning_rate": 1e30}, "learning_rate must be small enough for finite weights"),
-    ],
-)
-def test_what_networks_cannot_hold_is_refused(data, options, message):
-    with pytest.raises(ValueError, match=message):
-        learnt(fqi, extreme(**data), **({"updates": 3} | SMALL | options))
-
-
-@pytest.mark.parametrize("beta", ["1e20", "1e-20"])
-def test_networks_refuse_a_risk_whose_square_overflows(beta):
-    with pytest.raises(ValueError, match=r"risk must have BETA in \(1e-15, .* for networks, got"):
-        learnt(rfzi, boxed(), updates=3, risk=f"entropic:{beta}", **SMALL)
-
-
-def test_networks_read_columns_of_any_type():
-    data = extreme()
-    wanted = learnt(fqi, data, updates=3, **SMALL).network["network"]
-    for dtype in ("f8", "f4", "f2"):
-        odd = dataclasses.replace(data, rewards=data.rewards.astype(dtype))
-        odd = dataclasses.replace(odd, observations=odd.observations.astype(dtype))
-        found = learnt(fqi, odd, updates=3, **SMALL).network["network"]
-        tolerance = 0.1 if dtype == "f2" else 1e-4
-        for one, two in zip(found, wanted, strict=True):
-            np.testing.assert_allclose(one.numpy(), two.numpy(), atol=tolerance)
-    images = (np.abs(data.observations) * 80).clip(0, 255).astype(np.uint8)
-    ends = np.ones(50, bool)
-    for actions in (data.actions.astype(np.uint64), data.actions.astype(np.int8)):
-        seen = Transitions.from_arrays(images, actions, data.rewards, images, ends, ~ends)
-        assert np.isfinite(
-            learnt(fqi, seen, updates=3, **SMALL).network["network"][0].numpy()
-        ).all()
-        assert seen.observations.dtype == np.uint8
-
-
 def test_many_actions_take_no_square_of_memory():
     Q = np.zeros((2, 3, 10**5))
     Q[1, 2, 7] = 1.0
@@ -761,14 +497,6 @@ def test_the_command_line_says_what_it_made_of_the_data(tmp_path, capsys, monkey
     assert err.count("\n") == 1
     assert "got states up to 4000000000 and actions up to 2, which take 715 GiB of 32 GiB" in err
     assert not (tmp_path / "huge").exists()
-
-
-def test_a_policy_refuses_other_spaces():
-    result = learnt(fqi, boxed(), updates=1, **SMALL)
-    with pytest.raises(ValueError, match="env must have observations like"):
-        fqi.load_policy(dict(result.network), gymnasium.make("rlentropy/Ring-v0"))
-    with pytest.raises(ValueError, match="env must have"):
-        fqi.load_policy(dict(result.network), Bandit())
 
 
 def test_a_finished_run_is_loaded_and_compared(tmp_path, capsys) -> None:

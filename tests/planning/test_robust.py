@@ -18,6 +18,7 @@ from rlentropy.risk import (
     KLBall,
     L1Penalty,
     LinfBall,
+    MeanCVaR,
     Nominal,
     SRectangular,
     TVBall,
@@ -89,7 +90,7 @@ def divergence(measure, q, p):
         return measure.weight * (p * (ratio - 1.0) ** 2).sum(-1)
     if isinstance(measure, L1Penalty):
         return measure.weight * np.abs(q - p).sum(-1)
-    if isinstance(measure, CVaR):
+    if isinstance(measure, MeanCVaR):
         assert (ratio <= 1.0 / measure.level + 1e-9).all()
     elif isinstance(measure, KLBall):
         assert (kl <= measure.radius + 1e-6).all()  # to second order in the value

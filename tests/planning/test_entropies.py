@@ -1,13 +1,9 @@
-"""Dynamic programming on known models (spec §9: 4, 6-9, 12, 16, 21, 25) and discounted optima."""
-
-import itertools
+"""Optima of entropies: by definition, by their duals, by three solvers, and the table of §6.4."""
 
 import numpy as np
 import pytest
-import scipy.sparse as sp
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.optimize import linprog
 
 from rlentropy import FiniteMDP, entropy, planning
 
@@ -21,114 +17,17 @@ def problem(oracles, seed, **options):
     return rng, m, FiniteMDP(*m.args)
 
 
-def policy_value(m, pi, r, temperature=0.0):
-    """E[Σ r + temperature H(π)] from the definition: forward, no Bellman equation."""
-    value, now = 0.0, m.mu
-    for h in range(len(pi)):
-        d = now[:, None] * pi[h]
-        surprise = -np.log(np.where(pi[h] > 0, pi[h], 1.0))
-        value += (d * (r[h] + temperature * surprise)).sum()
-        now = np.einsum("sa,sat->t", d, m.P)
-    return value
+OBJECTIVES = ["VE", "VE_S", "AVE", "AVE_S"]
 
 
-# ---------------------------------------------------------------- backward induction
-
-
-@given(seed=seeds, temperature=st.sampled_from([0.0, 0.05, 1.0, 4.0]))
-def test_backward_induction_is_bellmans_equation(oracles, seed, temperature) -> None:
-    rng, m, mdp = problem(oracles, seed)
-    r = rng.normal(size=(H, S, A))
-    plan = planning.backward_induction(mdp, r, H, temperature)
-    Q, V = oracles.plan(m, r, temperature)
-    np.testing.assert_allclose(plan.Q, Q, atol=1e-12)
-    np.testing.assert_allclose(plan.V, V, atol=1e-12)
-    np.testing.assert_array_equal(plan.V[H], 0.0)
-    np.testing.assert_allclose(plan.pi.sum(2), 1.0, atol=1e-14)
-    achieved = policy_value(m, plan.pi, r, temperature)
-    assert achieved == pytest.approx(m.mu @ plan.V[0], abs=1e-10)
-    rivals = [policy_value(m, oracles.random_policy(rng, H, S, A), r, temperature)]
-    assert max(rivals) <= achieved + 1e-12
-
-
-def test_no_deterministic_policy_beats_the_hard_plan(oracles, rng) -> None:
-    """All 4 096 stage-dependent policies of S = 3, A = 2, H = 4."""
-    m = oracles.random_mdp(rng, 3, 2)
-    r = rng.normal(size=(4, 3, 2))
-    plan = planning.backward_induction(FiniteMDP(*m.args), r, 4)
-    best = max(
-        policy_value(m, np.eye(2)[np.reshape(choice, (4, 3))], r)
-        for choice in itertools.product(range(2), repeat=12)
-    )
-    assert m.mu @ plan.V[0] == pytest.approx(best, abs=1e-12)
-
-
-def test_a_stationary_reward_is_every_stages(oracles, rng) -> None:
-    _, _, mdp = problem(oracles, 0)
-    r = rng.normal(size=(S, A))
-    for temperature in (0.0, 1.0):
-        once = planning.backward_induction(mdp, r, H, temperature)
-        staged = planning.backward_induction(mdp, np.tile(r, (H, 1, 1)), H, temperature)
-        np.testing.assert_array_equal(once.Q, staged.Q)
-        np.testing.assert_array_equal(once.pi, staged.pi)
-
-
-def test_ties_are_shared_evenly(oracles) -> None:
-    m = oracles.double_chain(5)
-    plan = planning.backward_induction(FiniteMDP(*m.args), np.zeros((5, 2)), 6)
-    np.testing.assert_array_equal(plan.pi, 0.5)
-    r = np.zeros((S, A))
-    r[:, 0] = r[:, 2] = 1.0
-    _, _, mdp = problem(oracles, 3)
-    shared = planning.backward_induction(mdp, r, 1).pi
-    np.testing.assert_array_equal(shared, np.tile([0.5, 0.0, 0.5], (1, S, 1)))
-
-
-def test_ties_that_rounding_breaks_are_ties(oracles, rng) -> None:
-    """Left and right of the middle are equally good, but their sums round differently."""
-    m = oracles.double_chain(31)
-    r = rng.random(16)
-    r = np.concatenate([r, r[-2::-1]])[:, None].repeat(2, 1)
-    plan = planning.backward_induction(FiniteMDP(*m.args), r, 200)
-    np.testing.assert_array_equal(plan.pi[:, 15], 0.5)
-
-
-@pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("temperature", [1e-9, 1e9])
-def test_extreme_temperatures(oracles, rng, temperature) -> None:
-    _, m, mdp = problem(oracles, 5)
-    r = 100 * rng.normal(size=(H, S, A))
-    plan = planning.backward_induction(mdp, r, H, temperature)
-    hard = oracles.plan(m, r)[1]
-    if temperature < 1:
-        np.testing.assert_allclose(plan.V, hard, rtol=1e-9)
-    else:
-        np.testing.assert_allclose(plan.pi, 1 / A, atol=1e-5)
-    np.testing.assert_allclose(plan.pi.sum(2), 1.0, atol=1e-14)
-
-
-def test_the_reward_is_not_changed(oracles, rng) -> None:
-    _, _, mdp = problem(oracles, 0)
-    r = rng.normal(size=(H, S, A))
-    before = r.copy()
-    planning.backward_induction(mdp, r, H, 1.0)
-    np.testing.assert_array_equal(r, before)
-
-
-def test_backward_induction_refusals(oracles) -> None:
-    _, _, mdp = problem(oracles, 0)
-    with pytest.raises(ValueError, match=r"r must be \(S, A\) = \(5, 3\) or \(H, S, A\), got"):
-        planning.backward_induction(mdp, np.zeros((H + 1, S, A)), H)
-    with pytest.raises(ValueError, match=r"r must be \(S, A\) = \(5, 3\) or \(H, S, A\), got"):
-        planning.backward_induction(mdp, np.zeros(S), H)
-    with pytest.raises(ValueError, match="r must be finite, got nan"):
-        planning.backward_induction(mdp, np.full((S, A), np.nan), H)
-    for temperature in (-1.0, np.nan, np.inf):
-        with pytest.raises(ValueError, match="temperature must be >= 0 and finite"):
-            planning.backward_induction(mdp, np.zeros((S, A)), H, temperature)
-    for horizon in (0, -2, 1.5):
-        with pytest.raises(ValueError, match=f"horizon must be a whole number >= 1, got {horizon}"):
-            planning.backward_induction(mdp, np.zeros((S, A)), horizon)
+def check_result(m, best, horizon, objective, oracles, tolerance) -> None:
+    """The value is that of the policy, and the certificate is as small as promised."""
+    np.testing.assert_allclose(best.pi.sum(2), 1.0, atol=1e-12)
+    assert best.pi.shape == (horizon, *m.sizes)
+    assert best.iterations >= 1
+    achieved = oracles.visitation_entropy(oracles.occupancy(m, best.pi), objective)
+    assert abs(best.value - achieved) <= 1e-10
+    assert 0.0 <= best.certificate <= tolerance
 
 
 # ---------------------------------------------------------------- trajectory entropy
@@ -453,118 +352,161 @@ def test_max_entropy_refusals(oracles) -> None:
         planning.max_visitation_entropy(mdp, H, "AVE", tolerance=1e-30)
 
 
-# ---------------------------------------------------------------- discounted optima
+# ---------------------------------------------------------------- three solvers
 
 
-def policy_iteration(P, r, gamma):
-    """Howard's algorithm with dense linear solves."""
-    S = len(P)
-    choice = np.zeros(S, int)
-    for _ in range(1000):
-        V = np.linalg.solve(np.eye(S) - gamma * P[np.arange(S), choice], r[np.arange(S), choice])
-        Q = r + gamma * P @ V
-        better = Q.max(1) > Q[np.arange(S), choice] + 1e-14 * (1 + np.abs(V).max())
-        if not better.any():
-            return V
-        choice = np.where(better, Q.argmax(1), choice)
-    raise AssertionError("policy iteration cycles")
-
-
-def check_optimum(best, V, P, r, gamma, tolerance) -> None:
-    S = len(P)
-    rounding = (1e-12 + 1e-15 / (1 - gamma)) * (1 + np.abs(V).max())
-    assert (best.lower <= V + rounding).all()
-    assert (best.upper + rounding >= V).all()
-    assert (best.lower <= best.V).all()
-    assert (best.upper >= best.V).all()
-    assert (best.upper - best.lower <= tolerance + rounding).all()
-    np.testing.assert_allclose(best.Q, r + gamma * P @ V, rtol=0, atol=tolerance + rounding)
-    np.testing.assert_allclose(best.pi.sum(1), 1.0)
-    kernel, reward = np.einsum("sa,sat->st", best.pi, P), (best.pi * r).sum(1)
-    achieved = np.linalg.solve(np.eye(S) - gamma * kernel, reward)
-    assert (achieved >= best.lower - rounding).all()
-
-
-@given(seed=seeds, gamma=st.sampled_from([0.0, 0.3, 0.9, 0.99]), scale=st.sampled_from([1e-3, 50]))
-def test_optimum_is_policy_iterations(oracles, seed, gamma, scale) -> None:
-    rng, m, _ = problem(oracles, seed)
-    r = scale * rng.normal(size=(S, A))
-    best = planning.optimum(FiniteMDP(m.P, r, m.mu), gamma)
-    check_optimum(best, policy_iteration(m.P, r, gamma), m.P, r, gamma, 1e-8)
-
-
-@pytest.mark.parametrize("tolerance", [1e-2, 1e-5, 1e-9])
-def test_optimum_is_the_linear_programs(oracles, rng, tolerance) -> None:
-    """min Σ V subject to V >= r + γ P V."""
-    m = oracles.random_mdp(rng, 30, 4, successors=3)
-    r, gamma = rng.random((30, 4)), 0.95
-    rows = (gamma * m.P - np.eye(30)[:, None, :]).reshape(120, 30)
-    V = linprog(np.ones(30), rows, -r.ravel(), bounds=(None, None)).x
-    best = planning.optimum(FiniteMDP(m.P, r, m.mu), gamma, tolerance)
-    assert (np.abs(best.V - V) <= tolerance + 1e-7).all()
-    check_optimum(best, policy_iteration(m.P, r, gamma), m.P, r, gamma, tolerance)
-
-
-@pytest.mark.parametrize("gamma", [0.999, 0.9999])
 @pytest.mark.parametrize("seed", range(4))
-def test_optimum_at_a_discount_close_to_one(oracles, seed, gamma) -> None:
-    """Some of these have several recurrent classes, whose values drift apart along the way."""
+def test_three_solvers_agree(oracles, seed) -> None:
+    """Test 17: the dual, a conic program and Frank-Wolfe, each with its own bound."""
+    m = oracles.random_mdp(np.random.default_rng(seed), 5, 3, start=None if seed % 2 else 0)
+    best = planning.max_visitation_entropy(FiniteMDP(*m.args), 4)
+    check_result(m, best, 4, "VE", oracles, 1e-8)
+    conic = oracles.visitation_entropy(oracles.occupancy(m, oracles.conic(m, 4, "VE")), "VE")
+    assert abs(best.value - conic) <= 1e-5
+    d, gap = oracles.frank_wolfe(m, 4, iterations=400)
+    walk = oracles.visitation_entropy(d, "VE")
+    assert abs(best.value - walk) <= 1e-5
+    assert -1e-8 <= best.value - walk <= gap + 1e-8
+
+
+def test_three_solvers_agree_on_the_double_chain(oracles) -> None:
+    """Test 17. Frank-Wolfe keeps the policy entropy exact here, or it would need an hour."""
+    m = oracles.double_chain()
+    best = planning.max_visitation_entropy(FiniteMDP(*m.args), 20)
+    conic = oracles.visitation_entropy(oracles.occupancy(m, oracles.conic(m, 20, "VE")), "VE")
+    assert abs(best.value - conic) <= 1e-5
+    d, gap = oracles.frank_wolfe(m, 20, iterations=300, soft=True)
+    walk = oracles.visitation_entropy(d, "VE")
+    assert abs(best.value - walk) <= 1e-5
+    assert -1e-8 <= best.value - walk <= gap + 1e-8
+
+
+@pytest.mark.parametrize("objective", ["VE_S", "AVE", "AVE_S"])
+@pytest.mark.parametrize("seed", range(4))
+def test_the_other_objectives_agree_with_the_conic_program(oracles, seed, objective) -> None:
     rng = np.random.default_rng(seed)
-    m = oracles.random_mdp(rng, 40, 2, successors=2)
-    r = rng.random((40, 2))
-    best = planning.optimum(FiniteMDP(m.P, r, m.mu), gamma, 1e-6, max_iterations=10_000)
-    check_optimum(best, policy_iteration(m.P, r, gamma), m.P, r, gamma, 1e-6)
+    m = oracles.random_mdp(rng, 6, 2, successors=1 + seed, start=None if seed % 2 else 0)
+    best = planning.max_visitation_entropy(FiniteMDP(*m.args), 5, objective)
+    check_result(m, best, 5, objective, oracles, 1e-5)
+    pi = oracles.conic(m, 5, objective)
+    conic = oracles.visitation_entropy(oracles.occupancy(m, pi), objective)
+    assert abs(best.value - conic) <= 1e-5 + 1e-6
+    assert conic <= best.value + best.certificate + 1e-9
 
 
-@given(seed=seeds)
-def test_optimum_of_deterministic_mdps(oracles, seed) -> None:
-    """Many recurrent classes at an everyday discount."""
-    rng = np.random.default_rng(seed)
-    m = oracles.random_mdp(rng, 20, 2, successors=1)
-    r = rng.random((20, 2))
-    best = planning.optimum(FiniteMDP(m.P, r, m.mu), 0.99, 1e-6, max_iterations=10_000)
-    check_optimum(best, policy_iteration(m.P, r, 0.99), m.P, r, 0.99, 1e-6)
+@pytest.mark.parametrize("temperature", [0.0, 0.05, 0.5, 1.0])
+def test_the_regularised_family_agrees_with_the_conic_program(oracles, temperature) -> None:
+    m = oracles.random_mdp(np.random.default_rng(7), 5, 3, successors=3)
+    best = planning.max_visitation_entropy(FiniteMDP(*m.args), 4, "VE", temperature)
+
+    def value(pi):
+        d = oracles.occupancy(m, pi)
+        return oracles.visitation_entropy(d, "VE_S") + temperature * oracles.policy_entropy(d, pi)
+
+    conic = value(oracles.conic(m, 4, "VE", temperature))
+    assert abs(best.value - value(best.pi)) <= 1e-10
+    assert abs(best.value - conic) <= 2e-5
+    assert conic <= best.value + best.certificate + 1e-9
 
 
-def test_optimum_of_two_islands() -> None:
-    """Rewards 0 and 1 forever: V = 0 and 1 / (1 - γ), for any kernel inside the islands."""
-    P = np.zeros((4, 1, 4))
-    P[:2, 0, :2] = [[0.5, 0.5], [0.9, 0.1]]
-    P[2:, 0, 2:] = [[0.0, 1.0], [1.0, 0.0]]
-    r = np.array([[0.0], [0.0], [1.0], [1.0]])
-    best = planning.optimum(FiniteMDP(P, r, np.full(4, 0.25)), 0.999)
-    np.testing.assert_allclose(best.V, [0.0, 0.0, 1000.0, 1000.0], atol=1e-8)
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_no_policy_beats_value_plus_certificate(oracles, rng, objective) -> None:
+    """Also with a certificate that is far from 0."""
+    m = oracles.random_mdp(rng, 5, 3)
+    mdp = FiniteMDP(*m.args)
+    tight = planning.max_visitation_entropy(mdp, 4, objective)
+    loose = planning.max_visitation_entropy(mdp, 4, objective, tolerance=0.3)
+    assert loose.certificate <= 0.3
+    assert tight.value <= loose.value + loose.certificate + 1e-12
+    for _ in range(200):
+        d = entropy.visitation(mdp, oracles.random_policy(rng, 4, 5, 3), 4)
+        assert entropy.visitation_entropy(d, objective) <= tight.value + tight.certificate
 
 
-def test_optimum_of_a_periodic_chain() -> None:
-    """Two states that swap: plain bounds on differences converge, averages of V don't."""
-    P = np.array([[[0.0, 1.0]], [[1.0, 0.0]]])
-    best = planning.optimum(FiniteMDP(P, [[1.0], [0.0]], [1.0, 0.0]), 0.9)
-    np.testing.assert_allclose(best.V, [1 / (1 - 0.81), 0.9 / (1 - 0.81)], atol=1e-8)
+def test_an_unreachable_state_changes_nothing(oracles) -> None:
+    m = oracles.random_mdp(np.random.default_rng(1), 4, 2, start=0)
+    P = np.zeros((5, 2, 5))
+    P[:4, :, :4], P[4, :, 0] = m.P, 1.0
+    larger = FiniteMDP(P, np.zeros((5, 2)), np.append(m.mu, 0.0))
+    for objective in OBJECTIVES:
+        one = planning.max_visitation_entropy(FiniteMDP(*m.args), 4, objective)
+        two = planning.max_visitation_entropy(larger, 4, objective)
+        slack = one.certificate + two.certificate + 1e-9
+        assert abs(one.value - two.value) <= slack
+        assert np.isfinite(two.pi).all()
 
 
-def test_optimum_with_a_terminal_state_and_sparse_rewards() -> None:
-    """A corridor of 50 states with reward 1 on entering the end: V = γ^(48 - s)."""
-    n, gamma = 50, 0.9
-    s = np.arange(n)
-    P = sp.coo_array((np.ones(n), (s, np.minimum(s + 1, n - 1))), shape=(n, n)).tocsr()
-    reward = sp.coo_array(([1.0], ([n - 2], [n - 1])), shape=(n, n)).tocsr()
-    mdp = FiniteMDP(P, reward, np.eye(n)[0], terminal=s == n - 1)
-    best = planning.optimum(mdp, gamma)
-    expected = np.append(gamma ** (n - 2 - s[:-1]), 0.0)
-    np.testing.assert_allclose(best.V, expected, atol=1e-8)
+# ---------------------------------------------------------------- closed forms
 
 
-def test_optimum_refusals(oracles) -> None:
-    _, m, mdp = problem(oracles, 0)
-    for gamma in (-0.1, 1.0, np.nan):
-        with pytest.raises(ValueError, match=r"gamma must be in \[0, 1\)"):
-            planning.optimum(mdp, gamma)
-    for tolerance in (0.0, -1.0, np.nan):
-        with pytest.raises(ValueError, match="tolerance must be > 0"):
-            planning.optimum(mdp, 0.9, tolerance)
-    r = np.arange(15.0).reshape(5, 3)
-    with pytest.raises(
-        RuntimeError, match=r"apart after 1 applications of T, tolerance is 1e-08: raise"
-    ):
-        planning.optimum(FiniteMDP(m.P, r, m.mu), 0.99, max_iterations=1)
+def test_the_tree_can_be_filled_evenly(oracles) -> None:
+    """Test 6: max VE = Σ h log A, and every objective has its closed form."""
+    m = oracles.tree(3, 4)
+    mdp = FiniteMDP(*m.args)
+    best = planning.max_visitation_entropy(mdp, 4)
+    assert best.value == pytest.approx(10 * np.log(3), abs=1e-8)
+    assert best.value == pytest.approx(10.986123, abs=5e-7)
+    states = planning.max_visitation_entropy(mdp, 4, "VE_S")
+    assert abs(states.value - 6 * np.log(3)) <= 1e-9 + states.certificate
+    average = planning.max_visitation_entropy(mdp, 4, "AVE")  # levels are disjoint
+    assert abs(average.value - (np.log(4) + 10 * np.log(3) / 4)) <= 1e-9 + average.certificate
+
+
+def test_visitation_entropy_of_the_noisy_chain(oracles) -> None:
+    """Test 9."""
+    m = oracles.noisy_chain()
+    mdp = FiniteMDP(*m.args)
+    assert planning.max_visitation_entropy(mdp, 10).value == pytest.approx(25.143779, abs=1e-5)
+    uniform = entropy.visitation(mdp, oracles.uniform_policy(10, 10, 3), 10)
+    assert entropy.visitation_entropy(uniform) == pytest.approx(22.5019, abs=5e-5)
+
+
+# ---------------------------------------------------------------- the table of §6.4
+
+slow = pytest.mark.slow
+TABLE = [  # environment, objective, optimum, tolerance: §9's, and for _S the digits printed
+    ("double_chain", "VE", 53.7249578547, 1e-6),
+    ("double_chain", "VE_S", 42.32244, 1.5e-5),
+    ("double_chain", "AVE", 3.99353136, 1e-5),
+    ("double_chain", "AVE_S", 3.426402, 1e-5),
+    ("grid_world", "VE", 108.5401265520, 1e-6),
+    pytest.param("grid_world", "VE_S", 84.6712, 1e-4, marks=slow),
+    pytest.param("grid_world", "AVE", 7.05539, 1e-5, marks=slow),
+    ("grid_world", "AVE_S", 5.867922, 1e-5),
+]
+
+
+@pytest.mark.parametrize(("name", "objective", "optimum", "tolerance"), TABLE)
+def test_visitation_optima(oracles, name, objective, optimum, tolerance) -> None:
+    """Test 18."""
+    m = getattr(oracles, name)()
+    best = planning.max_visitation_entropy(FiniteMDP(*m.args), 20, objective)
+    check_result(m, best, 20, objective, oracles, 1e-8 if objective == "VE" else 1e-5)
+    assert abs(best.value - optimum) <= tolerance
+    if objective == "VE":  # the optimum is unique, so its other entropies are in the table too
+        averaged, joint = {
+            "double_chain": (3.760935, 18.342769),
+            "grid_world": (6.747381, 29.558847),
+        }[name]
+        d = oracles.occupancy(m, best.pi)
+        assert oracles.visitation_entropy(d, "AVE") == pytest.approx(averaged, abs=1e-4)
+        te = entropy.trajectory_entropy(FiniteMDP(*m.args), best.pi, 20)
+        assert te == pytest.approx(joint, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "final", "optimum"),
+    [
+        ("double_chain", False, 20.0395201056),
+        ("double_chain", True, 20.3646030790),
+        ("grid_world", False, 32.5409509257),
+        ("grid_world", True, 32.7941954566),
+    ],
+)
+def test_trajectory_optima(oracles, name, final, optimum) -> None:
+    """Test 18; to the digits printed."""
+    mdp = FiniteMDP(*getattr(oracles, name)().args)
+    best = planning.max_trajectory_entropy(mdp, 20, final_transition=final)
+    assert best.value == pytest.approx(optimum, abs=5e-10)
+    achieved = entropy.trajectory_entropy(mdp, best.pi, 20, final_transition=final)
+    assert achieved == pytest.approx(best.value, abs=1e-10)
