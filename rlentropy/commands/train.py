@@ -18,11 +18,11 @@ from rlentropy.runs.table import COMMANDS, TOOLS, Command
 from rlentropy.start import loading
 
 if TYPE_CHECKING:
+    from rlentropy.kernels.cache import Compilation
     from rlentropy.log import Log
     from rlentropy.types import Env, Result
 
 LONGEST_LABEL = 100  # characters
-COMPILING = "compiling kernels, once: up to about 10 s"
 
 
 def train(command: str, arguments: list[str]) -> int:
@@ -40,8 +40,7 @@ def train(command: str, arguments: list[str]) -> int:
         from rlentropy.log import Log
         from rlentropy.runs.folder import LOCK, RunFolder, stoppable
 
-        env = environment(options, config)
-    config = with_horizon(config, env)
+        env, config = environment(options, config)
     subject, given = inputs(row, config, env)
     path = folder_of(command, options, config)
     settings = {**as_settings(options), **as_settings(config), "out": str(path)}
@@ -58,7 +57,7 @@ def train(command: str, arguments: list[str]) -> int:
             say.table(summary)
             return 0
         with threadpool_limits(1), stoppable(log), say.progress(log), folder.running(log):
-            with compiling(say) as compilation:
+            with compiling(row, say) as compilation:
                 result = module.run(subject, config, rng, log, **given)
             draw(result, log)
             log.text("config", "```json\n" + json.dumps(settings, indent=2) + "\n```")
@@ -82,23 +81,22 @@ def check(row: Command, options: Options, config: Any) -> None:
         )
 
 
-def environment(options: Options, config: Any) -> Env | None:
-    """The environment that was asked for; without a time limit where a horizon was, too."""
+def environment(options: Options, config: Any) -> tuple[Env | None, Any]:
+    """The environment that was asked for, and the config with its time limit.
+
+    A horizon takes the place of the limit, and the limit that of a horizon left open.
+    """
     from rlentropy.wrappers import make_env
 
     horizon: int | None = getattr(config, "horizon", None)
     if horizon is not None:
         whole("horizon", horizon, 1)
     if not options.env_id:
-        return None
-    return make_env(options.env_id, options.env_kwargs, horizon is not None)
-
-
-def with_horizon(config: Any, env: Env | None) -> Any:
-    """A config whose horizon, where that is an option left open, is the environment's limit."""
-    if env is None or env.spec is None or getattr(config, "horizon", 0) is not None:
-        return config
-    return dataclasses.replace(config, horizon=env.spec.max_episode_steps)
+        return None, config
+    env = make_env(options.env_id, options.env_kwargs, horizon is not None)
+    if env.spec is not None and getattr(config, "horizon", 0) is None:
+        config = dataclasses.replace(config, horizon=env.spec.max_episode_steps)
+    return env, config
 
 
 def inputs(row: Command, config: Any, env: Env | None) -> tuple[Any, dict[str, Any]]:
@@ -120,13 +118,14 @@ class NoCompilation:
 
 
 @contextlib.contextmanager
-def compiling(say: Console) -> Iterator[Any]:
+def compiling(row: Command, say: Console) -> Iterator[NoCompilation | Compilation]:
     """Measure the seconds that functions take to compile, and say so where any must be."""
-    cache = sys.modules.get("rlentropy.kernels.cache")  # a neural command has no such functions
-    if cache is None or not hasattr(cache, "compilation"):
-        yield NoCompilation
+    kernels = sys.modules.get("rlentropy.kernels.cache")
+    if kernels is None:  # numba, which takes a second to load, has no part in this command
+        yield NoCompilation()
         return
-    with cache.compilation(lambda: say.line(COMPILING)) as compilation:
+    about = f": about {row.compiling} s" if row.compiling else ""
+    with kernels.compilation(lambda: say.line(f"compiling kernels, once{about}")) as compilation:
         yield compilation
 
 

@@ -37,7 +37,7 @@ def run(
     setting = Setting.of(env, config.horizon, "gymnasium")
     if (mdp := setting.mdp) is None:
         raise InputError(setting.unknown)
-    log.restore()
+    log.restore()  # cuts off what a killed process had logged
     goal = Goal(config.objective, config.temperature)
     best = optimum(goal, mdp, setting.horizon)
     log.scalar(f"eval/{goal.tag}", best.value, 0)

@@ -34,8 +34,8 @@ class Scores(EntropyScores):
     def exact(self, learner: Learner, mdp: FiniteMDP) -> dict[str, Any]:
         H, rng = self.setting.horizon, np.random.default_rng([self.seed, learner.episodes])
         if self.best is None:
-            found = optimum(self.goal, mdp, H)
-            self.best = [found.value, found.certificate]
+            best = optimum(self.goal, mdp, H)
+            self.best = [best.value, best.certificate]
         vendi_score = vendi_score_of_policy(mdp, learner.policy(), H, rng)
         scores = {"vendi_score": vendi_score} | super().exact(learner, mdp)
         return scores | dict(zip(("optimum", "certificate"), self.best, strict=True))

@@ -135,19 +135,14 @@ class Log:
         for name in results:
             experiment.metric_infos.add(name=api_pb2.MetricName(tag=f"hparam/{name}"))
         end = plugin_data_pb2.SessionEndInfo(status=api_pb2.STATUS_SUCCESS)
-        for tag, content in (
-            (metadata.EXPERIMENT_TAG, plugin_data_pb2.HParamsPluginData(experiment=experiment)),
-            (
-                metadata.SESSION_START_INFO_TAG,
-                plugin_data_pb2.HParamsPluginData(session_start_info=start),
-            ),
-            (
-                metadata.SESSION_END_INFO_TAG,
-                plugin_data_pb2.HParamsPluginData(session_end_info=end),
-            ),
+        content = plugin_data_pb2.HParamsPluginData
+        for tag, message in (
+            (metadata.EXPERIMENT_TAG, content(experiment=experiment)),
+            (metadata.SESSION_START_INFO_TAG, content(session_start_info=start)),
+            (metadata.SESSION_END_INFO_TAG, content(session_end_info=end)),
         ):
             data = SummaryMetadata.PluginData(
-                plugin_name=metadata.PLUGIN_NAME, content=content.SerializeToString()
+                plugin_name=metadata.PLUGIN_NAME, content=message.SerializeToString()
             )
             value = Summary.Value(tag=tag, metadata=SummaryMetadata(plugin_data=data))
             value.tensor.CopyFrom(metadata.NULL_TENSOR)

@@ -77,11 +77,11 @@ class Evaluator:
         """μ·V^π, exact to 1e-8 where float64 can, under the command's risk; at most the optimum."""
         if self.problem.fail is not None:
             pi = np.append(pi, pi[:1], axis=0)  # what is done in the fail state changes nothing
-        found = planning.robust_evaluation(
+        evaluation = planning.robust_evaluation(
             self.truth, pi, self.measure, self.problem.gamma, strict=False
         )
         assert self.optimum is not None
-        return min(float(self.truth.mu @ found.V), self.optimum)
+        return min(float(self.truth.mu @ evaluation.V), self.optimum)
 
     def coverage(self, pi: Array) -> float:
         """Share of the occupancy (1 - γ) Σ_t γ^t P(s_t, a_t) of π that is on cells with data.

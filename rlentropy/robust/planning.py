@@ -46,7 +46,7 @@ def run(env: gymnasium.Env[Any, Any], config: Config, rng: np.random.Generator, 
     """
     measure = risk.parse(config.risk, config.risk_support)
     mdp = FiniteMDP.from_env(env)
-    log.restore()
+    log.restore()  # cuts off what a killed process had logged
     asked = 1e-8 if config.tolerance is None else config.tolerance
     best = refuse(
         robust_optimum, mdp, measure, config.gamma, asked, method=config.method,
@@ -58,10 +58,10 @@ def run(env: gymnasium.Env[Any, Any], config: Config, rng: np.random.Generator, 
             f"max_iterations must be > {config.max_iterations} here, got bounds {high - low:.3g} "
             "apart by then"
         )
-    found = robust_evaluation(mdp, best.pi, measure, config.gamma, start=best.V, strict=False)
+    attained = robust_evaluation(mdp, best.pi, measure, config.gamma, start=best.V, strict=False)
     optimum = min(max(float(mdp.mu @ best.V), low), high)
     figures = {  # the policy attains `lower`, and no more than the optimum
-        "value": min(max(float(mdp.mu @ found.V), low), optimum),
+        "value": min(max(float(mdp.mu @ attained.V), low), optimum),
         "optimum": optimum,
         "lower_bound": low,
         "upper_bound": high,

@@ -198,6 +198,19 @@ class Ascent:
         self._evaluate(state["start"])
 
 
+def step_size(mdp: FiniteMDP, measure: risk.Measure | risk.SRectangular, config: Config) -> float:
+    """η as the config asks: its own, that of the theory, or one that suits the rewards."""
+    if config.step == "theory":
+        if not isinstance(measure, risk.Entropic | risk.Nominal):
+            raise InputError(f"risk must be entropic or nominal for step theory, got {config.risk}")
+        beta = measure.risk_aversion if isinstance(measure, risk.Entropic) else 0.0
+        span = float(np.ptp(mdp.r)) or 1.0
+        return 1.0 / smoothness(mdp.num_actions, config.gamma, beta, span)
+    if config.step_size is not None:
+        return config.step_size
+    return 100.0 / max(float(np.abs(mdp.r).max()), 1e-300)
+
+
 def run(env: gymnasium.Env[Any, Any], config: Config, rng: np.random.Generator, log: Log) -> Result:
     """Follow the gradient from the uniform policy on the environment's model.
 
@@ -207,29 +220,17 @@ def run(env: gymnasium.Env[Any, Any], config: Config, rng: np.random.Generator, 
     """
     measure = risk.parse(config.risk, config.risk_support)
     mdp, gamma = FiniteMDP.from_env(env), config.gamma
-    largest = float(np.abs(mdp.r).max())
-    step_size = 100.0 / max(largest, 1e-300) if config.step_size is None else config.step_size
-    if config.step == "theory":
-        if not isinstance(measure, risk.Entropic | risk.Nominal):
-            raise InputError(f"risk must be entropic or nominal for step theory, got {config.risk}")
-        beta = measure.risk_aversion if isinstance(measure, risk.Entropic) else 0.0
-        step_size = 1.0 / smoothness(mdp.num_actions, gamma, beta, float(np.ptp(mdp.r)) or 1.0)
-    fine = max(1e-11 * largest / max(1.0 - gamma, 1e-12), 1e-300)
-    close = max(fine, 1e-3 * config.tolerance)
-    best = robust_optimum(mdp, measure, gamma, close, strict=False)
+    size = step_size(mdp, measure, config)
+    fine = max(1e-11 * float(np.abs(mdp.r).max()) / max(1.0 - gamma, 1e-12), 1e-300)
+    best = robust_optimum(mdp, measure, gamma, max(fine, 1e-3 * config.tolerance), strict=False)
     optimum = float(mdp.mu @ best.V)
-
-    agent = Ascent(mdp, measure, config, step_size, fine, optimum)
+    agent = Ascent(mdp, measure, config, size, fine, optimum)
 
     def evaluate() -> tuple[dict[str, float], dict[str, float]]:
         bound, mismatch = domination(mdp, agent.value, agent.d, best.pi, gamma)
-        tags = {
-            "eval/robust_value": agent.initial_value,
-            "eval/gap": agent.gap,
-            "eval/domination_bound": bound,
-            "eval/mismatch": mismatch,
-        }
-        return tags, {"domination_bound": bound, "mismatch": mismatch}
+        scores = {"gap": agent.gap, "domination_bound": bound, "mismatch": mismatch}
+        tags = {"robust_value": agent.initial_value} | scores
+        return {f"eval/{name}": value for name, value in tags.items()}, scores
 
     scores = drive(
         agent, log, evaluate, total=config.updates, budget="updates", evaluate_first=True
@@ -241,12 +242,11 @@ def run(env: gymnasium.Env[Any, Any], config: Config, rng: np.random.Generator, 
         "stopped_by_certificate": agent.stopped,
         "risk": config.risk,
         "gamma": gamma,
-        "step_size": step_size,
+        "step_size": size,
         "value": agent.initial_value,
         "optimum": optimum,
         "lower_bound": bounds_at(mdp.mu, agent.value)[0],  # of the value, and so of the optimum
         "upper_bound": bounds_at(mdp.mu, best)[1],
-        "gap": agent.gap,
         **scores,
         "iterations": agent.done,
     }

@@ -24,6 +24,7 @@ class Command:
     # what the steps of eval/* count, which must agree for runs to be compared
     axis: Literal["env_steps", "updates", "labels", ""] = ""
     scoring: str = ""  # module whose `Scores` are handed to `run` as `score`
+    compiling: int = 0  # CPU seconds of the compiler, about, in the first run on a machine
 
 
 planner = partial(Command, needs="env", axis="env_steps")  # by a known model, at step 0
@@ -39,31 +40,49 @@ fitted = partial(Command, needs="data", budget="updates", axis="updates")
 # They learn: `run(env or data, config, rng, log)` returns a `Result`.
 COMMANDS = {
     "optimal-exploration": planner(
-        "rlentropy.exploration.optimal", "exact optimum of a known model"
+        "rlentropy.exploration.optimal",
+        "exact optimum of a known model",
+        compiling=3,
     ),
     "entgame": explorer(
-        "rlentropy.exploration.entgame", "visitation entropy: forecaster against sampler"
+        "rlentropy.exploration.entgame",
+        "visitation entropy: forecaster against sampler",
+        compiling=7,
     ),
     "reg-entgame": explorer(
-        "rlentropy.exploration.reg_entgame", "visitation entropy: soft sampler"
+        "rlentropy.exploration.reg_entgame",
+        "visitation entropy: soft sampler",
+        compiling=8,
     ),
     "maxent": explorer(
-        "rlentropy.exploration.maxent", "visitation entropy: Frank-Wolfe (Hazan et al.)"
+        "rlentropy.exploration.maxent",
+        "visitation entropy: Frank-Wolfe (Hazan et al.)",
+        compiling=5,
     ),
     "rf-ucrl": explorer(
-        "rlentropy.exploration.rf_ucrl", "reward-free exploration: RF-UCRL, RF-Express"
+        "rlentropy.exploration.rf_ucrl",
+        "reward-free exploration: RF-UCRL, RF-Express",
+        compiling=10,
     ),
     "ucbvi-ent": explorer(
-        "rlentropy.exploration.ucbvi_ent", "trajectory entropy: optimistic soft plans"
+        "rlentropy.exploration.ucbvi_ent",
+        "trajectory entropy: optimistic soft plans",
+        compiling=8,
     ),
     "rf-explore-ent": explorer(
-        "rlentropy.exploration.rf_explore_ent", "trajectory entropy: two phases"
+        "rlentropy.exploration.rf_explore_ent",
+        "trajectory entropy: two phases",
+        compiling=7,
     ),
     "random-policy": explorer(
-        "rlentropy.exploration.random_policy", "baseline: uniformly random actions"
+        "rlentropy.exploration.random_policy",
+        "baseline: uniformly random actions",
+        compiling=3,
     ),
     "robust-planning": planner(
-        "rlentropy.robust.planning", "optimal robust value of a known model"
+        "rlentropy.robust.planning",
+        "optimal robust value of a known model",
+        compiling=6,
     ),
     "robust-pg": Command(
         "rlentropy.robust.policy_gradient",
@@ -71,6 +90,7 @@ COMMANDS = {
         needs="env",
         budget="updates",
         axis="updates",
+        compiling=6,
     ),
     "robust-actor-critic": Command(
         "rlentropy.robust.actor_critic",
@@ -79,9 +99,15 @@ COMMANDS = {
         budget="steps",
         axis="env_steps",
     ),
-    "rfzi": fitted("rlentropy.offline.rfzi", "robust fitted Z iteration on a dataset"),
-    "rfqi": fitted("rlentropy.offline.rfqi", "robust fitted Q iteration on a dataset (TV ball)"),
-    "fqi": fitted("rlentropy.offline.fqi", "fitted Q iteration on a dataset: the nominal baseline"),
+    "rfzi": fitted("rlentropy.offline.rfzi", "robust fitted Z iteration on a dataset", compiling=6),
+    "rfqi": fitted(
+        "rlentropy.offline.rfqi", "robust fitted Q iteration on a dataset (TV ball)", compiling=6
+    ),
+    "fqi": fitted(
+        "rlentropy.offline.fqi",
+        "fitted Q iteration on a dataset: the nominal baseline",
+        compiling=6,
+    ),
 }
 
 # They read or make what others have: `run(config)` returns the exit code.

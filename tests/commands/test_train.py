@@ -2,7 +2,9 @@
 
 import json
 import os
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import gymnasium
 import numpy as np
@@ -11,6 +13,7 @@ from examples.command_line import CHAIN, SMALL, check_refusal, load, process, re
 
 from rlentropy.files import locked
 from rlentropy.runs.folder import LOCK
+from rlentropy.runs.table import COMMANDS as TABLE
 
 COMMANDS = ("entgame", "random-policy", "optimal-exploration")
 
@@ -272,6 +275,35 @@ def test_run_folder_is_as_the_contract_says(command_line):
     assert not list(Path("run").rglob(".tmp*"))
     for name in ("value", "optimum"):
         assert name in out  # the final table
+
+
+@pytest.mark.parametrize("seconds", [0.0, 3.5])
+def test_the_compiler_is_announced_and_timed(command_line, monkeypatch, seconds):
+    @contextmanager
+    def compilation(announce):
+        if seconds:
+            announce()
+        yield SimpleNamespace(seconds=seconds)
+
+    monkeypatch.setattr("rlentropy.kernels.cache.compilation", compilation)
+    code, out, _ = command_line("random-policy", *SMALL, "--episodes", "3", "--out", "run")
+    assert code == 0
+    about = TABLE["random-policy"].compiling
+    assert (f"compiling kernels, once: about {about} s" in out.splitlines()) == bool(seconds)
+    assert read_json("run/summary.json")["compile_seconds"] == seconds
+
+
+def test_an_offline_run_is_finished_when_its_updates_are_done(command_line):
+    """Its --episodes are those of an evaluation, no budget."""
+    data = ("--data", "data.npz")
+    collect = ("collect", *SMALL, "--steps", "200", *data)
+    assert command_line(*collect)[0] == 0
+    learn = ("fqi", *data, "--updates", "4", "--tolerance", "1e-300", "--out", "run")
+    assert command_line(*learn)[0] == 0
+    assert read_json("run/summary.json")["axis"] == "updates"
+    code, out, _ = command_line(*learn, "--resume")
+    assert code == 0
+    assert "already finished with this budget" in out
 
 
 def test_value_in_the_summary_is_that_of_the_policy_in_the_file(command_line):

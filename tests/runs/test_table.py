@@ -1,0 +1,47 @@
+"""The table of commands against the modules that it names."""
+
+import dataclasses
+import inspect
+from importlib import import_module
+
+import pytest
+
+from rlentropy.commands.options import Options
+from rlentropy.runs.table import COMMANDS, TOOLS
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_row_says_what_its_module_is_like(name):
+    row = COMMANDS[name]
+    module = import_module(row.module)
+    options = {field.name for field in dataclasses.fields(module.Config)}
+    parameters = list(inspect.signature(module.run).parameters)
+    first = {"env": "env", "data": "data"}[row.needs]
+    assert parameters[:4] == [first, "config", "rng", "log"]
+    assert set(parameters[4:]) == {
+        *["env"] * (first == "data"),
+        *["score"] * bool(row.scoring),
+    }
+    assert ("data" in options) == (row.needs == "data")
+    assert row.budget == "" or row.budget in options
+    assert row.axis in ("env_steps", "updates")
+    assert not options & {field.name for field in dataclasses.fields(Options)}
+    if row.scoring:
+        assert inspect.isclass(import_module(row.scoring).Scores)
+
+
+@pytest.mark.parametrize("name", TOOLS)
+def test_tools_have_a_config_and_an_exit_code(name):
+    row = TOOLS[name]
+    module = import_module(row.module)
+    assert dataclasses.is_dataclass(module.Config)
+    assert list(inspect.signature(module.run).parameters) == ["config"]
+    assert inspect.signature(module.run).return_annotation in (int, "int")
+    assert (row.needs, row.budget, row.axis, row.scoring) == ("", "", "", "")
+
+
+def test_names_are_different_and_descriptions_fit_a_terminal():
+    assert not COMMANDS.keys() & TOOLS.keys()
+    width = max(map(len, COMMANDS | TOOLS))
+    for row in (COMMANDS | TOOLS).values():
+        assert 0 < len(row.about) <= 78 - width
