@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from rlentropy.kernels.cache import making_arrays, piece
-from rlentropy.kernels.nature import gather, row_by_row
+from rlentropy.kernels.nature import row_by_row
 from rlentropy.types import Array, Index
 
 
@@ -31,17 +31,12 @@ def sort_row(z: Array, successor: Index, p: Array, bonus: Array, first: Any, n: 
 
 
 @piece
-def in_order(
-    V: Array, successor: Index, p: Array, bonus: Array, first: Any, n: Any, z: Array
-) -> tuple[float, float]:
-    """As `gather`, once the row is in the order of its values."""
+def insert(z: Array, successor: Index, p: Array, bonus: Array, first: int, n: int) -> None:
+    """Sort a row by its values z (n,), by insertion: cheap while it is nearly in order."""
     paid, moves = bonus.size > 0, 0
-    for j in range(n):  # by insertion: cheap while nearly sorted
-        v = V[successor[first + j]]
-        if paid:
-            v += bonus[first + j]
-        z[j] = v
-        if j > 0 and v < z[j - 1]:
+    for j in range(1, n):
+        v = z[j]
+        if v < z[j - 1]:
             s, w, here = successor[first + j], p[first + j], j
             extra = bonus[first + j] if paid else 0.0
             while here > 0 and v < z[here - 1]:
@@ -56,10 +51,26 @@ def in_order(
                 bonus[first + here] = extra
             moves += j - here
             if moves > 8 * n:
-                gather(V, successor, p, bonus, first, n, z)
                 sort_row(z, successor, p, bonus, first, n)
                 break
-    return z[0], z[n - 1]
+
+
+@piece
+def in_order(
+    V: Array, successor: Index, p: Array, bonus: Array, first: Any, n: Any, z: Array
+) -> tuple[float, float]:
+    """As `gather`, once the row is in the order of its values."""
+    before, ordered = -np.inf, True
+    for j in range(n):
+        v = V[successor[first + j]]
+        if bonus.size > 0:
+            v += bonus[first + j]
+        z[j] = v
+        ordered &= v >= before
+        before = v
+    if not ordered:
+        insert(z, successor, p, bonus, int(first), int(n))
+    return z[0], z[int(n) - 1]
 
 
 @piece
@@ -72,23 +83,27 @@ def tv_ball(
     value = 0.0
     for j in range(n):
         value += p[first + j] * (z[j] - low)
-    taker: Any = -1 if left else 0  # the transition that receives gives nothing
-    rest, j = radius, int(n - 1)
-    while j > taker and rest > 0.0:
-        take = min(rest, p[first + j])
-        value -= take * (z[j] - low)
+    last, giver = n - np.uint64(1), np.uint64(0 if left else 1)  # what receives gives nothing
+    rest = radius
+    for back in range(n):
+        k = last - back
+        if k < giver or not rest > 0.0:
+            break
+        take = min(rest, p[first + k])
+        value -= take * (z[k] - low)
         rest -= take
-        j -= 1
     if wanted:
         moved = radius - max(rest, 0.0)
-        for j in range(n):
-            mass[j] = p[first + j]
-        rest, j = moved, int(n - 1)
-        while j > taker and rest > 0.0:
-            take = min(rest, mass[j])
-            mass[j] -= take
+        for k in range(n):
+            mass[k] = p[first + k]
+        rest = moved
+        for back in range(n):
+            k = last - back
+            if k < giver or not rest > 0.0:
+                break
+            take = min(rest, mass[k])
+            mass[k] -= take
             rest -= take
-            j -= 1
         if not left:
             mass[0] += moved
     return value
@@ -105,13 +120,13 @@ def mean_cvar(
     for j in range(n):
         mass[j] = (1.0 - weight) * p[first + j]
         value += mass[j] * (z[j] - low)
-    j = 0
-    while j < n and rest > 0.0:
+    for j in range(n):
+        if not rest > 0.0:
+            break
         take = min(weight * min(p[first + j] / level, 1.0), rest)
         mass[j] += take
         value += take * (z[j] - low)
         rest -= take
-        j += 1
     return value
 
 
@@ -127,13 +142,13 @@ def linf_ball(
         mass[j] = max(p[first + j] - radius, 0.0)
         value += mass[j] * (z[j] - low)
         rest -= mass[j]
-    j = 0
-    while j < n and rest > 0.0:
+    for j in range(n):
+        if not rest > 0.0:
+            break
         take = min(min(p[first + j] + radius, 1.0) - mass[j], rest)
         mass[j] += take
         value += take * (z[j] - low)
         rest -= take
-        j += 1
     return value
 
 

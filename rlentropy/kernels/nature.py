@@ -117,8 +117,8 @@ def row_by_row(
         wanted = start.size > 0
         for k in range(index.size):
             i = index[k]
-            first = np.int64(begin[i])
-            n = np.int64(end[i]) - first
+            first = np.uint64(begin[i])  # unsigned indices are not checked for being negative
+            n = np.uint64(end[i]) - first
             low, top = gather(V, successor, p, bonus, first, n, z)
             other = -1
             if leaves:
@@ -129,6 +129,6 @@ def row_by_row(
                 parameters, z, low, top, p, first, n, other >= 0, multiplier, i, wanted, mass
             )
             if wanted:
-                write(mass, successor, first, n, other, np.int64(start[k]), state, q)
+                write(mass, successor, first, n, other, np.uint64(start[k]), state, q)
 
     return expect

@@ -13,10 +13,10 @@ from rlentropy.types import Array
 @piece
 def to_the_least(z: Array, low: float, n: Any, mass: Array) -> None:
     """Give what is left of 1 to the first of the least values."""
-    total, least = 0.0, -1
+    total, least = 0.0, n
     for j in range(n):
         total += mass[j]
-        if z[j] == low and least < 0:
+        if z[j] == low and least == n:
             least = j
     mass[least] += max(1.0 - total, 0.0)
 
@@ -146,7 +146,7 @@ def first_multiplier(z: Array, p: Array, first: Any, n: Any, radius: float) -> f
     for j in range(n):
         mean += p[first + j] * z[j]
     for j in range(n):
-        square += p[first + j] * (z[j] - mean) ** 2
+        square += p[first + j] * ((z[j] - mean) * (z[j] - mean))
     return float(np.sqrt(2.0 * radius / square)) if square > 0.0 else 1.0
 
 
@@ -183,7 +183,7 @@ def kl_multiplier(
         for j in range(n):
             weight = p[first + j] * e[j]
             total += weight
-            spread += weight * (z[j] - mean) ** 2
+            spread += weight * ((z[j] - mean) * (z[j] - mean))
         if kl > radius:
             high = b
         else:
