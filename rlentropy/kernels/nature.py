@@ -71,7 +71,20 @@ def write(
 def row_by_row(
     measure: Callable[..., float], gather: Callable[..., Any] = gather, leaves: bool = False
 ) -> Any:
-    """The loop `expect` of a measure.
+    """The loop of a measure: robust expectations W (K,) of rows index[k], and their worst cases.
+
+    It takes, in this order:
+        parameters: of the measure.
+        begin, end, successor, p: as of `rows.Rows`; some measures rearrange rows.
+        bonus: what is added to V(s') at each stored transition, (M,); or (0,) for nothing.
+        V: values, (S,).
+        outside: states where mass may go that a row doesn't store, by ascending V; as many as the
+            longest row has transitions and one, or fewer if there are no more.
+        index, W: (K,).
+        multiplier: (R,) where a row's search starts, and leaves what it found.
+        z, mass: free to be written to, as long as the longest row.
+        start: (K + 1,) places in state and q: a row's transitions, then one outside. Or (0,).
+        state, q: worst cases, (N,). Or (0,).
 
     Args:
         measure: a piece, (parameters, z, low, top, p, first, n, left, multiplier, i, wanted, mass)
@@ -103,17 +116,7 @@ def row_by_row(
         state: Index,
         q: Array,
     ) -> None:
-        """Robust expectations W (K,) of rows index[k], and their worst cases where q has room.
-
-        Args:
-            parameters: of the measure.
-            bonus: what is added to V(s') at each stored transition, (M,); or (0,) for nothing.
-            outside: states where mass may go that a row doesn't store, by ascending V; as many as
-                the longest row has transitions and one, or fewer if there are no more.
-            multiplier: (R,) where a search may start, and leave what it found; or (0,).
-            z, mass: free to be written to, as long as the longest row.
-            start: (K + 1,) places in state and q: a row's transitions, then one outside. Or (0,).
-        """
+        """Fill W, and the worst cases if there is room for them."""
         wanted = start.size > 0
         for k in range(index.size):
             i = index[k]
