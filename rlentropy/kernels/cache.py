@@ -161,6 +161,27 @@ def inlined(function: Function) -> Function:
     return cast(Function, cached(numba.njit(inline="always", error_model="numpy")(function)))
 
 
+def borrowing(function: Function) -> Function:
+    """As `compiled`, for loops that make no arrays: none that they lend to a `piece` is counted.
+
+    Counting takes longer than the arithmetic of a short row.
+    """
+    options = {"error_model": "numpy", "no_cfunc_wrapper": True, "_nrt": False}
+    return cast(Function, cached(numba.njit(**options)(function)))
+
+
+def piece(function: Function) -> Function:
+    """As `inner`, for what `borrowing` loops run once a row: it becomes part of their own code."""
+    options = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "error_model": "numpy"}
+    return cast(Function, cached(numba.njit(forceinline=True, _nrt=False, **options)(function)))
+
+
+def making_arrays(function: Function) -> Function:
+    """As `inner`, for what `borrowing` loops call but seldom, and which makes arrays."""
+    options = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "error_model": "numpy"}
+    return cast(Function, cached(numba.njit(_nrt=True, **options)(function)))
+
+
 class Compilation(event.Listener):  # type: ignore[misc]
     """Seconds spent in the compiler; `announce` is called when it first has something to do."""
 

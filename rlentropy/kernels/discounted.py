@@ -3,12 +3,12 @@
 import numpy as np
 
 from rlentropy.kernels.arithmetic import _dot
-from rlentropy.kernels.cache import compiled
+from rlentropy.kernels.cache import borrowing
 from rlentropy.kernels.rows import Rows
 from rlentropy.types import Array, Index
 
 
-@compiled
+@borrowing
 def greedy_sweep(
     rows: Rows, r: Array, gamma: float, V: Array, Q: Array, TV: Array, choice: Index
 ) -> tuple[float, float]:
@@ -30,17 +30,25 @@ def greedy_sweep(
     return low, high
 
 
-@compiled
+@borrowing
 def evaluation_sweeps(
-    rows: Rows, r: Array, gamma: float, choice: Index, V: Array, sweeps: int, target: float
+    rows: Rows,
+    r: Array,
+    gamma: float,
+    choice: Index,
+    V: Array,
+    after: Array,
+    sweeps: int,
+    target: float,
 ) -> float:
     """Sweeps V = r + γ P V of a fixed policy; returns how far apart the last one's changes are.
 
     Stops early when they are within `target`; adding a constant brings V close to the fixed point.
+    after (S,) is free to be written to.
     """
     S, A = r.shape
     begin, end, successor, p = rows.begin, rows.end, rows.successor, rows.p
-    after, width = np.empty(S), np.inf
+    width = np.inf
     for _ in range(sweeps):
         low, high = np.inf, -np.inf
         for s in range(S):
@@ -56,21 +64,26 @@ def evaluation_sweeps(
     return width
 
 
-@compiled
-def in_place_sweeps(
-    rows: Rows, r: Array, gamma: float, V: Array, backwards: bool, sweeps: int, target: float
+@borrowing
+def greedy_sweep_in_place(
+    rows: Rows,
+    r: Array,
+    gamma: float,
+    V: Array,
+    backwards: bool,
+    chain_begin: Index,
+    chain_end: Index,
+    chain_successor: Index,
+    weight: Array,
+    reward: Array,
 ) -> None:
-    """A greedy sweep that uses new values at once, then such sweeps of the policy it chose.
+    """A greedy sweep that uses new values at once, and the chain of the policy that it chose.
 
-    They solve self-loops exactly, v = (r + γ Σ_{s' ≠ s} p V) / (1 - γ p(s)), and alternate in
-    direction. Stops early when one changes all states by amounts within `target` of each other.
+    It solves self-loops exactly, v = (r + γ Σ_{s' ≠ s} p V) / (1 - γ p(s)). The chain, for
+    `solve_chain`, is without them: reward + Σ weight V, rows in the order of the sweep.
     """
     S, A = r.shape
     begin, end, successor, p = rows.begin, rows.end, rows.successor, rows.p
-    # The policy's chain without self-loops: reward + Σ weight V, rows in the order of the sweep.
-    chain_begin, chain_end = np.empty(S, np.uint32), np.empty(S, np.uint32)
-    chain_successor, weight = np.empty_like(successor), np.empty_like(p)
-    reward = np.empty(S)
     n = np.uint32(0)
     for k in range(S):
         s = S - 1 - k if backwards else k
@@ -97,12 +110,9 @@ def in_place_sweeps(
                 weight[n] = stretch * gamma * p[j]
                 n += np.uint32(1)
         chain_end[s] = n
-    solve_chain(
-        chain_begin, chain_end, chain_successor, weight, reward, V, not backwards, sweeps, target
-    )
 
 
-@compiled
+@borrowing
 def solve_chain(
     begin: Index,
     end: Index,
@@ -136,7 +146,7 @@ def solve_chain(
     return width
 
 
-@compiled
+@borrowing
 def expect_rows(
     begin: Index, end: Index, successor: Index, p: Array, x: Array, index: Index, out: Array
 ) -> None:
@@ -146,7 +156,7 @@ def expect_rows(
         out[k] = _dot(successor, p, x, begin[i], end[i])
 
 
-@compiled
+@borrowing
 def greedy(Q: Array, V: Array, TV: Array, choice: Index) -> tuple[float, float]:
     """TV = max_a Q, its first greedy actions, and the extremes of TV - V."""
     low, high = np.inf, -np.inf
@@ -161,7 +171,7 @@ def greedy(Q: Array, V: Array, TV: Array, choice: Index) -> tuple[float, float]:
     return low, high
 
 
-@compiled
+@borrowing
 def link_chain(
     gamma: float,
     start: Index,

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from rlentropy.kernels.cache import inlined, inner
+from rlentropy.kernels.cache import making_arrays, piece
 from rlentropy.kernels.nature import row_by_row
 from rlentropy.types import Array, Index
 
 
-@inner
+@making_arrays
 def sort_row(z: Array, successor: Index, p: Array, bonus: Array, first: Any, n: Any) -> None:
     """Rearrange a row by its values z (n,)."""
     order = np.argsort(z[:n], kind="mergesort")
@@ -30,13 +30,11 @@ def sort_row(z: Array, successor: Index, p: Array, bonus: Array, first: Any, n: 
             bonus[first + j] = values[j]
 
 
-@inlined
-def by_value(
-    z: Array, successor: Index, p: Array, bonus: Array, first: Any, n: Any
-) -> tuple[float, float]:
-    """The least and the largest of z (n,), once the row is in its order."""
+@piece
+def insert(z: Array, successor: Index, p: Array, bonus: Array, first: int, n: int) -> None:
+    """Sort a row by its values z (n,), by insertion: cheap while it is nearly in order."""
     paid, moves = bonus.size > 0, 0
-    for j in range(1, n):  # by insertion: cheap while nearly sorted
+    for j in range(1, n):
         v = z[j]
         if v < z[j - 1]:
             s, w, here = successor[first + j], p[first + j], j
@@ -55,84 +53,105 @@ def by_value(
             if moves > 8 * n:
                 sort_row(z, successor, p, bonus, first, n)
                 break
-    return z[0], z[n - 1]
 
 
-@inlined
+@piece
+def in_order(
+    V: Array, successor: Index, p: Array, bonus: Array, first: Any, n: Any, z: Array
+) -> tuple[float, float]:
+    """As `gather`, once the row is in the order of its values."""
+    before, ordered = -np.inf, True
+    for j in range(n):
+        v = V[successor[first + j]]
+        if bonus.size > 0:
+            v += bonus[first + j]
+        z[j] = v
+        ordered &= v >= before
+        before = v
+    if not ordered:
+        insert(z, successor, p, bonus, int(first), int(n))
+    return z[0], z[int(n) - 1]
+
+
+@piece
 def tv_ball(
-    parameters: tuple[float, ...], z: Array, p: Array, first: Any, n: Any, top: float, left: bool,
-    multiplier: Array, i: Any, wanted: bool, mass: Array,
+    parameters: tuple[float, ...], z: Array, low: float, top: float, p: Array, first: Any, n: Any,
+    left: bool, multiplier: Array, i: Any, wanted: bool, mass: Array,
 ) -> float:  # fmt: skip
     """min E_q V over ½ ‖q - p‖₁ <= δ: that much moves from the largest values to the least."""
     (radius,) = parameters
     value = 0.0
     for j in range(n):
-        value += p[first + j] * z[j]
-    taker: Any = -1 if left else 0  # the transition that receives gives nothing
-    rest, j = radius, int(n - 1)
-    while j > taker and rest > 0.0:
-        take = min(rest, p[first + j])
-        value -= take * z[j]
+        value += p[first + j] * (z[j] - low)
+    last, giver = n - np.uint64(1), np.uint64(0 if left else 1)  # what receives gives nothing
+    rest = radius
+    for back in range(n):
+        k = last - back
+        if k < giver or not rest > 0.0:
+            break
+        take = min(rest, p[first + k])
+        value -= take * (z[k] - low)
         rest -= take
-        j -= 1
     if wanted:
         moved = radius - max(rest, 0.0)
-        for j in range(n):
-            mass[j] = p[first + j]
-        rest, j = moved, int(n - 1)
-        while j > taker and rest > 0.0:
-            take = min(rest, mass[j])
-            mass[j] -= take
+        for k in range(n):
+            mass[k] = p[first + k]
+        rest = moved
+        for back in range(n):
+            k = last - back
+            if k < giver or not rest > 0.0:
+                break
+            take = min(rest, mass[k])
+            mass[k] -= take
             rest -= take
-            j -= 1
         if not left:
             mass[0] += moved
     return value
 
 
-@inlined
+@piece
 def mean_cvar(
-    parameters: tuple[float, ...], z: Array, p: Array, first: Any, n: Any, top: float, left: bool,
-    multiplier: Array, i: Any, wanted: bool, mass: Array,
+    parameters: tuple[float, ...], z: Array, low: float, top: float, p: Array, first: Any, n: Any,
+    left: bool, multiplier: Array, i: Any, wanted: bool, mass: Array,
 ) -> float:  # fmt: skip
     """(1 - w) E_p V + w CVaR_α V: (1 - w) p, and w poured as w p / α into the least values."""
     weight, level = parameters
     value, rest = 0.0, weight
     for j in range(n):
         mass[j] = (1.0 - weight) * p[first + j]
-        value += mass[j] * z[j]
-    j = 0
-    while j < n and rest > 0.0:
+        value += mass[j] * (z[j] - low)
+    for j in range(n):
+        if not rest > 0.0:
+            break
         take = min(weight * min(p[first + j] / level, 1.0), rest)
         mass[j] += take
-        value += take * z[j]
+        value += take * (z[j] - low)
         rest -= take
-        j += 1
     return value
 
 
-@inlined
+@piece
 def linf_ball(
-    parameters: tuple[float, ...], z: Array, p: Array, first: Any, n: Any, top: float, left: bool,
-    multiplier: Array, i: Any, wanted: bool, mass: Array,
+    parameters: tuple[float, ...], z: Array, low: float, top: float, p: Array, first: Any, n: Any,
+    left: bool, multiplier: Array, i: Any, wanted: bool, mass: Array,
 ) -> float:  # fmt: skip
     """min E_q V over |q - p| <= ξ: p - ξ, and the rest poured as up to p + ξ."""
     (radius,) = parameters
     value, rest = 0.0, 1.0
     for j in range(n):
         mass[j] = max(p[first + j] - radius, 0.0)
-        value += mass[j] * z[j]
+        value += mass[j] * (z[j] - low)
         rest -= mass[j]
-    j = 0
-    while j < n and rest > 0.0:
+    for j in range(n):
+        if not rest > 0.0:
+            break
         take = min(min(p[first + j] + radius, 1.0) - mass[j], rest)
         mass[j] += take
-        value += take * z[j]
+        value += take * (z[j] - low)
         rest -= take
-        j += 1
     return value
 
 
-tv_ball_rows = row_by_row(tv_ball, by_value, leaves=True)
-mean_cvar_rows = row_by_row(mean_cvar, by_value)
-linf_ball_rows = row_by_row(linf_ball, by_value)
+tv_ball_rows = row_by_row(tv_ball, in_order, leaves=True)
+mean_cvar_rows = row_by_row(mean_cvar, in_order)
+linf_ball_rows = row_by_row(linf_ball, in_order)

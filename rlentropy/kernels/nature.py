@@ -1,6 +1,6 @@
 """What nature does to one row after another: the loop that all compiled risk measures share.
 
-`row_by_row` makes a measure's own loop from two pieces: how it arranges a row, and its arithmetic.
+`row_by_row` makes a measure's own loop from two pieces: how it reads a row, and its arithmetic.
 A piece is compiled into the loop, so that a command compiles the measure that it uses alone.
 """
 
@@ -9,32 +9,30 @@ from typing import Any
 
 import numpy as np
 
-from rlentropy.kernels.cache import compiled, inlined
+from rlentropy.kernels.cache import borrowing, piece
 from rlentropy.types import Array, Index
 
 
-@inlined
-def gather(V: Array, bonus: Array, successor: Index, first: Any, n: Any, z: Array) -> None:
-    """z[j] = V(s') + bonus of the j-th of n transitions from `first` on."""
-    for j in range(n):
-        z[j] = V[successor[first + j]]
+@piece
+def gather(
+    V: Array, successor: Index, p: Array, bonus: Array, first: Any, n: Any, z: Array
+) -> tuple[float, float]:
+    """z[j] = V(s') + bonus of the j-th of n transitions from `first` on; its least and largest."""
+    low, top = np.inf, -np.inf
     if bonus.size > 0:
         for j in range(n):
-            z[j] += bonus[first + j]
-
-
-@inlined
-def as_stored(
-    z: Array, successor: Index, p: Array, bonus: Array, first: Any, n: Any
-) -> tuple[float, float]:
-    """The least and the largest of z (n,), in a row that stays as it is."""
-    low = top = z[0]
-    for j in range(1, n):
-        low, top = min(low, z[j]), max(top, z[j])
+            value = V[successor[first + j]] + bonus[first + j]
+            z[j] = value
+            low, top = min(low, value), max(top, value)
+    else:
+        for j in range(n):
+            value = V[successor[first + j]]
+            z[j] = value
+            low, top = min(low, value), max(top, value)
     return low, top
 
 
-@inlined
+@piece
 def least_outside(
     outside: Index, successor: Index, first: Any, n: Any, paid: bool, V: Array, low: float
 ) -> int:
@@ -55,35 +53,51 @@ def least_outside(
     return -1
 
 
-@inlined
+@piece
 def write(
     mass: Array, successor: Index, first: Any, n: Any, other: int, at: Any, state: Index, q: Array
 ) -> None:
     """A row's worst case from place `at` on: its transitions, then what the state `other` gets."""
-    total = 0.0
     for j in range(n):
         state[at + j], q[at + j] = successor[first + j], mass[j]
-        total += mass[j]
     state[at + n], q[at + n] = successor[first], 0.0
     if other >= 0:
+        total = 0.0
+        for j in range(n):
+            total += mass[j]
         state[at + n], q[at + n] = other, max(1.0 - total, 0.0)
 
 
 def row_by_row(
-    measure: Callable[..., float], arrange: Callable[..., Any] = as_stored, leaves: bool = False
+    measure: Callable[..., float], gather: Callable[..., Any] = gather, leaves: bool = False
 ) -> Any:
-    """The loop `expect` of a measure.
+    """The loop of a measure: robust expectations W (K,) of rows index[k], and their worst cases.
+
+    It takes, in this order:
+        parameters: of the measure.
+        begin, end, successor, p: as of `rows.Rows`; some measures rearrange rows.
+        bonus: what is added to V(s') at each stored transition, (M,); or (0,) for nothing.
+        V: values, (S,).
+        outside: states where mass may go that a row doesn't store, by ascending V; as many as the
+            longest row has transitions and one, or fewer if there are no more.
+        index, W: (K,).
+        multiplier: (R,) where a row's search starts, and leaves what it found.
+        z, mass: free to be written to, as long as the longest row.
+        start: (K + 1,) places in state and q: a row's transitions, then one outside. Or (0,).
+        state, q: worst cases, (N,). Or (0,).
 
     Args:
-        measure: inlined, (parameters, z, p, first, n, top, left, multiplier, i, wanted, mass) -> W,
-            for a row with probabilities p[first : first + n] and values z (n,) in [0, top], less
-            the least one that nature may reach. `left` says that this is the value of a state that
-            the row doesn't store. If wanted, mass (n,) is what nature leaves on the row's own
-            transitions; it is free to be written to in any case. multiplier[i] is the row's own.
-        arrange: inlined, (z, successor, p, bonus, first, n) -> least and largest of z (n,).
+        measure: a piece, (parameters, z, low, top, p, first, n, left, multiplier, i, wanted, mass)
+            -> W - low, for a row with probabilities p[first : first + n] and values z (n,), of
+            which top is the largest; low is the least that nature may reach. `left` says that low
+            is the value of a state that the row doesn't store. If wanted, mass (n,) is what
+            nature leaves on the row's own transitions; it is free to be written to in any case.
+            multiplier[i] is the row's own.
+        gather: a piece that reads a row into z.
+        leaves: whether nature may lead to a state that a row doesn't store.
     """
 
-    @compiled
+    @borrowing
     def expect(
         parameters: tuple[float, ...],
         begin: Index,
@@ -96,42 +110,28 @@ def row_by_row(
         index: Index,
         W: Array,
         multiplier: Array,
+        z: Array,
+        mass: Array,
         start: Index,
         state: Index,
         q: Array,
     ) -> None:
-        """Robust expectations W (K,) of rows index[k], and their worst cases where q has room.
-
-        Args:
-            parameters: of the measure.
-            bonus: what is added to V(s') at each stored transition, (M,); or (0,) for nothing.
-            outside: states where mass may go that a row doesn't store, by ascending V; as many as
-                the longest row has transitions and one, or fewer if there are no more.
-            multiplier: (R,) where a search may start, and leave what it found; or (0,).
-            start: (K + 1,) places in state and q: a row's transitions, then one outside. Or (0,).
-        """
-        longest: Any = 1
-        for k in range(index.size):
-            longest = max(longest, np.int64(end[index[k]]) - np.int64(begin[index[k]]))
-        z, mass = np.empty(longest), np.empty(longest)
+        """Fill W, and the worst cases if there is room for them."""
         wanted = start.size > 0
         for k in range(index.size):
             i = index[k]
-            first = np.int64(begin[i])
-            n = np.int64(end[i]) - first
-            gather(V, bonus, successor, first, n, z)
-            low, top = arrange(z, successor, p, bonus, first, n)
+            first = np.uint64(begin[i])  # unsigned indices are not checked for being negative
+            n = np.uint64(end[i]) - first
+            low, top = gather(V, successor, p, bonus, first, n, z)
             other = -1
             if leaves:
                 other = least_outside(outside, successor, first, n, bonus.size > 0, V, low)
                 if other >= 0:
                     low = V[other]
-            for j in range(n):
-                z[j] -= low
             W[k] = low + measure(
-                parameters, z, p, first, n, top - low, other >= 0, multiplier, i, wanted, mass
+                parameters, z, low, top, p, first, n, other >= 0, multiplier, i, wanted, mass
             )
             if wanted:
-                write(mass, successor, first, n, other, np.int64(start[k]), state, q)
+                write(mass, successor, first, n, other, np.uint64(start[k]), state, q)
 
     return expect

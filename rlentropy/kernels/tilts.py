@@ -5,23 +5,23 @@ from typing import Any
 import numpy as np
 
 from rlentropy.kernels.arithmetic import _exp, _log
-from rlentropy.kernels.cache import inlined
+from rlentropy.kernels.cache import piece
 from rlentropy.kernels.nature import row_by_row
 from rlentropy.types import Array
 
 
-@inlined
-def to_the_least(z: Array, n: Any, mass: Array) -> None:
-    """Give what is left of 1 to the first of the least values, z = 0."""
-    total, least = 0.0, -1
+@piece
+def to_the_least(z: Array, low: float, n: Any, mass: Array) -> None:
+    """Give what is left of 1 to the first of the least values."""
+    total, least = 0.0, n
     for j in range(n):
         total += mass[j]
-        if z[j] == 0.0 and least < 0:
+        if z[j] == low and least == n:
             least = j
     mass[least] += max(1.0 - total, 0.0)
 
 
-@inlined
+@piece
 def tilted(p: Array, first: Any, n: Any, mass: Array) -> None:
     """mass = p mass / Σ p mass."""
     total = 0.0
@@ -32,57 +32,64 @@ def tilted(p: Array, first: Any, n: Any, mass: Array) -> None:
         mass[j] /= total
 
 
-@inlined
+@piece
 def worst_case(
-    parameters: tuple[float, ...], z: Array, p: Array, first: Any, n: Any, top: float, left: bool,
-    multiplier: Array, i: Any, wanted: bool, mass: Array,
+    parameters: tuple[float, ...], z: Array, low: float, top: float, p: Array, first: Any, n: Any,
+    left: bool, multiplier: Array, i: Any, wanted: bool, mass: Array,
 ) -> float:  # fmt: skip
     """W = min V: all mass goes to the least value."""
     if wanted:
         for j in range(n):
             mass[j] = 0.0
         if not left:
-            to_the_least(z, n, mass)
+            to_the_least(z, low, n, mass)
     return 0.0
 
 
-@inlined
+@piece
 def l1_penalty(
-    parameters: tuple[float, ...], z: Array, p: Array, first: Any, n: Any, top: float, left: bool,
-    multiplier: Array, i: Any, wanted: bool, mass: Array,
+    parameters: tuple[float, ...], z: Array, low: float, top: float, p: Array, first: Any, n: Any,
+    left: bool, multiplier: Array, i: Any, wanted: bool, mass: Array,
 ) -> float:  # fmt: skip
     """W = E_p min(V, min V + 2κ): mass moves to the least value where that gains more than 2κ."""
     (weight,) = parameters
     value = 0.0
     for j in range(n):
-        value += p[first + j] * min(z[j], 2.0 * weight)
+        value += p[first + j] * min(z[j] - low, 2.0 * weight)
     if wanted:
         for j in range(n):
-            mass[j] = 0.0 if z[j] > 2.0 * weight else p[first + j]
+            mass[j] = 0.0 if z[j] - low > 2.0 * weight else p[first + j]
         if not left:
-            to_the_least(z, n, mass)
+            to_the_least(z, low, n, mass)
     return value
 
 
-@inlined
+@piece
 def contamination(
-    parameters: tuple[float, ...], z: Array, p: Array, first: Any, n: Any, top: float, left: bool,
-    multiplier: Array, i: Any, wanted: bool, mass: Array,
+    parameters: tuple[float, ...], z: Array, low: float, top: float, p: Array, first: Any, n: Any,
+    left: bool, multiplier: Array, i: Any, wanted: bool, mass: Array,
 ) -> float:  # fmt: skip
     """W = (1 - ε) E_p V + ε min V."""
     (fraction,) = parameters
     value = 0.0
     for j in range(n):
-        value += p[first + j] * z[j]
+        value += p[first + j] * (z[j] - low)
     if wanted:
         for j in range(n):
             mass[j] = p[first + j] * (1.0 - fraction)
         if not left:
-            to_the_least(z, n, mass)
+            to_the_least(z, low, n, mass)
     return value * (1.0 - fraction)
 
 
-@inlined
+@piece
+def above(z: Array, low: float, n: Any) -> None:
+    """z = z - low."""
+    for j in range(n):
+        z[j] -= low
+
+
+@piece
 def log_mean_exp(
     z: Array, p: Array, first: Any, n: Any, top: float, b: float, e: Array
 ) -> tuple[float, float]:
@@ -112,16 +119,17 @@ def log_mean_exp(
     return _log(total), moment / total
 
 
-@inlined
+@piece
 def entropic(
-    parameters: tuple[float, ...], z: Array, p: Array, first: Any, n: Any, top: float, left: bool,
-    multiplier: Array, i: Any, wanted: bool, mass: Array,
+    parameters: tuple[float, ...], z: Array, low: float, top: float, p: Array, first: Any, n: Any,
+    left: bool, multiplier: Array, i: Any, wanted: bool, mass: Array,
 ) -> float:  # fmt: skip
     """W = -(1/β) log E_p exp(-β V), β > 0, attained at q ∝ p exp(-β V)."""
     (risk_aversion,) = parameters
     value = 0.0
-    if top > 0.0:
-        log_z, _ = log_mean_exp(z, p, first, n, top, risk_aversion, mass)
+    above(z, low, n)
+    if top > low:
+        log_z, _ = log_mean_exp(z, p, first, n, top - low, risk_aversion, mass)
         value = -log_z / risk_aversion
     else:
         for j in range(n):
@@ -131,20 +139,27 @@ def entropic(
     return value
 
 
-@inlined
+@piece
 def first_multiplier(z: Array, p: Array, first: Any, n: Any, radius: float) -> float:
     """b at which KL(q ‖ p) <= δ about binds: KL ≈ b² Var z / 2 for small b."""
     mean = square = 0.0
     for j in range(n):
         mean += p[first + j] * z[j]
     for j in range(n):
-        square += p[first + j] * (z[j] - mean) ** 2
+        square += p[first + j] * ((z[j] - mean) * (z[j] - mean))
     return float(np.sqrt(2.0 * radius / square)) if square > 0.0 else 1.0
 
 
-@inlined
+@piece
 def kl_multiplier(
-    z: Array, p: Array, first: Any, n: Any, radius: float, guess: float, wanted: bool, e: Array
+    z: Array,
+    p: Array,
+    first: Any,
+    n: Any,
+    radius: float,
+    guess: float,
+    wanted: bool,
+    e: Array,
 ) -> tuple[float, float]:
     """min E_q z over KL(q ‖ p) <= δ, and the b at which q = p e^{-b z} / Z attains it; z in [0, 1].
 
@@ -168,7 +183,7 @@ def kl_multiplier(
         for j in range(n):
             weight = p[first + j] * e[j]
             total += weight
-            spread += weight * (z[j] - mean) ** 2
+            spread += weight * ((z[j] - mean) * (z[j] - mean))
         if kl > radius:
             high = b
         else:
@@ -192,14 +207,16 @@ def kl_multiplier(
     return value, b
 
 
-@inlined
+@piece
 def kl_ball(
-    parameters: tuple[float, ...], z: Array, p: Array, first: Any, n: Any, top: float, left: bool,
-    multiplier: Array, i: Any, wanted: bool, mass: Array,
+    parameters: tuple[float, ...], z: Array, low: float, top: float, p: Array, first: Any, n: Any,
+    left: bool, multiplier: Array, i: Any, wanted: bool, mass: Array,
 ) -> float:  # fmt: skip
     """min E_q V over KL(q ‖ p) <= δ: q ∝ p exp(-b V), or all mass on the least once it may be."""
     (radius,) = parameters
     value = lowest = 0.0
+    above(z, low, n)
+    top -= low
     for j in range(n):
         lowest += p[first + j] if z[j] == 0.0 else 0.0
     if radius <= 0.0 or top <= 0.0:

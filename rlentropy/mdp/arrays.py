@@ -58,32 +58,7 @@ def sparse_entries(M: Any, name: str, A: int) -> tuple[Count, Count, Array]:
     R, S = M.shape
     if np.dtype(M.dtype).kind not in "biuf":
         raise InputError(f"{name} must hold real numbers, got a {type(M).__name__} of {M.dtype}")
-    if M.format == "csr":  # as it is stored: scipy's own conversion may crash on bad indices
-        indptr = np.asarray(M.indptr)
-        if (
-            indptr.shape != (R + 1,)
-            or indptr[0] != 0
-            or (np.diff(indptr) < 0).any()
-            or not indptr[-1] == M.indices.size == M.data.size
-        ):
-            raise InputError(
-                f"{name}.indptr must be {R + 1} numbers that rise from 0 to the number of entries, "
-                f"got {indptr.size} up to {max(indptr, default=0)} for {M.data.size} entries"
-            )
-        row = np.repeat(np.arange(R), np.diff(indptr))
-        column, values = M.indices.astype(np.int64), M.data.astype(np.float64)
-    else:
-        try:
-            if M.format in ("csc", "bsr"):
-                M = M.copy()
-                M.check_format(full_check=True)
-            coo = M.tocoo()
-        except (ValueError, IndexError, TypeError) as error:
-            raise InputError(
-                f"{name} must be a valid {M.format} array, got one with {error}"
-            ) from None
-        row, column = coo.row.astype(np.int64), coo.col.astype(np.int64)
-        values = coo.data.astype(np.float64)
+    row, column, values = _as_stored(M, name) if M.format == "csr" else _as_coo(M, name)
     if (bad := np.flatnonzero((row < 0) | (row >= R))).size:
         raise InputError(f"{name}: rows must be in 0..{R - 1}, got {row[bad[0]]}")
     if (bad := np.flatnonzero((column < 0) | (column >= S))).size:
@@ -103,6 +78,35 @@ def sparse_entries(M: Any, name: str, A: int) -> tuple[Count, Count, Array]:
                 f"{name}: duplicate entry at (s, a) = {divmod(int(row[k]), A)}, s' = {column[k]}"
             )
     return row, column, values
+
+
+def _as_stored(M: Any, name: str) -> tuple[Count, Count, Array]:
+    """Rows, columns and values of a CSR array; scipy's own conversion may crash on bad indices."""
+    R, indptr = M.shape[0], np.asarray(M.indptr)
+    if (
+        indptr.shape != (R + 1,)
+        or indptr[0] != 0
+        or (np.diff(indptr) < 0).any()
+        or not indptr[-1] == M.indices.size == M.data.size
+    ):
+        raise InputError(
+            f"{name}.indptr must be {R + 1} numbers that rise from 0 to the number of entries, "
+            f"got {indptr.size} up to {max(indptr, default=0)} for {M.data.size} entries"
+        )
+    row = np.repeat(np.arange(R), np.diff(indptr))
+    return row, M.indices.astype(np.int64), M.data.astype(np.float64)
+
+
+def _as_coo(M: Any, name: str) -> tuple[Count, Count, Array]:
+    """Rows, columns and values of a sparse array that isn't CSR."""
+    try:
+        if M.format in ("csc", "bsr"):
+            M = M.copy()
+            M.check_format(full_check=True)
+        coo = M.tocoo()
+    except (ValueError, IndexError, TypeError) as error:
+        raise InputError(f"{name} must be a valid {M.format} array, got one with {error}") from None
+    return coo.row.astype(np.int64), coo.col.astype(np.int64), coo.data.astype(np.float64)
 
 
 def with_support(entries: Entries, support: Any) -> Entries:

@@ -183,6 +183,13 @@ def read_table(table: Any) -> tuple[Lines, Any, int]:
         as_numbers([entry[k] for entry in entries], f"P's {name}", "(one each)")
         for k, name in ((2, "next states"), (3, "probabilities"), (4, "rewards"), (5, "terminated"))
     )
+    _check_table(s, a, s2, p, r, done, S)
+    some = p > 0.0
+    return Lines(s, a, s2.astype(np.int64), p, r).where(some), done[some] != 0, A
+
+
+def _check_table(s: Any, a: Any, s2: Array, p: Array, r: Array, done: Array, S: int) -> None:
+    """Refuse lines of a toy-text table that are no transitions between S states."""
     if max(x.ndim for x in (s2, p, r, done)) > 1:
         raise InputError("P must be a toy-text table of one number each, got arrays")
     if (odd := np.flatnonzero((s2 != np.floor(s2)) | ((done != 0) & (done != 1)))).size:
@@ -191,17 +198,14 @@ def read_table(table: Any) -> tuple[Lines, Any, int]:
             "P must have whole next states, and terminated True or False, got "
             f"{s2[k]}, {done[k]} at (s, a) = ({s[k]}, {a[k]})"
         )
-    s2 = s2.astype(np.int64)
     if (outside := np.flatnonzero((s2 < 0) | (s2 >= S))).size:
         k = outside[0]
         raise InputError(
-            f"P: successor of (s, a) = ({s[k]}, {a[k]}) must be in 0..{S - 1}, got {s2[k]}"
+            f"P: successor of (s, a) = ({s[k]}, {a[k]}) must be in 0..{S - 1}, got {int(s2[k])}"
         )
     if (bad := np.flatnonzero(~(p >= 0.0))).size:  # before sums can hide it
         k = bad[0]
         raise InputError(f"P[s, a] must be probabilities, got {p[k]} at (s, a) = ({s[k]}, {a[k]})")
-    some = p > 0.0
-    return Lines(s, a, s2, p, r).where(some), done[some] != 0, A
 
 
 def with_ends(lines: Lines, ends: Any, S: int) -> tuple[Count, int]:
@@ -276,26 +280,33 @@ def read_mdptoolbox(P: Any, R: Any) -> tuple[Any, Any]:
             )
         A, S = array.shape[:2]
         kernel = np.asarray(P).transpose(1, 0, 2)  # in its own type, whose rounding counts
+    return kernel, _read_rewards(R, S, A)
+
+
+def _read_rewards(R: Any, S: int, A: int) -> Any:
+    """r (S, A), (S, A, S) or sparse (S*A, S), from that of `FiniteMDP.from_mdptoolbox`."""
+    import scipy.sparse as sp
+
     if hasattr(R, "tocoo"):
         if R.shape == (A * S, S):
-            return kernel, _state_major(R, A, "R")
+            return _state_major(R, A, "R")
         R = R.toarray() if R.shape == (S, A) else R
     if _is_list_of_sparse(R):
         if len(R) != A:
             raise InputError(f"R must have one array for each of {A} actions, got {len(R)}")
         _check_squares(R, S, "R")
-        return kernel, _state_major(sp.vstack([sp.csr_array(part) for part in R]), A, "R")
+        return _state_major(sp.vstack([sp.csr_array(part) for part in R]), A, "R")
     r = as_numbers(R, "R", "(S,), (S, A) or (A, S, S)")
     if r.shape == (A, S, S):
-        return kernel, r.transpose(1, 0, 2)
+        return r.transpose(1, 0, 2)
     if r.shape == (S,):
-        return kernel, np.repeat(r[:, None], A, axis=1)
+        return np.repeat(r[:, None], A, axis=1)
     if r.shape != (S, A):
         raise InputError(
             f"R must be (S,) = {(S,)}, (S, A) = {(S, A)}, (A, S, S), or a list of A scipy.sparse "
             f"(S, S), got {r.shape}"
         )
-    return kernel, r
+    return r
 
 
 def _is_list_of_sparse(given: Any) -> bool:

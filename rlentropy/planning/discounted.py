@@ -1,17 +1,23 @@
 """Optimal discounted values of known MDPs, with certified bounds."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from rlentropy import risk
 from rlentropy.errors import UNIT
-from rlentropy.kernels.discounted import evaluation_sweeps, greedy_sweep, in_place_sweeps
+from rlentropy.kernels.discounted import (
+    evaluation_sweeps,
+    greedy_sweep,
+    greedy_sweep_in_place,
+    solve_chain,
+)
 from rlentropy.mdp import FiniteMDP
 from rlentropy.planning import certified
 from rlentropy.planning.nature import Nature
 from rlentropy.planning.operators import Optimality, Sweep, check_discounted
-from rlentropy.types import Array
+from rlentropy.types import Array, Index
 
 
 @dataclass(frozen=True)
@@ -72,11 +78,19 @@ class GreedySweeps:
     """T V = max_a r + γ P V in one compiled pass, and the cheaper sweeps between two of them."""
 
     def __init__(self, mdp: FiniteMDP, gamma: float) -> None:
-        self.mdp, self.gamma, self.r = mdp, gamma, mdp.r.copy()
+        self.mdp, self.gamma, self.r, self.rows = mdp, gamma, mdp.r.copy(), mdp.rows
         S, A = self.r.shape
         self.Q, self.TV, self.choice = np.empty((S, A)), np.empty(S), np.zeros(S, np.uint32)
+        self.after = np.empty(S)
         self.ended, self.ends = mdp.terminal, np.flatnonzero(mdp.terminal)
         self.mixes = True  # whether plain sweeps of a policy bring changes together
+
+    @cached_property
+    def chain(self) -> tuple[Index, Index, Index, Array, Array]:
+        """Room for the chain of a policy: begin, end (S,), successor, weight (M,), reward (S,)."""
+        S, rows = self.TV.size, self.rows
+        begin, end = np.empty(S, np.uint32), np.empty(S, np.uint32)
+        return begin, end, np.empty_like(rows.successor), np.empty_like(rows.p), np.empty(S)
 
     def slack(self, V: Array, reach: float = 0.0) -> float:
         mdp, gamma, count = self.mdp, self.gamma, self.mdp.longest
@@ -85,8 +99,8 @@ class GreedySweeps:
         return sums + gamma * (mdp.defect + count * UNIT) * (largest + reach)
 
     def apply(self, V: Array) -> Sweep:
-        rows, r = self.mdp.rows, self.r
-        low, high = greedy_sweep(rows, r, self.gamma, V, self.Q, self.TV, self.choice)
+        task = (self.rows, self.r, self.gamma)
+        low, high = greedy_sweep(*task, V, self.Q, self.TV, self.choice)
         return self.TV, low, high
 
     def policy(self) -> Array:
@@ -95,12 +109,16 @@ class GreedySweeps:
     def step(self, V: Array, sweep: Sweep, work: certified.Work) -> tuple[Array, Sweep]:
         """To the lower bound, and on by sweeps of the greedy policy."""
         TV, low, high = sweep
-        task, width = (self.mdp.rows, self.r, self.gamma), high - low
-        V = TV + self.gamma / (1.0 - self.gamma) * low
-        V[self.ends] = 0.0
+        rows, r, gamma, width = self.rows, self.r, self.gamma, high - low
+        V = TV + gamma / (1.0 - gamma) * low
+        if self.ends.size:
+            V[self.ends] = 0.0
         if self.mixes:
-            left = evaluation_sweeps(*task, self.choice, V, 20, 0.03 * width)
+            spread = 0.03 * width
+            left = evaluation_sweeps(rows, r, gamma, self.choice, V, self.after, 20, spread)
             self.mixes = left <= 0.3 * width
         if not self.mixes:
-            in_place_sweeps(*task, V, work.done % 2 == 0, 40, 1e-3 * width)
+            backwards = work.done % 2 == 0
+            greedy_sweep_in_place(rows, r, gamma, V, backwards, *self.chain)
+            solve_chain(*self.chain, V, not backwards, 40, 1e-3 * width)
         return V, self.apply(V)

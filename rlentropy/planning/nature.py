@@ -292,6 +292,8 @@ class Nature:
     def _row_by_row(self, name: str, parameters: tuple[float, ...]) -> tuple[Expect, Worst]:
         """The compiled loop of a measure."""
         loop, multiplier = LOOPS[name], np.zeros(self.ended.size)
+        longest = int((self.end - self.begin).max())
+        scratch = np.empty(longest), np.empty(longest)
         if name in REARRANGING:  # not the rows of the MDP
             self.successor, self.p = self.successor.copy(), self.p.copy()
             self.bonus = self.bonus.copy()
@@ -299,7 +301,7 @@ class Nature:
         def call(V: Array, index: Index, W: Array, start: Index, state: Index, q: Array) -> None:
             loop(
                 parameters, self.begin, self.end, self.successor, self.p, self.bonus, V,
-                self._outside(V), index, W, multiplier, start, state, q,
+                self._outside(V), index, W, multiplier, *scratch, start, state, q,
             )  # fmt: skip
 
         def expect(V: Array, index: Index, W: Array) -> None:

@@ -284,7 +284,7 @@ def newton_direction(
     S, width = residual.size, high - low
     x = residual + gamma / (1.0 - gamma) * 0.5 * (low + high)
     chain = Rows(start[:-1].copy(), start[1:].copy(), state, q, np.zeros(S))
-    task = (chain, residual[:, None].copy(), gamma, np.zeros(S, np.uint32), x)
+    task = (chain, residual[:, None].copy(), gamma, np.zeros(S, np.uint32), x, np.empty(S))
     left = evaluation_sweeps(*task, 8, 1e-3 * width)
     if left <= 0.3 * width:  # it mixes: plain sweeps bring changes together
         left = evaluation_sweeps(*task, 100, 1e-3 * width)
