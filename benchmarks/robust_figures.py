@@ -41,7 +41,7 @@ from rlentropy.types import Array
 
 GAMMA, TOLERANCE, LIMIT_S = 0.95, 1e-6, 20.0
 SETTINGS = {0.01: (0.1, 1.0, 2.0, 3.0), 0.15: (0.01, 0.1, 1.0)}
-SPEC = {  # p, β: gaps after 0, 5, 10, 25 iterations at η = 0.1, iterations to 1e-6 at 0.1 and 10
+TABLE = {  # p, β: gaps after 0, 5, 10, 25 iterations at η = 0.1, iterations to 1e-6 at 0.1 and 10
     (0.01, 0.1): (85.470, 26.958, 17.587, 0.6106, 226, 6),
     (0.01, 1.0): (115.119, 15.193, 0.5098, 0.0829, 67, 6),
     (0.01, 2.0): (125.540, 10.669, 1.3229, 0.2149, 76, 6),
@@ -115,11 +115,11 @@ def gradient(out: Path) -> None:
             line = head | {f"gap_{i}": f"{slow[i]:.4f}" for i in (0, 5, 10, 25)}
             line |= {f"iterations_{eta:g}": len(found) - 1 for eta, found in gaps.items()}
             names = ("gap_0", "gap_5", "gap_10", "gap_25", "iterations_0.1", "iterations_10")
-            line |= {f"spec_{n}": x for n, x in zip(names, SPEC[p, beta], strict=True)}
+            line |= {f"table_{n}": x for n, x in zip(names, TABLE[p, beta], strict=True)}
             summary.append(line)
-            digits = [0.51e-3 if gap > 1.7 else 0.51e-4 for gap in SPEC[p, beta][:4]] + [0, 0]
+            digits = [0.51e-3 if gap > 1.7 else 0.51e-4 for gap in TABLE[p, beta][:4]] + [0, 0]
             got = [slow[i] for i in (0, 5, 10, 25)] + [len(slow) - 1, len(gaps[10.0]) - 1]
-            off = [abs(a - b) > c for a, b, c in zip(got, SPEC[p, beta], digits, strict=True)]
+            off = [abs(a - b) > c for a, b, c in zip(got, TABLE[p, beta], digits, strict=True)]
             print(f"p={p} β={beta}: {line}{'  NOT as in §8.4' if any(off) else ''}")
             panel.semilogy(slow, color=COLOURS[k], ls=STYLES[k], lw=1.6, label=f"β = {beta:g}")
         panel.set(xlabel="iteration, η = 0.1", title=f"p = {p}", xlim=(0, 240), ylim=(1e-6, 200))

@@ -26,7 +26,7 @@ class Dense:
         return self.P, np.zeros(self.sizes), self.mu
 
 
-# ---------------------------------------------------------------- environments, from the spec
+# ---------------------------------------------------------------- environments, from scratch
 
 
 def random_mdp(rng, S, A, successors=None, start=None) -> Dense:
@@ -222,7 +222,7 @@ def frank_wolfe(m: Dense, H, iterations, soft=False):
 
 
 def conic(m: Dense, H, objective, temperature=1.0):
-    """The program of §7.1 by cvxpy and Clarabel; the optimal policy, (H, S, A)."""
+    """The program of exploration §7.1 by cvxpy and Clarabel; the optimal policy, (H, S, A)."""
     import cvxpy as cp
 
     S, A = m.sizes

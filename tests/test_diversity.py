@@ -54,7 +54,7 @@ def test_closed_forms(q) -> None:
     assert found == pytest.approx(want, rel=1e-12)
 
 
-def test_the_matrix_of_the_spec() -> None:
+def test_a_matrix_by_hand() -> None:
     K = [[1.0, 0.9, 0.0], [0.9, 1.0, 0.0], [0.0, 0.0, 1.0]]
     assert vendi_score(K) == pytest.approx(2.1573, abs=5e-5)
 

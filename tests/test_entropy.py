@@ -102,7 +102,7 @@ def test_visitation_entropies_are_their_definitions(oracles, seed) -> None:
 
 @given(seed=seeds)
 def test_bounds(oracles, seed) -> None:
-    """Test 1; the bound on VE of the spec is for a fixed start, where H(d_1) <= log A."""
+    """Test 1; the bound on VE of exploration §1 is for a fixed start, where H(d_1) <= log A."""
     rng = np.random.default_rng(seed)
     H, S, A = 4, 5, 3
     m = oracles.random_mdp(rng, S, A, start=0)

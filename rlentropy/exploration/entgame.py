@@ -5,11 +5,12 @@ forecaster predicts the next state-action pair by the frequencies so far,
 
     d̄_h(s, a) = (n_h(s, a) + n_0) / (t - 1 + n_0 S A),
 
-and the sampler plans optimistically on reward log 1/d̄ with the transitions seen so far (spec §2).
-The uniform mixture of the played policies has nearly maximal entropy; its last one does not.
+and the sampler plans optimistically on reward log 1/d̄ with the transitions seen so far
+(exploration §2). The uniform mixture of the played policies has nearly maximal entropy; its last
+one does not.
 
 Differences from the paper: the bonus defaults to none, since the theoretical ones fail at practical
-budgets (spec §6.4); besides VE it plays VE_S (forecaster of states), and AVE and AVE_S with a
+budgets (§6.4); besides VE it plays VE_S (forecaster of states), and AVE and AVE_S with a
 forecaster that pools the stages, as the authors' code does for AVE; an episode that terminates
 rests in its last state, which counts as absorbing, for the rest of the horizon.
 """
@@ -37,7 +38,7 @@ Bonus = Literal["none", "inverse-n", "code", "hoeffding-kl", "bernstein-kl"]
 
 @dataclass(frozen=True)
 class Config:
-    """EntGame (spec §2). The defaults are those of spec §11 and, for prior and delta, of §6.2."""
+    """EntGame (exploration §2). The defaults are those of §11 and, for prior and delta, of §6.2."""
 
     horizon: int | None = None  # steps an episode; default: the environment's time limit
     episodes: int = 5000  # budget, in episodes; the paper's DoubleChain runs have 5000

@@ -1,7 +1,7 @@
 """MaxEnt: Frank-Wolfe for the entropy of the visited states.
 
 Hazan, Kakade, Singh and Van Soest, "Provably Efficient Maximum Entropy Exploration", ICML 2019
-(spec §5.1). With d̂ the estimated occupancy of the present mixture and σ a smoothing, each round
+(exploration §5.1). With d̂ the estimated occupancy of the mixture and σ a smoothing, each round
 
     r(x)  = -log(d̂(x) + σ) - d̂(x) / (d̂(x) + σ)      gradient of -Σ d log(d + σ)
     π     = optimal for r on the estimated model
@@ -41,7 +41,7 @@ Step = Literal["line-search", "fixed"]
 
 @dataclass(frozen=True)
 class Config:
-    """MaxEnt (spec §5.1); sizes chosen for budgets of thousands of episodes."""
+    """MaxEnt (exploration §5.1); sizes chosen for budgets of thousands of episodes."""
 
     horizon: int | None = None  # steps an episode; default: the environment's time limit
     episodes: int = 5000  # budget, in episodes
@@ -70,7 +70,7 @@ def marginal(d: Array, objective: VisitationObjective) -> Array:
 
 
 def smoothed_gradient(d: Array, smoothing: float) -> Array:
-    """Gradient of -Σ d log(d + σ) (spec §5.1)."""
+    """Gradient of -Σ d log(d + σ) (exploration §5.1)."""
     return -np.log(d + smoothing) - d / (d + smoothing)
 
 

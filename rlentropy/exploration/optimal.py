@@ -1,6 +1,6 @@
 """The exact optimum of an exploration objective on a known model, with a certificate.
 
-Visitation entropies by their smooth dual (spec §7), trajectory entropies by soft value iteration.
+Visitation entropies by their smooth dual (exploration §7), trajectory entropies by soft planning.
 """
 
 from dataclasses import dataclass

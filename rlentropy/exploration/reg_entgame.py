@@ -1,7 +1,8 @@
 """Regularised EntGame: maximum visitation entropy as a game with an entropy-regularised sampler.
 
 Tiapkin et al., "Fast Rates for Maximum Entropy Exploration", ICML 2023. Since VE = VE_S +
-Σ_h E H(π_h), the forecaster need only predict states, and the sampler plans softly (spec §4.2):
+Σ_h E H(π_h), the forecaster need only predict states, and the sampler plans softly
+(exploration §4.2):
 
     q_h(s)    = (n_h(s) + n_0) / (t - 1 + n_0 S)
     Q_h(s, a) = log 1/q_h(s) + Σ_s' p̂(s'|s, a) V_{h+1}(s')
@@ -40,7 +41,7 @@ Bonus = Literal["none", "inverse-n"]
 
 @dataclass(frozen=True)
 class Config:
-    """Regularised EntGame (spec §4.2); the defaults are those of spec §11."""
+    """Regularised EntGame (exploration §4.2); the defaults are those of §11."""
 
     horizon: int | None = None  # steps an episode; default: the environment's time limit
     episodes: int = 5000  # budget, in episodes, those of the reward-free phase included
@@ -96,7 +97,7 @@ class RegEntGame(GameLearner):
         return forecaster_schedule(self, episodes, self.bonus, clip=False)
 
     def certified_gap(self) -> float | None:
-        """Gap of the mixture by the forecaster's dual bound (spec §4.2, §7.4); needs a model."""
+        """Gap of the mixture by the forecaster's dual bound (§4.2, §7.4); needs a model."""
         d, mdp = self.mixture_occupancy(), self.setting.mdp
         if d is None or mdp is None:
             return None

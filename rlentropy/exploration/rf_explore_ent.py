@@ -1,7 +1,7 @@
 """RF-Explore-Ent: explore without a reward, then plan for trajectory entropy once.
 
 Tiapkin et al., "Fast Rates for Maximum Entropy Exploration", ICML 2023; the exploration is that of
-Jin et al., "Reward-Free Exploration for Reinforcement Learning", 2020 (spec §4.1):
+Jin et al., "Reward-Free Exploration for Reinforcement Learning", 2020 (exploration §4.1):
 
 1. for each state s* and stage h*, N_0 episodes of UCBVI on the reward 1{s_{h*} = s*}; each policy
    it plays, made uniform at (s*, h*), joins the set Ψ;
@@ -46,7 +46,7 @@ Sampler = Literal["targets", "rf-express", "rf-ucrl", "entgame", "random"]
 
 @dataclass(frozen=True)
 class Config:
-    """RF-Explore-Ent (spec §4.1); the theory's N_0 is astronomical, so it is free here."""
+    """RF-Explore-Ent (exploration §4.1); the theory's N_0 is astronomical, so it is free here."""
 
     horizon: int | None = None  # steps an episode; default: the environment's time limit
     episodes: int = 5000  # budget, in episodes, of all phases together

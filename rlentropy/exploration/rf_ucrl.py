@@ -5,8 +5,8 @@ can still make,
 
     E_h(s, a) = c (H - h) sqrt(β(N) / N) + Σ_s' p̂(s'|s, a) max_a' E_{h+1}(s', a'),
 
-as coded in spec §5.3; Ménard et al., "Fast Active Learning for Pure Exploration", 2021 (RF-Express)
-shrinks its bonus with 1/N instead,
+as coded in exploration §5.3; Ménard et al., "Fast Active Learning for Pure Exploration", 2021
+(RF-Express) shrinks its bonus with 1/N instead,
 
     W_h(s, a) = min(H, 15 H² β(N) / N + (1 + 1/H) Σ_s' p̂(s'|s, a) max_a' W_{h+1}(s', a')).
 
@@ -37,7 +37,7 @@ Variant = Literal["rf-ucrl", "rf-express"]
 
 @dataclass(frozen=True)
 class Config:
-    """RF-UCRL or RF-Express (spec §5.3); delta as in the paper's experiments (§6.2)."""
+    """RF-UCRL or RF-Express (exploration §5.3); delta as in the paper's experiments (§6.2)."""
 
     horizon: int | None = None  # steps an episode; default: the environment's time limit
     episodes: int = 5000  # budget, in episodes

@@ -1,8 +1,8 @@
 """UCBVI-Ent: maximum trajectory entropy by optimistic soft planning.
 
 Tiapkin et al., "Fast Rates for Maximum Entropy Exploration", ICML 2023. Trajectory entropy is the
-value of an entropy-regularised MDP with reward H(p(·|s, a)) (spec §1), so each episode plays the
-softmax of an optimistic soft plan on the estimated model:
+value of an entropy-regularised MDP with reward H(p(·|s, a)) (exploration §1), so each episode plays
+the softmax of an optimistic soft plan on the estimated model:
 
     Q̄_h = Ĥ + b_H + b_p + p̂ V̄_{h+1},   V̄_h = min(log Σ_a exp Q̄_h, (H - h) log SA),   π = softmax Q̄
 
@@ -41,7 +41,7 @@ Variant = Literal["none", "code", "pac", "fast"]
 
 @dataclass(frozen=True)
 class Config:
-    """UCBVI-Ent (spec §3); the default variant is the one of spec §11."""
+    """UCBVI-Ent (exploration §3); the default variant is the one of §11."""
 
     horizon: int | None = None  # steps an episode; default: the environment's time limit
     episodes: int = 5000  # budget, in episodes

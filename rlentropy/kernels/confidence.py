@@ -9,7 +9,7 @@ from rlentropy.types import Array
 
 @inner
 def kl_radius(N: int, S: int, log_confidence: float) -> float:
-    """β with KL(p̂ ‖ p) <= β / max(N, 1) for all visit counts at once (spec §2.3)."""
+    """β with KL(p̂ ‖ p) <= β / max(N, 1) for all visit counts at once (exploration §2.3)."""
     if S == 1:
         return log_confidence
     return float(log_confidence + (S - 1) * np.log(np.e * (1.0 + N / (S - 1))))

@@ -1,4 +1,4 @@
-"""Robust expectations whose worst case pours mass into the lowest values first (§1.4, §1.5).
+"""Robust expectations whose worst case pours mass into the lowest values first (robust §1.4, §1.5).
 
 A row's transitions are kept in the order of its values: successor, p and bonus are rearranged in
 place, which costs little while that order changes little from call to call.

@@ -1,4 +1,4 @@
-"""Robust expectations whose worst case tilts a row (robust spec §1.4, §1.5)."""
+"""Robust expectations whose worst case tilts a row (robust §1.4, §1.5)."""
 
 from typing import Any
 
@@ -96,7 +96,7 @@ def log_mean_exp(
     """e = exp(-b z), and log Σ p e, Σ p z e / Σ p e; z in [0, top] with its least at 0.
 
     Below b z = 0.01 the logarithm is taken of 1 + Σ p (e - 1) with the differences by their series,
-    so that it keeps its digits relative to b (robust spec §1.7, form 2).
+    so that it keeps its digits relative to b (robust §1.7, form 2).
     """
     total = moment = 0.0
     if b * top < 1e-2:

@@ -2,7 +2,7 @@
 
 Panaganti, Xu, Kalathil & Ghavamzadeh, "Robust Reinforcement Learning using Offline Data", NeurIPS
 2022. For the ball of radius ρ (½ ‖q - p‖₁ <= ρ), in which nature may also lead to a fail state of
-value m (robust spec §1.5, §4.6):
+value m (robust §1.5, §4.6):
 
     W = max_{η >= m} E[η - (η - x)₊] - ρ (η - m)
 
@@ -31,7 +31,7 @@ from rlentropy.types import Result
 
 @dataclass(frozen=True)
 class Config(problem.Config):
-    """Robust fitted Q iteration on a dataset (robust spec §4.6)."""
+    """Robust fitted Q iteration on a dataset (robust §4.6)."""
 
     risk: str = "tv-ball:0.1"  # tv-ball:ρ, total variation (half the L1 distance), ρ in [0, 1]
     # value of the state that nature may always lead to; default: 0, or where rewards are negative

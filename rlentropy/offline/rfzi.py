@@ -6,14 +6,14 @@ Z(s, a) = E exp(-β V(s')) an ordinary conditional expectation, one sampled s' i
     Z_{k+1} = argmin_Z Σ_i (Z(s_i, a_i) - exp(-β max_a' [r(s'_i, a') - (γ/β) log Z_k(s'_i, a')]))²
     π(s) = argmax_a r(s, a) - (γ/β) log Z(s, a)
 
-Here U = -(1/β) log Z is learnt (robust spec §4.5): tables iterate on it exactly (`tabular`), and
+Here U = -(1/β) log Z is learnt (robust §4.5): tables iterate on it exactly (`tabular`), and
 networks minimise the LINEX loss, whose population minimiser it is. ``--recipe published`` is the
 companion code's recipe for comparison: Z by a sigmoid, squared errors, plain gradient descent.
 
 Differences from the paper: the reward is learnt with the rest (see `fitted`) instead of known;
 terminations are respected; U may leave [0, 1/(1-γ)].
 
-The two conventions of β (spec §1.3): `--risk entropic:β` is the paper's penalty (1/β) KL on the
+The two conventions of β (robust §1.3): `--risk entropic:β` is the paper's penalty (1/β) KL on the
 next state's value. `--erm-level b` is the nested entropic risk of r + γV at level b, which is the
 same model with β = γ b.
 """
@@ -39,7 +39,7 @@ BETAS = (1e-15, 1e15)  # whose squares float32 holds
 
 @dataclass(frozen=True)
 class Config(problem.Config):
-    """Robust fitted Z iteration on a dataset (robust spec §4)."""
+    """Robust fitted Z iteration on a dataset (robust §4)."""
 
     risk: str = "entropic:0.1"  # entropic:β, β > 0 per reward unit; robust against (1/β) KL
     # level b of a nested entropic risk of r + γV, in place of --risk: β = γ b

@@ -1,4 +1,4 @@
-"""Fitted iteration on tables: exact value iteration on the empirical robust MDP (spec §4.4).
+"""Fitted iteration on tables: exact value iteration on the empirical robust MDP (robust §4.4).
 
 With the frequencies p(s' | s, a) of the data, mean rewards r(s, a, s') and c(s, a) = E_p r,
 

@@ -42,7 +42,8 @@ class Exploration:
 def max_trajectory_entropy(
     mdp: FiniteMDP, horizon: int, final_transition: bool = False
 ) -> Exploration:
-    """The policy of maximum trajectory entropy, exactly: a soft plan for reward H(P(·|s, a)) (§1).
+    """The policy of maximum trajectory entropy, exactly: a soft plan for reward H(P(·|s, a))
+    (exploration §1).
 
     Args:
         final_transition: count the state after the last action too (TE+).
@@ -80,7 +81,7 @@ def max_visitation_entropy(
 ) -> Exploration:
     """The policy of maximum visitation entropy, by minimising the dual over forecasters.
 
-    For VE_λ, λ > 0 (spec §7.2): max_d VE_λ(d) = min_θ g(θ), where g is the value of the soft plan
+    For VE_λ, λ > 0 (§7.2): max_d VE_λ(d) = min_θ g(θ), where g is the value of the soft plan
     at temperature λ for reward -log q_h(s), q_h = softmax(θ_h). g is smooth and convex with
     gradient q_h - d_h, and L-BFGS minimises it.
 
@@ -124,7 +125,7 @@ def max_visitation_entropy(
 def visitation_entropy_bound(
     mdp: FiniteMDP, q: Any, objective: str = "VE", temperature: float = 1.0, horizon: int = 0
 ) -> float:
-    """Upper bound on the maximum visitation entropy from any forecaster q (spec §7.4).
+    """Upper bound on the maximum visitation entropy from any forecaster q (exploration §7.4).
 
     Args:
         q: state probabilities (H, S) for VE and VE_S, (S, A) for AVE, (S,) for AVE_S, positive

@@ -37,7 +37,7 @@ def planning_task(r: Array, horizon: int, temperature: float = 0.0) -> Task:
 
 
 def backward_induction(mdp: FiniteMDP, r: Any, horizon: int, temperature: float = 0.0) -> Plan:
-    """Plan for reward plus policy entropy over a finite horizon (spec §1).
+    """Plan for reward plus policy entropy over a finite horizon (exploration §1).
 
     For h = H-1, …, 0 with τ the temperature:
         Q_h(s, a) = r_h(s, a) + Σ_s' P(s'|s, a) V_{h+1}(s')

@@ -1,6 +1,6 @@
 """What nature does to the rows of one MDP: robust expectations at speed, and worst cases.
 
-Rewards that depend on the successor enter the risk with it (robust spec §1.3):
+Rewards that depend on the successor enter the risk with it (robust §1.3):
 
     Q(s, a) = min_q E_q[r(s, a, s') + γ V(s')] + γ D(q, P(. | s, a)) = γ W(P(. | s, a), V + r / γ)
 
@@ -41,7 +41,7 @@ LOOPS: dict[str, Any] = {  # of measures that have one, see `risk.Measure.compil
 }
 REARRANGING = ("tv-ball", "mean-cvar", "linf-ball")  # loops that keep rows in order of their values
 DENSE = 1 << 20  # entries of a block of rows that has to be made dense
-SHIFTED = 600.0  # β span(V) up to which exponentials are taken once a state (robust spec §1.7)
+SHIFTED = 600.0  # β span(V) up to which exponentials are taken once a state (robust §1.7)
 
 
 class Nature:
@@ -251,7 +251,7 @@ class Nature:
         return expect
 
     def _entropic(self, beta: float, by_row: Expect) -> Expect:
-        """Exponentials once a state, one product, one logarithm a row (robust spec §1.7.2-3).
+        """Exponentials once a state, one product, one logarithm a row (robust §1.7.2-3).
 
         Rewards of successors go into the weights: p e^{-β (V + bonus)} = (p e^{-β bonus}) e^{-β V}.
         """

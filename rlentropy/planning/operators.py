@@ -1,4 +1,4 @@
-"""Robust Bellman operators: T V = max_a r + γ W(P, V) and T^π V, and how far they round.
+"""Robust Bellman operators (robust §2): T V = max_a r + γ W(P, V) and T^π V, and their rounding.
 
 T is monotone, moves constants to γ times themselves and contracts, soft and s-rectangular or not.
 """

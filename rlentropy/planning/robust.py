@@ -1,4 +1,4 @@
-"""Robust dynamic programming with certified bounds (robust spec §2).
+"""Robust dynamic programming with certified bounds (robust §2).
 
 Every solver here is `rlentropy.planning.certified.approach`, by other steps between sweeps.
 """
@@ -170,7 +170,7 @@ def robust_policy_gradient(
     gamma: float,
     tolerance: float = 1e-10,
 ) -> Array:
-    """dJ/dπ, (S, A), of J = Σ μ V^π: d(s) Q(s, a) / (1-γ) (robust spec §3.1).
+    """dJ/dπ, (S, A), of J = Σ μ V^π: d(s) Q(s, a) / (1-γ) (robust §3.1).
 
     d is the discounted occupancy of π in its worst kernel. Where W has a kink the worst case is not
     unique, and this is one of the directions that it leaves.

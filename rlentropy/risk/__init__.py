@@ -1,4 +1,4 @@
-"""Convex risk measures: robust expectations, worst-case distributions, penalties (robust spec §1).
+"""Convex risk measures: robust expectations, worst-case distributions, penalties (robust §1).
 
 A measure is a penalty D(q, p) that nature pays for playing q where the nominal law is p:
 

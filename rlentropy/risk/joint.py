@@ -1,4 +1,4 @@
-"""s-rectangular uncertainty: one budget for all actions of a state (robust spec §1.6).
+"""s-rectangular uncertainty: one budget for all actions of a state (robust §1.6).
 
 Nature picks the distributions {q_a} of a state together, before the action is drawn, so a policy
 may gain by randomising:

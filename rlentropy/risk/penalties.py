@@ -1,4 +1,4 @@
-"""Soft penalties (robust spec §1.4): nature may play any q of the support, at a price."""
+"""Soft penalties (robust §1.4): nature may play any q of the support, at a price."""
 
 from __future__ import annotations
 

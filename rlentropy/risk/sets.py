@@ -1,4 +1,4 @@
-"""Uncertainty sets (robust spec §1.4, §1.5): nature may play any q inside for free."""
+"""Uncertainty sets (robust §1.4, §1.5): nature may play any q inside for free."""
 
 from __future__ import annotations
 

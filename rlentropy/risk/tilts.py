@@ -33,7 +33,7 @@ def bisect(above: Callable[[Array], Mask], low: Array, high: Array) -> tuple[Arr
 
 
 def order_of(x: Array, ok: Mask) -> Count:
-    """Admissible states by ascending x, ties by index, then the others (§1.7.7)."""
+    """Admissible states by ascending x, ties by index, then the others (robust §1.7.7)."""
     return np.argsort(np.where(ok, x, np.inf), axis=1, kind="stable")
 
 

@@ -1,4 +1,4 @@
-"""Wasserstein-1 penalty and ball (robust spec §1.4, §1.5): mass moves at a price per distance."""
+"""Wasserstein-1 penalty and ball (robust §1.4, §1.5): mass moves at a price per distance."""
 
 from __future__ import annotations
 

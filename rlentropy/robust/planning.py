@@ -1,4 +1,4 @@
-"""Robust planning on a known model: the optimal robust value and policy, with bounds (spec §2)."""
+"""Robust planning on a known model: the optimal value and policy, with bounds (robust §2)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Exact robust policy gradient (robust spec §3), with its convergence guarantee.
+"""Exact robust policy gradient (robust §3), with its convergence guarantee.
 
 The gradient of J = Σ μ V^π is that of a policy in its own worst kernel P^π = q*(P, V^π):
 

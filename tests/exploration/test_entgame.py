@@ -1,4 +1,4 @@
-"""EntGame against a slow second implementation from spec §2, and against what was measured (§9)."""
+"""EntGame against a slow second implementation of exploration §2, and measured values (§9)."""
 
 import itertools
 import math
@@ -25,7 +25,7 @@ OBJECTIVES = ("VE", "VE_S", "AVE", "AVE_S")
 
 
 def slow_plan(visits, transitions, episodes, config):
-    """Spec §2.2 and §2.3, one (h, s, a) at a time; returns V, Q, L and the forecasts.
+    """Exploration §2.2 and §2.3, one (h, s, a) at a time; returns V, Q, L and the forecasts.
 
     visits (H, S, A) by stage; transitions (H or 1, S, A, S).
     """
@@ -205,7 +205,7 @@ def slow_visitation(P, mu, pi):
 @pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize("bonus", ["none", "bernstein-kl"])
 def test_mixture_occupancy_is_the_mean_of_the_played_ones(compiled, bonus):
-    """Spec §9, 10: average of occupancies = occupancy of the projection; VE(mix) >= mean VE."""
+    """§9, 10: average of occupancies = occupancy of the projection; VE(mix) >= mean VE."""
     P, mdp = tiny_mdp()
     H, S, A, T = 4, 5, 3, 60
     setting = setting_of(H, S, A, mdp)
@@ -250,7 +250,7 @@ def test_chunks_change_nothing(chunks):
 
 @pytest.mark.parametrize(("objective", "prior"), [("VE", 1.0), ("VE_S", 1.0), ("AVE", 1.0)])
 def test_forecaster_regret_over_its_own_game(objective, prior):
-    """Spec §9, 11: log loss - that of the best constant <= (m - 1) log(e (1 + T / (m - 1)))."""
+    """§9, 11: log loss - that of the best constant <= (m - 1) log(e (1 + T / (m - 1)))."""
     env = gymnasium.make("rlentropy/DoubleChain-v0", num_states=9).unwrapped
     setting, T, H = Setting.of(env, 6, "gymnasium"), 300, 6
     learner = EntGame(setting, Config(objective=objective, prior=prior), np.random.default_rng(0))
@@ -450,7 +450,7 @@ def average_entropy(visits):
 
 
 def test_published_comparison_on_the_chain():
-    """Spec §9, 19: entropy of the visits in 5000 episodes, 10 seeds."""
+    """Exploration §9, 19: entropy of the visits in 5000 episodes, 10 seeds."""
     plain = [average_entropy(chain_learner(k, objective="AVE").visits) for k in range(10)]
     assert min(plain) >= 3.99
     assert max(plain) < 3.99353136 + 0.005
@@ -472,7 +472,7 @@ def test_published_comparison_on_the_chain():
 
 
 def test_visits_a_state_on_the_chain():
-    """Spec §6.4: mean visits per 100 000 steps of EntGame without bonus, at states 0, 5, 10, 15."""
+    """§6.4: mean visits per 100 000 steps of EntGame without bonus, at states 0, 5, 10, 15."""
     visits = [chain_learner(20 + k, objective="AVE").visits.sum((0, 2)) for k in range(6)]
     mean, error = np.mean(visits, 0), np.std(visits, 0, ddof=1) / math.sqrt(6)
     for s, published in ((0, 1637), (5, 2400), (10, 4136), (15, 6708)):
@@ -489,7 +489,7 @@ def test_double_chain_gap_after_5000_episodes():
 
 
 def test_grid_world_visits_at_most_the_reachable_states():
-    """Spec §9, 22: the four corners are 20 moves away and can't be among 20 visited states."""
+    """§9, 22: the four corners are 20 moves away and can't be among 20 visited states."""
     env = gymnasium.make("rlentropy/GridWorld-v0")
     setting = Setting.of(env, 20, "compiled")
     learner = EntGame(setting, Config(objective="AVE", mixture_size=0), np.random.default_rng(0))
@@ -526,7 +526,7 @@ def edge_mdp(S, A, terminal=None):
     ],
 )
 def test_edges(bonus, simulator, H, S, A, terminal):
-    """Spec §9, 25: one state, one action, one stage, a terminal start; nothing is NaN."""
+    """Exploration §9, 25: one state, one action, one stage, a terminal start; nothing is NaN."""
     for objective, stage_dependent in itertools.product(OBJECTIVES, [False, True]):
         config = Config(
             horizon=H,

@@ -1,4 +1,4 @@
-"""MaxEnt (spec §5.1): its gradient, line search and mixture, by definitions and by statistics."""
+"""MaxEnt (exploration §5.1): gradient, line search and mixture, by definitions and statistics."""
 
 import gymnasium
 import numpy as np

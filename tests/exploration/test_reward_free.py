@@ -1,4 +1,4 @@
-"""RF-UCRL and RF-Express against dense numpy from spec §5.3; the numbers of §6.4."""
+"""RF-UCRL and RF-Express against dense numpy from exploration §5.3; the numbers of §6.4."""
 
 import json
 
@@ -23,13 +23,13 @@ def make(m, H, seed=0, simulator="compiled", **options):
     return rf_ucrl.RewardFree(setting, config, np.random.default_rng(seed))
 
 
-def spec_plan(n, H, variant, scale, clip):
+def dense_plan(n, H, variant, scale, clip):
     """§5.3 for counts n (K, S, A, S): E or W (H, S, A), and its maximum (H + 1, S)."""
     K, S, A, _ = n.shape
     E, F = np.zeros((H, S, A)), np.zeros((H + 1, S))
     for h in range(H - 1, -1, -1):
         k = h if K > 1 else 0
-        v = H - h  # the spec's H - h + 1, stages counted from 1
+        v = H - h  # H - h + 1 of the page, which counts stages from 1
         for s in range(S):
             for a in range(A):
                 N = int(n[k, s, a].sum())
@@ -54,7 +54,7 @@ def spec_plan(n, H, variant, scale, clip):
 @pytest.mark.parametrize("variant", ["rf-ucrl", "rf-express"])
 @pytest.mark.parametrize("staged", [False, True])
 @pytest.mark.parametrize("clip", [False, True])
-def test_plan_gap_and_policy_are_those_of_the_spec(oracles, variant, staged, clip):
+def test_plan_gap_and_policy_are_those_of_the_equations(oracles, variant, staged, clip):
     for seed in range(8):
         rng = np.random.default_rng(seed)
         S, A, H = (int(x) for x in rng.integers((1, 1, 1), (6, 4, 6)))
@@ -77,7 +77,7 @@ def test_plan_gap_and_policy_are_those_of_the_spec(oracles, variant, staged, cli
         learner.episodes = int(starts.sum())
         V, Q = np.zeros((H + 1, S)), np.zeros((H, S, A))
         learner.fill(V, Q)
-        E, F = spec_plan(n, H, variant, scale, clip)
+        E, F = dense_plan(n, H, variant, scale, clip)
         np.testing.assert_allclose(Q, E, rtol=1e-11, atol=1e-12)
         np.testing.assert_allclose(V, F, rtol=1e-11, atol=1e-12)
         # Stop at E_1 <= ε/2, or at 3e sqrt(W_1) + W_1 <= ε/2: the smallest ε that would do.
@@ -152,7 +152,7 @@ def test_stop_rule(tmp_path, capsys, simulator, variant, tolerance, scale):
 def test_visits_on_the_chain(oracles, clip, expected):
     """§6.4: AVE of the visits in 5000 episodes, and mean visits of states 0, 5, 10, 15.
 
-    The spec gives ten seeds without their sd; ours, of five, stands for it.
+    The page gives ten seeds without their sd; ours, of five, stands for it.
     """
     table = {True: (0, 724, 3474, 16961), False: (1448, 2384, 3999, 7540)}[clip]
     entropies, visits = [], []

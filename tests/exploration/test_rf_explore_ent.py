@@ -1,4 +1,4 @@
-"""RF-Explore-Ent (spec §4.1): its three phases, and the samplers that replace the first two."""
+"""RF-Explore-Ent (exploration §4.1): its phases, and the samplers that replace the first two."""
 
 import json
 

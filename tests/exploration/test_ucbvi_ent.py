@@ -1,4 +1,4 @@
-"""UCBVI-Ent against dense numpy written from spec §3.1-3.4; properties 8, 9, 12 and 13."""
+"""UCBVI-Ent against dense numpy written from exploration §3.1-3.4; properties 8, 9, 12 and 13."""
 
 import json
 
@@ -31,7 +31,7 @@ def make(m, H, seed=0, simulator="compiled", terminal=None, **options):
     return ucbvi_ent.UCBVIEnt(setting, config, np.random.default_rng(seed))
 
 
-# ---------------------------------------------------------------- the spec, dense
+# ---------------------------------------------------------------- the equations, dense
 
 
 def lse(q):
@@ -43,7 +43,7 @@ def entropy(p):
     return float(-sum(x * np.log(x) for x in p if x > 0))
 
 
-def spec_plan(n, H, variant, scale, plus):
+def dense_plan(n, H, variant, scale, plus):
     """§3.1-3.3 for counts n (K, S, A, S), K = 1 or H: Q, V, lower Q, lower V, G (H + 1, S).
 
     Every confidence term (w_H, w_p, and that of κ in the quadratic gap) is multiplied by the scale:
@@ -57,7 +57,7 @@ def spec_plan(n, H, variant, scale, plus):
     Q, Qlow, G = np.zeros((H, S, A)), np.zeros((H, S, A)), np.zeros((H + 1, S))
     for h in range(H - 1, -1, -1):
         k = h if K > 1 else 0
-        stage = h + 1  # the spec counts from 1
+        stage = h + 1  # the page counts from 1
         v = (H - stage + 1) * log_SA
         counted = 1.0 if plus or stage < H else 0.0
         for s in range(S):
@@ -115,10 +115,10 @@ def planned(learner):
     return Q, V
 
 
-def compare_with_spec(learner, n, variant, scale, plus):
+def compare_with_equations(learner, n, variant, scale, plus):
     H = learner.setting.horizon
     Q, V = planned(learner)
-    want_Q, want_V, want_low, _, want_G = spec_plan(n, H, variant, scale, plus)
+    want_Q, want_V, want_low, _, want_G = dense_plan(n, H, variant, scale, plus)
     np.testing.assert_allclose(Q, want_Q, rtol=1e-11, atol=1e-11)
     np.testing.assert_allclose(V, want_V, rtol=1e-11, atol=1e-11)
     if variant in ("pac", "fast"):
@@ -157,7 +157,7 @@ def test_plan_for_counts_put_into_the_model(oracles, variant, objective):
         order = rng.permutation(k.size)
         learner.model.update(s[order], a[order], s2[order], k[order] if staged else 0)
         learner.refresh()
-        compare_with_spec(learner, n, variant, scale, objective == "TE+")
+        compare_with_equations(learner, n, variant, scale, objective == "TE+")
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -185,9 +185,9 @@ def test_plan_after_every_episode(oracles, variant, staged):
             n[h if staged else 0, states[h], actions[h], states[h + 1]] += 1
         starts[states[0]] += 1
         learner.end_episode(states, actions, terminated_at)
-        compare_with_spec(learner, n, variant, scale, plus=False)
+        compare_with_equations(learner, n, variant, scale, plus=False)
         if variant in ("pac", "fast"):
-            G = spec_plan(n, H, variant, scale, plus=False)[-1]
+            G = dense_plan(n, H, variant, scale, plus=False)[-1]
             certified = learner.certified_gap()
             assert certified == pytest.approx(starts @ G[0] / starts.sum(), rel=1e-10)
         else:
@@ -244,7 +244,7 @@ def test_property_13_values_are_bracketed_and_the_gap_is_certified(oracles, vari
 
 @pytest.mark.parametrize("variant", ["pac", "fast"])
 def test_certificates_hold_from_a_random_start(oracles, variant):
-    """Small widths, random initial distributions: still right, as spec §3.4 saw."""
+    """Small widths, random initial distributions: still right, as exploration §3.4 saw."""
     for seed in range(20):
         rng = np.random.default_rng(seed)
         m = oracles.random_mdp(rng, 4, 2)
@@ -411,7 +411,7 @@ def stopping_time(oracles, seed, scale, variant="fast", budget=60_000):
     return learner, gap
 
 
-def test_stopping_times_of_the_spec(oracles):
+def test_stopping_times(oracles):
     """§3.4, S=3, A=2, H=3, ε=0.2: about 3 700 episodes at scale 0.1 and 60 at 0.01.
 
     The MDP is not given, so this asks for the order of magnitude in the median of seven, each
@@ -476,8 +476,8 @@ CHAIN_TABLE = {  # §6.4, exact TE after 10, 28, 79, 224, 630, 1775, 5000 episod
 
 
 @pytest.mark.parametrize(("variant", "scale"), list(CHAIN_TABLE))
-def test_chain_table_of_the_spec(oracles, variant, scale):
-    """Within the error of the spec's five seeds and ours, whose sd stands for both.
+def test_chain_table(oracles, variant, scale):
+    """Within the error of the page's five seeds and ours, whose sd stands for both.
 
     Student's t at 1 % over all fifteen numbers together: after 10 episodes the sd is 1.8.
     """

@@ -1,4 +1,5 @@
-"""Optima of entropies: by definition, by their duals, by three solvers, and the table of §6.4."""
+"""Optima of entropies: by definition, by their duals, by three solvers, and the table of
+exploration §6.4."""
 
 import numpy as np
 import pytest

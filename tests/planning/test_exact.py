@@ -29,7 +29,7 @@ def test_rows_are_normalised_exactly():
 
 
 def test_joint_budget_by_hand():
-    """Robust spec §1.6: budget 0.4 on two actions is worth 12.35, with the actions mixed evenly."""
+    """Robust §1.6: budget 0.4 on two actions is worth 12.35, with the actions mixed evenly."""
     P = np.zeros((4, 2, 4))
     P[0, :, 1:3] = [[0.8, 0.2], [0.7, 0.3]]
     P[[1, 2, 3], :, [1, 2, 3]] = 1.0

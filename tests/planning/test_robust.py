@@ -1,4 +1,4 @@
-"""Robust planning against the definitions of robust spec §8.2 and its golden tables §8.3, §8.4."""
+"""Robust planning against the definitions of robust §8.2 and its golden tables, §8.3 and §8.4."""
 
 import numpy as np
 import pytest
@@ -472,7 +472,7 @@ RIVER = [
 @pytest.mark.parametrize(("measure", "mean", "first", "policy"), RIVER)
 @pytest.mark.parametrize("method", ["newton", "policy-iteration", "value-iteration"])
 def test_golden_river(measure, mean, first, policy, method) -> None:
-    """Spec §8.3, to the digits given."""
+    """Robust §8.3, to the digits given."""
     found = robust_optimum(RiverSwimEnv().mdp, measure, 0.95, 1e-10, method=method)
     assert found.V.mean() == pytest.approx(mean, abs=1.01e-7 if first is None else 1.01e-9)
     assert first is None or found.V[0] == pytest.approx(first, abs=1.01e-9)
@@ -499,7 +499,7 @@ RING = {
 
 @pytest.mark.parametrize(("noise", "beta"), RING)
 def test_golden_ring(noise, beta) -> None:
-    """Spec §8.4, first table and policies."""
+    """Robust §8.4, first table and policies."""
     mean, policy = RING[noise, beta]
     found = robust_optimum(RingEnv(p=noise).mdp, Entropic(beta), 0.95, 1e-9)
     assert found.V.mean() == pytest.approx(mean, abs=1.01e-8)
@@ -520,7 +520,7 @@ GRADIENT = [  # p, β, gaps after 0, 5, 10, 25 iterations at η = 0.1, iteration
 
 @pytest.mark.parametrize(("noise", "beta", "gaps", "slow", "quick"), GRADIENT)
 def test_golden_projected_gradient(noise, beta, gaps, slow, quick) -> None:
-    """Spec §8.4, second table, by `robust_policy_gradient` and a projection of the test's own."""
+    """§8.4, table of gradients, by `robust_policy_gradient` and a projection of the test's own."""
     mdp, measure = RingEnv(p=noise).mdp, Entropic(beta)
     best = robust_optimum(mdp, measure, 0.95, 1e-9).V.mean()
 
@@ -566,7 +566,7 @@ KL_BALLS = {  # p: δ, then the value of the optimal policy of each β (0 first)
 
 @pytest.mark.parametrize("noise", KL_BALLS)
 def test_golden_robust_evaluation(noise) -> None:
-    """Spec §8.4, last tables: a horizon of 200 leaves 0.95^200 = 4e-5 of the values' size."""
+    """Robust §8.4, KL balls: a horizon of 200 leaves 0.95^200 = 4e-5 of the values' size."""
     mdp = RingEnv(p=noise).mdp
     betas, table = KL_BALLS[noise]
     policies = [robust_optimum(mdp, Entropic(beta), 0.95, 1e-9).pi for beta in betas]

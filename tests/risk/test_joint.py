@@ -1,4 +1,4 @@
-"""s-rectangular sets against linear and conic programs, the spec's instance and its golden rows."""
+"""s-rectangular sets against linear and conic programs, an instance by hand and golden rows."""
 
 import numpy as np
 import pytest
@@ -79,7 +79,7 @@ def distance(backup, p, norm):
 
 
 def test_hand_instance() -> None:
-    """Spec §1.6: 12.35 with (1/2, 1/2); the best deterministic policy gets 11.40."""
+    """Robust §1.6: 12.35 with (1/2, 1/2); the best deterministic policy gets 11.40."""
     p = np.zeros((2, 2, 2))
     p[0], p[1] = [[0.8, 0.2], [0.7, 0.3]], [[0.0, 1.0], [0.0, 1.0]]
     V, r = np.array([20.0, 0.0]), np.zeros((2, 2))
@@ -309,7 +309,7 @@ def test_candidates_are_the_support_of_the_linear_program(rng) -> None:
 
 @pytest.mark.parametrize(("radius", "mean"), [(0.1, 1.6632510), (0.2, 0.8203345)])
 def test_golden_river(radius, mean) -> None:
-    """Spec §8.3, by value iteration."""
+    """Robust §8.3, by value iteration."""
     mdp = RiverSwimEnv().mdp
     budget, V = SRectangular(radius, "l1", "full"), np.zeros(6)
     for _ in range(500):

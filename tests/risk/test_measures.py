@@ -1,4 +1,4 @@
-"""Risk measures against conic and linear programs, closed forms and the spec's golden tables."""
+"""Risk measures against conic and linear programs, closed forms and the tables of robust §8.3."""
 
 import numpy as np
 import pytest
@@ -213,7 +213,7 @@ def test_sets_of_bounds_against_linear_programs(rng, support):
         assert (measure.penalty(q, p) == 0.0).all()
 
 
-# -------------------------------------------------------------------- properties 8.1 of the spec
+# -------------------------------------------------------------------- robust §8.1
 
 
 def everything(scale=1.0):

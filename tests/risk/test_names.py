@@ -199,7 +199,7 @@ def test_entropic_of_huge_values(rng):
 
 
 def test_tiny_chi2_balls_lose_a_standard_deviation_times_the_root(rng):
-    """W = E V - sqrt(δ Var V), exactly while no mass vanishes (§1.4)."""
+    """W = E V - sqrt(δ Var V), exactly while no mass vanishes (robust §1.5)."""
     p, V = rng.dirichlet(np.ones(5)), rng.normal(size=5)
     mean = p @ V
     deviation = np.sqrt(p @ (V - mean) ** 2)
