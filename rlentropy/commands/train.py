@@ -101,14 +101,11 @@ def environment(options: Options, config: Any) -> tuple[Env | None, Any]:
 
 def inputs(row: Command, config: Any, env: Env | None) -> tuple[Any, dict[str, Any]]:
     """What a command's `run` is given first, and by name."""
-    given: dict[str, Any] = {}
-    if row.scoring:
-        given["score"] = import_module(row.scoring).Scores
     if row.needs != "data":
-        return env, given
+        return env, {}
     from rlentropy.data import load
 
-    return load(config.data), given | {"env": env}
+    return load(config.data), {"env": env}
 
 
 class NoCompilation:

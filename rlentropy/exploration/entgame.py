@@ -23,8 +23,9 @@ from typing import Any, Literal, NamedTuple, get_args
 import gymnasium
 import numpy as np
 
-from rlentropy.exploration.episodes import Explored, Scoring, explore
+from rlentropy.exploration.episodes import Explored, explore
 from rlentropy.exploration.game import GameLearner, Rules, check_bonus, logarithms
+from rlentropy.exploration.learner import Scoring
 from rlentropy.exploration.setting import Setting, Simulator
 from rlentropy.kernels.cache import inner
 from rlentropy.kernels.confidence import kl_radius

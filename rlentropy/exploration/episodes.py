@@ -12,11 +12,12 @@ from typing import Any, Protocol
 import gymnasium
 import numpy as np
 
+from rlentropy import exploration
 from rlentropy.errors import InputError, whole
+from rlentropy.exploration.learner import EntropyScores, Learner, Scoring, evaluation_tags
 from rlentropy.exploration.setting import Goal, Setting, Simulator
 from rlentropy.log import Log, drive
-from rlentropy.mdp import FiniteMDP
-from rlentropy.types import Array, Count, Objective, Result, State
+from rlentropy.types import Array, Objective, Result, State
 from rlentropy.wrappers import Checked
 
 
@@ -31,31 +32,6 @@ class EpisodicConfig(Protocol):
     def objective(self) -> Objective: ...
     @property
     def simulator(self) -> Simulator: ...
-
-
-class Learner(Protocol):
-    """A tabular exploration algorithm."""
-
-    @property
-    def episodes(self) -> int: ...  # played so far
-    @property
-    def stopped(self) -> bool: ...  # certified to be good enough before the budget is spent
-    @property
-    def visits(self) -> Count: ...  # (H, S, A)
-    @property
-    def heuristic(self) -> bool: ...  # whether its certified gap is no guarantee
-    @property
-    def mixture(self) -> Any: ...  # (K, H, S, A): draws from the mixture it plays, or None
-    def begin_episode(self) -> bool: ...  # False: stopped, nothing to play
-    def act(self, h: int, s: int) -> int: ...
-    def end_episode(self, states: Count, actions: Count, terminated_at: int) -> None: ...
-    def play(self, episodes: int, env_rng: np.random.Generator) -> int: ...
-    def policy(self) -> Array: ...
-    def last_iterate(self) -> Array: ...
-    def mixture_occupancy(self) -> Array | None: ...
-    def certified_gap(self) -> float | None: ...
-    def state_dict(self) -> State: ...
-    def load_state_dict(self, state: State) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -94,55 +70,6 @@ def play_episode(
         actions[h], states[h + 1] = a, s
     learner.end_episode(states, actions, terminated_at)
     return steps
-
-
-class EntropyScores:
-    """Scores by the entropy of what a learner plays: exact where the model is known.
-
-    Without a model, `value` is the plug-in entropy of the visit frequencies: they are the
-    occupancies of the projected policy under the stage-wise empirical model. It is biased low.
-
-    Args:
-        seed: of the trajectories that are drawn to score a policy. With the number of episodes it
-            is all they depend on, so that a resumed run draws the same ones.
-    """
-
-    def __init__(self, setting: Setting, goal: Goal, seed: int) -> None:
-        self.setting, self.goal, self.seed = setting, goal, seed
-
-    def __call__(self, learner: Learner) -> dict[str, Any]:
-        """Figures of summary.json."""
-        mdp, goal = self.setting.mdp, self.goal
-        scores: dict[str, Any] = {"value": None, "value_is_exact": mdp is not None}
-        scores["last_iterate_value"] = None
-        if mdp is not None:
-            scores |= self.exact(learner, mdp)
-        elif goal.tag == "visitation_entropy":
-            scores["value"] = goal.of_occupancy(visit_frequencies(learner))
-        if (gap := learner.certified_gap()) is not None:
-            scores["certified_gap"] = gap
-            scores["certified_gap_is_heuristic"] = learner.heuristic
-        return scores
-
-    def exact(self, learner: Learner, mdp: FiniteMDP) -> dict[str, Any]:
-        """What a known model tells."""
-        goal, H = self.goal, self.setting.horizon
-        scores = {
-            "value": goal.of_policy(mdp, learner.policy(), H),
-            "last_iterate_value": goal.of_policy(mdp, learner.last_iterate(), H),
-        }
-        if (d := learner.mixture_occupancy()) is not None and goal.tag == "visitation_entropy":
-            scores["mixture_value"] = goal.of_occupancy(d)
-        return scores
-
-    def state_dict(self) -> State:
-        return {}
-
-    def load_state_dict(self, state: State) -> None:
-        pass
-
-
-Scoring = Callable[[Setting, Goal, int], EntropyScores]
 
 
 class Exploration:
@@ -211,13 +138,16 @@ def explore(
     Args:
         config: the algorithm's `Config`, with the fields of `EpisodicConfig`.
         make_learner: called with the setting, the config and a generator of its own.
-        score: what scores it; default: `EntropyScores`. The command line's also knows the optimum.
+        score: what scores it; default: `scoring.Scores`. `EntropyScores` takes less time where the
+            optimum isn't wanted.
     """
     whole("episodes", config.episodes, 1)
     setting = Setting.of(env, config.horizon, config.simulator)
     goal = Goal(config.objective, getattr(config, "temperature", 1.0))
     env_rng, learner_rng, evaluation_rng = rng.spawn(3)
-    scores = (score or EntropyScores)(setting, goal, int(evaluation_rng.integers(2**63)))
+    scores = (score or exploration.scoring.Scores)(
+        setting, goal, int(evaluation_rng.integers(2**63))
+    )
     learner = make_learner(setting, config, learner_rng)
     agent = Exploration(env, setting, learner, scores, env_rng)
     final = drive(
@@ -244,27 +174,3 @@ def explore(
         mixture=learner.mixture,
         last_iterate=learner.last_iterate(),
     )
-
-
-def visit_frequencies(learner: Learner) -> Array:
-    """Occupancies as counted, (H, S, A)."""
-    visits = learner.visits
-    return visits / max(int(visits[0].sum()), 1)
-
-
-def evaluation_tags(scores: dict[str, Any], learner: Learner, goal: Goal) -> dict[str, float]:
-    """The eval/* tags of one evaluation; docs/tags.md defines each."""
-    tags = {}
-    for prefix in ("", "mixture_", "last_iterate_"):
-        if (value := scores.get(f"{prefix}value")) is not None:
-            tags[f"eval/{prefix}{goal.tag}"] = value
-            if "optimum" in scores:
-                tags[f"eval/{prefix}gap"] = scores["optimum"] - value
-    for name in ("certified_gap", "vendi_score"):
-        if name in scores:
-            tags[f"eval/{name}"] = scores[name]
-    if goal.tag == "visitation_entropy":
-        frequencies = visit_frequencies(learner)
-        tags["eval/visit_frequency_entropy"] = goal.of_occupancy(frequencies)
-    tags["eval/states_visited"] = float(np.count_nonzero(learner.visits.sum((0, 2))))
-    return tags

@@ -27,7 +27,8 @@ import numpy as np
 
 from rlentropy.entropy import markov_policy, visitation, visitation_entropy
 from rlentropy.errors import InputError, in_range, whole
-from rlentropy.exploration.episodes import Explored, Scoring, explore
+from rlentropy.exploration.episodes import Explored, explore
+from rlentropy.exploration.learner import Scoring
 from rlentropy.exploration.setting import Setting, Simulator
 from rlentropy.kernels.rows import backward, decisions
 from rlentropy.kernels.sampling import draw_action, rollout

@@ -7,7 +7,8 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from rlentropy.exploration.episodes import Explored, Scoring, explore
+from rlentropy.exploration.episodes import Explored, explore
+from rlentropy.exploration.learner import Scoring
 from rlentropy.exploration.setting import Setting, Simulator
 from rlentropy.kernels.sampling import rollout
 from rlentropy.log import Log

@@ -27,8 +27,9 @@ from rlentropy.entropy import visitation_entropy
 from rlentropy.errors import InputError, in_range
 from rlentropy.exploration import rf_ucrl
 from rlentropy.exploration.entgame import BONUSES, forecaster_schedule, forecaster_shape
-from rlentropy.exploration.episodes import Explored, Scoring, explore
+from rlentropy.exploration.episodes import Explored, explore
 from rlentropy.exploration.game import GameLearner, check_bonus
+from rlentropy.exploration.learner import Scoring
 from rlentropy.exploration.rf_ucrl import RewardFree
 from rlentropy.exploration.setting import Setting, Simulator
 from rlentropy.exploration.two_phases import TwoPhases

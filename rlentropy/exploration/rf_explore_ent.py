@@ -27,8 +27,9 @@ import numpy as np
 from rlentropy.errors import InputError, one_of, whole
 from rlentropy.exploration import entgame, rf_ucrl, ucbvi_ent
 from rlentropy.exploration.entgame import EntGame
-from rlentropy.exploration.episodes import Explored, Learner, Scoring, explore
+from rlentropy.exploration.episodes import Explored, explore
 from rlentropy.exploration.game import GameLearner, Rules, check_bonus
+from rlentropy.exploration.learner import Learner, Scoring
 from rlentropy.exploration.random_policy import RandomPolicy
 from rlentropy.exploration.rf_ucrl import RewardFree
 from rlentropy.exploration.setting import Setting, Simulator

@@ -22,8 +22,9 @@ from typing import Any, Literal
 import gymnasium
 import numpy as np
 
-from rlentropy.exploration.episodes import Explored, Scoring, explore
+from rlentropy.exploration.episodes import Explored, explore
 from rlentropy.exploration.game import GameLearner, Rules, check_bonus
+from rlentropy.exploration.learner import Scoring
 from rlentropy.exploration.setting import Setting, Simulator
 from rlentropy.kernels.cache import compiled, inner
 from rlentropy.kernels.confidence import kl_radius

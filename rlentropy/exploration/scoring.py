@@ -1,4 +1,4 @@
-"""What the command line adds to the scores of exploration: the optimum, and the Vendi score."""
+"""Scores of exploration against the optimum, and the Vendi score of its trajectories."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from rlentropy import planning
 from rlentropy.diversity import vendi_score_of_policy
-from rlentropy.exploration.episodes import EntropyScores, Learner
+from rlentropy.exploration.learner import EntropyScores, Learner
 from rlentropy.exploration.setting import Goal
 from rlentropy.mdp import FiniteMDP
 from rlentropy.types import State

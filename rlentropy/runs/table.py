@@ -23,18 +23,11 @@ class Command:
     budget: Literal["episodes", "steps", "updates", "labels", ""] = ""
     # what the steps of eval/* count, which must agree for runs to be compared
     axis: Literal["env_steps", "updates", "labels", ""] = ""
-    scoring: str = ""  # module whose `Scores` are handed to `run` as `score`
     compiling: int = 0  # CPU seconds of the compiler, about, in the first run on a machine
 
 
 planner = partial(Command, needs="env", axis="env_steps")  # by a known model, at step 0
-explorer = partial(
-    Command,
-    needs="env",
-    budget="episodes",
-    axis="env_steps",
-    scoring="rlentropy.exploration.scoring",
-)
+explorer = partial(Command, needs="env", budget="episodes", axis="env_steps")
 fitted = partial(Command, needs="data", budget="updates", axis="updates")
 
 # They learn: `run(env or data, config, rng, log)` returns a `Result`.

@@ -13,7 +13,6 @@ from rlentropy.envs.tabular import TabularEnv
 from rlentropy.exploration import entgame, random_policy
 from rlentropy.exploration.entgame import Config, EntGame
 from rlentropy.exploration.episodes import play_episode
-from rlentropy.exploration.scoring import Scores
 from rlentropy.exploration.setting import Setting
 from rlentropy.log import Log
 
@@ -539,7 +538,7 @@ def test_edges(bonus, simulator, H, S, A, terminal):
             mixture_size=3,
         )
         env = TabularEnv(edge_mdp(S, A, terminal))
-        found = entgame.run(env, config, np.random.default_rng(0), Log(None), Scores)
+        found = entgame.run(env, config, np.random.default_rng(0), Log(None))
         np.testing.assert_array_equal(found.visits.sum((1, 2)), 8)
         for pi in (found.policy["pi"], found.last_iterate):
             np.testing.assert_allclose(pi.sum(-1), 1.0, atol=1e-12)

@@ -8,7 +8,6 @@ from rlentropy import FiniteMDP
 from rlentropy.envs.tabular import TabularEnv
 from rlentropy.errors import InputError
 from rlentropy.exploration import maxent
-from rlentropy.exploration.scoring import Scores
 from rlentropy.exploration.setting import Setting
 from rlentropy.log import Log
 
@@ -184,7 +183,7 @@ def test_gap_decreases(objective):
     for episodes in (100, 1000, 5000):
         env = gymnasium.make("rlentropy/DoubleChain-v0", num_states=11)
         config = maxent.Config(episodes=episodes, objective=objective, horizon=8)
-        found = maxent.run(env, config, np.random.default_rng(0), Log(None), Scores).summary
+        found = maxent.run(env, config, np.random.default_rng(0), Log(None)).summary
         gap = found["optimum"] + found["certificate"] - found["mixture_value"]
         assert gap >= -1e-9
         gaps.append(gap)
@@ -195,7 +194,7 @@ def test_gap_decreases(objective):
 def test_fixed_step_converges_near_the_optimum():
     env = gymnasium.make("rlentropy/DoubleChain-v0", num_states=9)
     config = maxent.Config(episodes=20_000, objective="AVE_S", horizon=6, step="fixed")
-    found = maxent.run(env, config, np.random.default_rng(0), Log(None), Scores).summary
+    found = maxent.run(env, config, np.random.default_rng(0), Log(None)).summary
     assert found["optimum"] - found["mixture_value"] < 0.05
 
 

@@ -11,7 +11,6 @@ from rlentropy import FiniteMDP
 from rlentropy.cli import main
 from rlentropy.envs.tabular import TabularEnv
 from rlentropy.exploration import entgame, reg_entgame
-from rlentropy.exploration.scoring import Scores
 from rlentropy.exploration.setting import Setting
 from rlentropy.log import Log
 from rlentropy.planning import max_visitation_entropy
@@ -37,7 +36,7 @@ def make_entgame(m, H, seed=0, **options):
 
 def run(module, env_id, seed, **options):
     env, rng = gymnasium.make(env_id), np.random.default_rng(seed)
-    return module.run(env, module.Config(**options), rng, Log(None), Scores)
+    return module.run(env, module.Config(**options), rng, Log(None))
 
 
 # ---------------------------------------------------------------- the equations, dense

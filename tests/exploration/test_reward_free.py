@@ -10,7 +10,6 @@ from rlentropy import FiniteMDP
 from rlentropy.cli import main
 from rlentropy.envs.tabular import TabularEnv
 from rlentropy.exploration import rf_ucrl
-from rlentropy.exploration.scoring import Scores
 from rlentropy.exploration.setting import Setting
 from rlentropy.log import Log
 
@@ -171,7 +170,7 @@ def test_visits_on_the_chain(oracles, clip, expected):
 def test_full_run_reports_the_entropy_of_its_mixture(oracles):
     env = gymnasium.make("rlentropy/DoubleChain-v0")
     config = rf_ucrl.Config(objective="AVE", episodes=300)
-    found = rf_ucrl.run(env, config, np.random.default_rng(0), Log(None), Scores)
+    found = rf_ucrl.run(env, config, np.random.default_rng(0), Log(None))
     assert found.summary["mixture_value"] <= found.summary["optimum"] + 1e-5
     projection = found.visits / np.maximum(found.visits.sum(-1, keepdims=True), 1)
     seen = found.visits.sum(-1) > 0

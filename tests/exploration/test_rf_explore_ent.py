@@ -13,7 +13,6 @@ from rlentropy.entropy import trajectory_entropy
 from rlentropy.envs.tabular import TabularEnv
 from rlentropy.errors import InputError
 from rlentropy.exploration import rf_explore_ent
-from rlentropy.exploration.scoring import Scores
 from rlentropy.exploration.setting import Setting
 from rlentropy.log import Log
 from rlentropy.planning import max_trajectory_entropy
@@ -230,7 +229,7 @@ def test_gap_on_noisy_chain_vanishes(sampler):
     """10 000 episodes, half of them of phase 1 for the paper's sampler."""
     env = gymnasium.make("rlentropy/NoisyChain-v0")
     config = rf_explore_ent.Config(sampler=sampler, episodes=10_000, target_episodes=50)
-    found = rf_explore_ent.run(env, config, np.random.default_rng(0), Log(None), Scores)
+    found = rf_explore_ent.run(env, config, np.random.default_rng(0), Log(None))
     gap = found.summary["optimum"] - found.summary["value"]
     assert -1e-9 <= gap < 0.1 * (11.115425 - 11.019060), gap
     mdp = env.unwrapped.mdp
@@ -247,9 +246,7 @@ def test_searches_are_not_distracted_by_what_comes_after_their_target():
     for seed in range(3):
         env = gymnasium.make("rlentropy/NoisyChain-v0")
         config = rf_explore_ent.Config(episodes=5000, target_episodes=5)
-        found = rf_explore_ent.run(
-            env, config, np.random.default_rng(seed), Log(None), Scores
-        ).summary
+        found = rf_explore_ent.run(env, config, np.random.default_rng(seed), Log(None)).summary
         assert found["optimum"] - found["value"] < 0.1 * (11.115425 - 11.019060)
 
 

@@ -12,7 +12,6 @@ from rlentropy.cli import main
 from rlentropy.entropy import trajectory_entropy
 from rlentropy.envs.tabular import TabularEnv
 from rlentropy.exploration import ucbvi_ent
-from rlentropy.exploration.scoring import Scores
 from rlentropy.exploration.setting import Setting
 from rlentropy.log import Log
 from rlentropy.planning import max_trajectory_entropy
@@ -440,9 +439,7 @@ def test_full_widths_do_not_stop(oracles):
 
 def run(env_id, seed, **options):
     rng = np.random.default_rng(seed)
-    return ucbvi_ent.run(
-        gymnasium.make(env_id), ucbvi_ent.Config(**options), rng, Log(None), Scores
-    )
+    return ucbvi_ent.run(gymnasium.make(env_id), ucbvi_ent.Config(**options), rng, Log(None))
 
 
 @pytest.mark.parametrize("simulator", ["compiled", "gymnasium"])
