@@ -18,7 +18,6 @@ from rlentropy.runs.table import COMMANDS, TOOLS, Command
 from rlentropy.start import loading
 
 if TYPE_CHECKING:
-    from rlentropy.kernels.cache import Compilation
     from rlentropy.log import Log
     from rlentropy.types import Env, Result
 
@@ -57,11 +56,11 @@ def train(command: str, arguments: list[str]) -> int:
             say.table(summary)
             return 0
         with threadpool_limits(1), stoppable(log), say.progress(log), folder.running(log):
-            with compiling(row, say) as compilation:
+            with compiling(row, say, log):
                 result = module.run(subject, config, rng, log, **given)
             draw(result, log)
             log.text("config", "```json\n" + json.dumps(settings, indent=2) + "\n```")
-            summary = folder.finish(log, result, compilation.seconds)
+            summary = folder.finish(log, result)
     if env is not None:
         env.close()
     say.table(summary)
@@ -108,22 +107,17 @@ def inputs(row: Command, config: Any, env: Env | None) -> tuple[Any, dict[str, A
     return load(config.data), {"env": env}
 
 
-class NoCompilation:
-    """What a command without compiled functions spends on compiling them."""
-
-    seconds = 0.0
-
-
 @contextlib.contextmanager
-def compiling(row: Command, say: Console) -> Iterator[NoCompilation | Compilation]:
-    """Measure the seconds that functions take to compile, and say so where any must be."""
+def compiling(row: Command, say: Console, log: Log) -> Iterator[None]:
+    """Let the log know the seconds that functions take to compile; say so where any must be."""
     kernels = sys.modules.get("rlentropy.kernels.cache")
     if kernels is None:  # numba, which takes a second to load, has no part in this command
-        yield NoCompilation()
+        yield
         return
     about = f": about {row.compiling} s" if row.compiling else ""
     with kernels.compilation(lambda: say.line(f"compiling kernels, once{about}")) as compilation:
-        yield compilation
+        log.compiling = lambda: compilation.seconds
+        yield
 
 
 def draw(result: Result, log: Log) -> None:

@@ -31,7 +31,7 @@ class Checkpoint(NamedTuple):
     """What a run needs to go on."""
 
     state: State
-    seconds: float  # of wall time that the run has taken
+    seconds: tuple[float, float]  # of wall time that the run has taken: learning, compiling
     marks: Marks  # the log files as they were
     owner: dict[str, Any]  # the command and its settings
 
@@ -80,7 +80,7 @@ def read_checkpoint(directory: Path) -> Checkpoint | None:
                 raise ValueError("it names files of other folders")
             state = _with_arrays(header["state"], arrays)
             marks = {name: (int(n), int(total)) for name, (n, total) in header["_marks"].items()}
-            return Checkpoint(state, header["_seconds"], marks, header["_owner"])
+            return Checkpoint(state, tuple(header["_seconds"]), marks, header["_owner"])
     except FileNotFoundError:
         return None
     except _OtherFormat:

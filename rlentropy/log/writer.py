@@ -53,7 +53,8 @@ class Log:
         self._metrics: IO[bytes] | None = None
         self._events: IO[bytes] | None = None
         self._records: Any = None
-        self._seconds = 0.0  # of earlier processes of this run
+        self.compiling: Callable[[], float] = lambda: 0.0  # seconds of this process so far
+        self._seconds = (0.0, 0.0)  # of earlier processes of this run: learning, compiling
         self._started = self._checkpointed = time.monotonic()
         # Length and CRC-32 of each file at the last checkpoint: it is cut back to it before use.
         self._marks: Marks | None = None
@@ -61,8 +62,13 @@ class Log:
 
     @property
     def seconds(self) -> float:
-        """Wall time spent on this run so far, over all its processes."""
-        return self._seconds + time.monotonic() - self._started
+        """Wall time spent on this run so far, over all its processes, apart from compiling."""
+        return self._seconds[0] + time.monotonic() - self._started - self.compiling()
+
+    @property
+    def compile_seconds(self) -> float:
+        """Wall time spent on compiling for this run so far, over all its processes."""
+        return self._seconds[1] + self.compiling()
 
     # ---------------------------------------------------------------- what a run reports
 
@@ -188,9 +194,8 @@ class Log:
                 begin, total = (self._marks or {}).get(path.name, (0, 0))
                 marks = {path.name: (end, sum_of_file(path, begin, end, total))}
                 self._marks = (self._marks or {}) | marks
-        write_checkpoint(
-            self.directory, Checkpoint(state, self.seconds, self._marks or {}, self.owner)
-        )
+        seconds = self.seconds, self.compile_seconds
+        write_checkpoint(self.directory, Checkpoint(state, seconds, self._marks or {}, self.owner))
 
     def next_stop(self, done: int, total: int) -> int:
         """Where the loop must stop next: the next evaluation or checkpoint, or the end."""

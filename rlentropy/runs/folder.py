@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import platform
 import re
 import shutil
@@ -248,7 +249,7 @@ class RunFolder:
         done = not budget or summary.get(budget) == self.settings[budget]
         return summary if done or summary.get("stopped_by_certificate") else None
 
-    def finish(self, log: Log, result: Result, compile_seconds: float = 0.0) -> dict[str, Any]:
+    def finish(self, log: Log, result: Result) -> dict[str, Any]:
         """Write the policies, the HParams and, last, the summary."""
         summary = result.summary
         if result.policy:
@@ -269,11 +270,20 @@ class RunFolder:
         header["label"] = self.settings.get("label") or self.command
         full = {"command": self.command, **header, **summary}
         full |= {"axis": COMMANDS[self.command].axis, "wall_seconds": log.seconds}
-        full |= {"compile_seconds": compile_seconds, "finished": True}
-        lines = [f"  {json.dumps(k)}: {json.dumps(v, default=str)}" for k, v in full.items()]
+        full |= {"compile_seconds": log.compile_seconds, "finished": True}
+        lines = [
+            f"  {json.dumps(k)}: {json.dumps(strict(v), default=str)}" for k, v in full.items()
+        ]
         text = "{\n" + ",\n".join(lines) + "\n}\n"  # a line a key, however long its list
         replace_file(self.path / "summary.json", text.encode())
         return full
+
+
+def strict(value: Any) -> Any:
+    """A figure as JSON has it: null for what isn't finite, such as the interval of one episode."""
+    if isinstance(value, list | tuple):
+        return [strict(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _json(content: Any) -> bytes:

@@ -33,7 +33,7 @@ AXIS: Field = (" or ".join(AXES), lambda value: value in AXES)
 FIELDS = {
     **dict.fromkeys(("command", "env_id", "env_kwargs", "label", "objective", "risk"), TEXT),
     **dict.fromkeys(("env_steps", "episodes", "updates", "labels", "steps"), AMOUNT),
-    **dict.fromkeys(("temperature", "gamma", "wall_seconds"), AMOUNT),
+    **dict.fromkeys(("temperature", "gamma", "wall_seconds", "compile_seconds"), AMOUNT),
     **dict.fromkeys(("seed", "horizon"), WHOLE),
     **dict.fromkeys(("state_visits", "grid_shape"), COUNTS),
     "axis": AXIS,
