@@ -11,6 +11,7 @@ import pytest
 import scipy.sparse as sp
 from hypothesis import given
 from hypothesis import strategies as st
+from oracles import episodic, models
 
 from rlentropy import FiniteMDP, planning, risk
 from rlentropy.mdp import model_or_reason
@@ -29,19 +30,6 @@ def sparse(P):
     return sp.csr_array(P.reshape(S * A, S))
 
 
-def dense(mdp):
-    return mdp.P.toarray().reshape(mdp.num_states, mdp.num_actions, mdp.num_states)
-
-
-def rows_of(rows, R, S):
-    """The kernel that the compiled loops read, written out."""
-    P = np.repeat(rows.uniform[:, None] / S, S, axis=1)
-    for i in range(R):
-        for j in range(rows.begin[i], rows.end[i]):
-            P[i, rows.successor[j]] += rows.p[j]
-    return P
-
-
 # ---------------------------------------------------------------- accepted
 
 
@@ -58,17 +46,17 @@ def rows_of(rows, R, S):
     ],
     ids=["dense", "list", "csr", "coo", "csc", "csr_matrix", "lil"],
 )
-def test_every_form_of_kernel_gives_the_same_model(form, oracles, rng) -> None:
-    m = oracles.random_mdp(rng, S=5, A=3)
+def test_every_form_of_kernel_gives_the_same_model(form, rng) -> None:
+    m = models.random_mdp(rng, S=5, A=3)
     r = rng.normal(size=(5, 3))
     mdp = FiniteMDP(form(m.P), r, m.mu)
     assert (mdp.num_states, mdp.num_actions) == (5, 3)
-    np.testing.assert_array_equal(dense(mdp), m.P)
+    np.testing.assert_array_equal(models.dense(mdp), m.P)
     np.testing.assert_array_equal(mdp.r, r)
     np.testing.assert_array_equal(mdp.mu, m.mu)
     assert not mdp.terminal.any()
     assert mdp.r_successor is None
-    np.testing.assert_array_equal(rows_of(mdp.rows, 15, 5), m.P.reshape(15, 5))
+    np.testing.assert_array_equal(models.dense_rows(mdp.rows, 5), m.P.reshape(15, 5))
 
 
 def test_zeros_are_not_stored_and_rows_are_sorted() -> None:
@@ -81,8 +69,8 @@ def test_zeros_are_not_stored_and_rows_are_sorted() -> None:
 
 
 @pytest.mark.parametrize("as_sparse", [False, True])
-def test_a_reward_per_successor_gives_its_mean(as_sparse, oracles, rng) -> None:
-    m = oracles.random_mdp(rng, S=4, A=2)
+def test_a_reward_per_successor_gives_its_mean(as_sparse, rng) -> None:
+    m = models.random_mdp(rng, S=4, A=2)
     r = rng.normal(size=(4, 2, 4))
     mdp = FiniteMDP(m.P, sparse(r) if as_sparse else r, m.mu)
     np.testing.assert_allclose(mdp.r, (m.P * r).sum(2), atol=1e-14)
@@ -102,16 +90,16 @@ def test_the_smallest_mdp() -> None:
 
 
 @given(seed=seeds)
-def test_transition_entropy_is_the_entropy_of_each_row(oracles, seed) -> None:
-    m = oracles.random_mdp(np.random.default_rng(seed), S=5, A=2)
+def test_transition_entropy_is_the_entropy_of_each_row(seed) -> None:
+    m = models.random_mdp(np.random.default_rng(seed), S=5, A=2)
     mdp = FiniteMDP(*m.args)
-    np.testing.assert_allclose(mdp.transition_entropy, oracles.row_entropy(m), atol=1e-14)
+    np.testing.assert_allclose(mdp.transition_entropy, episodic.row_entropy(m), atol=1e-14)
 
 
 @given(seed=seeds)
-def test_reachable_is_the_transitive_closure(oracles, seed) -> None:
+def test_reachable_is_the_transitive_closure(seed) -> None:
     rng = np.random.default_rng(seed)
-    m = oracles.random_mdp(rng, S=12, A=2, successors=1, start=int(rng.integers(12)))
+    m = models.random_mdp(rng, S=12, A=2, successors=1, start=int(rng.integers(12)))
     step = np.eye(12) + m.P.sum(1) > 0
     closure = np.linalg.matrix_power(step.astype(float), 12) > 0
     np.testing.assert_array_equal(FiniteMDP(*m.args).reachable(), closure[m.mu > 0].any(0))
@@ -138,8 +126,8 @@ def test_arrays_cannot_be_written() -> None:
             array[:] = 0
 
 
-def test_a_reward_that_no_successor_changes_is_one_of_state_and_action(oracles, rng) -> None:
-    m, r = oracles.random_mdp(rng, S=5, A=2), rng.random((5, 2))
+def test_a_reward_that_no_successor_changes_is_one_of_state_and_action(rng) -> None:
+    m, r = models.random_mdp(rng, S=5, A=2), rng.random((5, 2))
     mdp = FiniteMDP(m.P, np.broadcast_to(r[:, :, None], m.P.shape), m.mu)
     assert mdp.r_successor is None
     np.testing.assert_array_equal(mdp.r, r)
@@ -150,17 +138,17 @@ def test_the_callers_arrays_are_copied() -> None:
     kernel, terminal = sparse(P), np.zeros(2, bool)
     mdp = FiniteMDP(kernel, r, mu, terminal=terminal)
     kernel.data[:], r[:], mu[:], terminal[:] = 0.0, 9.0, 9.0, True
-    np.testing.assert_array_equal(dense(mdp), P)
+    np.testing.assert_array_equal(models.dense(mdp), P)
     assert mdp.r.max() == 4.0
     assert mdp.mu.tolist() == [0.5, 0.5]
     assert not mdp.terminal.any()
 
 
-def test_models_are_pickled_for_worker_processes(oracles, rng) -> None:
-    m = oracles.random_mdp(rng, S=4, A=2)
+def test_models_are_pickled_for_worker_processes(rng) -> None:
+    m = models.random_mdp(rng, S=4, A=2)
     mdp = FiniteMDP(m.P, rng.normal(size=(4, 2, 4)), m.mu)
     again = pickle.loads(pickle.dumps(mdp))
-    np.testing.assert_array_equal(dense(again), m.P)
+    np.testing.assert_array_equal(models.dense(again), m.P)
     np.testing.assert_array_equal(again.r, mdp.r)
     with pytest.raises(AttributeError, match="immutable"):
         again.r = mdp.r
@@ -327,7 +315,7 @@ def test_successors_listed_twice_are_merged() -> None:
         1: {0: [(1.0, 0, 99.0, False)]},  # what a table says after the end doesn't happen
     }
     mdp = FiniteMDP.from_table(table, [1.0, 0.0])
-    np.testing.assert_array_equal(dense(mdp)[:, 0], [[0.5, 0.5], [0.0, 1.0]])
+    np.testing.assert_array_equal(models.dense(mdp)[:, 0], [[0.5, 0.5], [0.0, 1.0]])
     np.testing.assert_array_equal(mdp.r, [[4.0], [0.0]])
     np.testing.assert_array_equal(mdp.r_successor, [6.0, 2.0, 0.0])
     assert mdp.terminal.tolist() == [False, True]
@@ -438,10 +426,10 @@ def test_toy_text(env_id, S, A, terminal) -> None:
                 P[s, a, s2] += p
                 r[s, a] += p * reward
     assert np.flatnonzero(mdp.terminal).tolist() == terminal
-    np.testing.assert_allclose(dense(mdp), P, atol=1e-15)
+    np.testing.assert_allclose(models.dense(mdp), P, atol=1e-15)
     np.testing.assert_allclose(mdp.r, r, atol=1e-14)
     np.testing.assert_allclose(mdp.mu, env.unwrapped.initial_state_distrib, atol=1e-15)
-    np.testing.assert_array_equal(dense(mdp)[terminal, :, terminal], 1.0)
+    np.testing.assert_array_equal(models.dense(mdp)[terminal, :, terminal], 1.0)
     np.testing.assert_array_equal(mdp.r[terminal], 0.0)
     optimum = planning.optimum(mdp, 0.9)
     assert (optimum.lower[terminal] <= 0.0).all()
