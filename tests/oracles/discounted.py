@@ -28,7 +28,7 @@ def action_values(P, r, gamma, expectation=mean, pi=None, terminal=None):
     r = np.broadcast_to(np.reshape(r, (*P.shape[:2], -1)), P.shape)
     going_on = 1.0 if terminal is None else ~terminal
     Q, change = np.zeros(P.shape[:2]), np.inf
-    while change > 1e-13 * max(1.0, np.abs(Q).max()):
+    while change > max(1e-13, 1e-15 * np.abs(Q).max()):
         V = Q.max(1) if pi is None else (pi * Q).sum(1)
         new = expectation(P, r + gamma * going_on * V)
         Q, change = new, np.abs(new - Q).max()
@@ -39,3 +39,14 @@ def occupancy(P, mu, pi, gamma):
     """(1 - γ) Σ_t γ^t P(s_t), (S,), by a linear solve."""
     chain = np.einsum("sa,sat->st", pi, P)
     return (1.0 - gamma) * np.linalg.solve(np.eye(len(P)) - gamma * chain.T, mu)
+
+
+def tilted(P, V, beta):
+    """The kernel that entropic risk of parameter β is afraid of where values are V."""
+    weights = P * np.exp(-beta * (V - V.min()))
+    return weights / weights.sum(-1, keepdims=True)
+
+
+def greedy(Q):
+    """The first of the best actions, (S, A)."""
+    return np.eye(Q.shape[1])[Q.argmax(1)]

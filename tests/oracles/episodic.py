@@ -54,6 +54,32 @@ def trajectory_law(m: Dense, pi, final_transition):
     return law.ravel()
 
 
+# ---------------------------------------------------------------- diversity
+
+
+def trajectories(m: Dense, pi, n, rng):
+    """The cells s * A + a of n episodes, (n, H)."""
+    A = m.sizes[1]
+
+    def draw(p):  # an index of each row of p
+        return (p.cumsum(-1) < rng.random((n, 1))).sum(-1).clip(max=p.shape[-1] - 1)
+
+    s, cells = draw(np.tile(m.mu, (n, 1))), []
+    for p in pi:
+        a = draw(p[s])
+        cells.append(s * A + a)
+        s = draw(m.P[s, a])
+    return np.stack(cells, axis=1)
+
+
+def vendi_score(cells) -> float:
+    """exp of the entropy of the eigenvalues of K / n, K what visits of cells overlap, over H."""
+    n, H = cells.shape
+    visits = (cells[:, :, None] == np.arange(cells.max() + 1)).sum(1)
+    K = np.minimum(visits[:, None], visits[None]).sum(2) / H
+    return float(np.exp(shannon(np.linalg.eigvalsh(K / n).clip(min=0.0))))
+
+
 # ---------------------------------------------------------------- planning
 
 
