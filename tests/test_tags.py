@@ -18,11 +18,13 @@ from oracles import discounted, episodic, models
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from rlentropy.cli import main
+from rlentropy.data import load
 from rlentropy.runs.table import COMMANDS
 
 ROOT = Path(__file__).parents[1]
 ALL = (ROOT / "docs" / "tags.md").read_text("utf-8")
-SCALARS, _, SUMMARY = ALL.partition("## What collect says")[0].partition("## summary.json")
+RUN, _, COLLECT = ALL.partition("## What collect says")
+SCALARS, _, SUMMARY = RUN.partition("## summary.json")
 
 H, EPISODES = 4, 12
 GAMMA, BETA, UPDATES = 0.9, 0.5, 20
@@ -159,6 +161,15 @@ def test_runs_write_the_tags_that_are_documented_and_no_others(runs) -> None:
 def test_summaries_have_the_keys_that_are_documented_and_no_others(runs) -> None:
     written = set().union(*(runs(name).summary for name in RUNS))
     assert written == documented(SUMMARY)
+
+
+def test_collect_says_what_is_documented(tmp_path) -> None:
+    """Its figures are those of the steps: `commands/test_collect.py`."""
+    path = tmp_path / "chain.npz"
+    options = (*CHAIN, "--horizon", str(H), "--steps", "42", "--data", str(path), "--quiet")
+    assert main(["collect", *options]) == 0
+    (collection,) = load(path).metadata["collections"]
+    assert collection["summary"].keys() == documented(COLLECT)
 
 
 # ---------------------------------------------------------------- values
