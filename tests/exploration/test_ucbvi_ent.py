@@ -40,10 +40,6 @@ def lse(q):
     return float(top + np.log(np.exp(q - top).sum()))
 
 
-def entropy(p):
-    return float(-sum(x * np.log(x) for x in p if x > 0))
-
-
 def spec_plan(n, H, variant, scale, plus):
     """§3.1-3.3 for counts n (K, S, A, S), K = 1 or H: Q, V, lower Q, lower V, G (H + 1, S).
 
@@ -70,7 +66,7 @@ def spec_plan(n, H, variant, scale, plus):
                 if S > 1:
                     kl += (S - 1) * np.log(np.e * (1 + visits / (S - 1)))
                 kappa = kl / x
-                H_hat = entropy(p[k, s, a])
+                H_hat = episodic.shannon(p[k, s, a])
                 if variant in ("none", "code"):
                     b_p = b_H = 0.0
                     if variant == "code":

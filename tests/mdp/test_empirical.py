@@ -12,17 +12,6 @@ from rlentropy import EmpiricalModel, FiniteMDP
 seeds = st.integers(0, 2**32 - 1)
 
 
-def two_states():
-    """P (2, 2, 2), r (2, 2), mu (2,): a valid MDP to damage."""
-    P = np.array([[[0.5, 0.5], [0.0, 1.0]], [[0.25, 0.75], [1.0, 0.0]]])
-    return P, np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([0.5, 0.5])
-
-
-def sparse(P):
-    S, A = P.shape[:2]
-    return sp.csr_array(P.reshape(S * A, S))
-
-
 def reference(S, A, stages, transitions, smoothing, support=None):
     """N and p̂ from the formula, with dense counts (stages, S, A, S)."""
     n = np.zeros((stages, S, A, S))

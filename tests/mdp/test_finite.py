@@ -19,12 +19,6 @@ from rlentropy.mdp import model_or_reason
 seeds = st.integers(0, 2**32 - 1)
 
 
-def two_states():
-    """P (2, 2, 2), r (2, 2), mu (2,): a valid MDP to damage."""
-    P = np.array([[[0.5, 0.5], [0.0, 1.0]], [[0.25, 0.75], [1.0, 0.0]]])
-    return P, np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([0.5, 0.5])
-
-
 def sparse(P):
     S, A = P.shape[:2]
     return sp.csr_array(P.reshape(S * A, S))
@@ -78,7 +72,7 @@ def test_a_reward_per_successor_gives_its_mean(as_sparse, rng) -> None:
 
 
 def test_a_reward_where_nothing_goes_does_not_count() -> None:
-    P, _, mu = two_states()
+    P, _, mu = models.two_states()
     r = np.where(P > 0, 1.0, np.nan)
     np.testing.assert_array_equal(FiniteMDP(P, r, mu).r, np.ones((2, 2)))
 
@@ -109,7 +103,7 @@ def test_reachable_is_the_transitive_closure(seed) -> None:
 
 
 def test_attributes_cannot_be_set() -> None:
-    mdp = FiniteMDP(*two_states())
+    mdp = FiniteMDP(*models.two_states())
     for name in ("r", "mu", "terminal", "r_successor", "num_states", "num_actions"):
         with pytest.raises(AttributeError, match=f"immutable.*{name}"):
             setattr(mdp, name, None)
@@ -119,7 +113,7 @@ def test_attributes_cannot_be_set() -> None:
 
 
 def test_arrays_cannot_be_written() -> None:
-    P, _, mu = two_states()
+    P, _, mu = models.two_states()
     mdp = FiniteMDP(P, np.arange(8.0).reshape(2, 2, 2), mu)
     for array in (mdp.r, mdp.mu, mdp.terminal, mdp.r_successor, mdp.transition_entropy):
         with pytest.raises(ValueError, match="read-only"):
@@ -134,7 +128,7 @@ def test_a_reward_that_no_successor_changes_is_one_of_state_and_action(rng) -> N
 
 
 def test_the_callers_arrays_are_copied() -> None:
-    P, r, mu = two_states()
+    P, r, mu = models.two_states()
     kernel, terminal = sparse(P), np.zeros(2, bool)
     mdp = FiniteMDP(kernel, r, mu, terminal=terminal)
     kernel.data[:], r[:], mu[:], terminal[:] = 0.0, 9.0, 9.0, True
@@ -163,21 +157,21 @@ def test_models_are_pickled_for_worker_processes(rng) -> None:
 )
 @pytest.mark.parametrize("form", [np.asarray, sparse])
 def test_a_row_that_is_no_distribution(entry, what, form) -> None:
-    P, r, mu = two_states()
+    P, r, mu = models.two_states()
     P[1, 0, 0] = P[1, 1, 0] = entry  # (1, 0) is the first of two
     with pytest.raises(ValueError, match=rf"P\[s, a\] must be a distribution.*{what}.*\(1, 0\)"):
         FiniteMDP(form(P), r, mu)
 
 
 def test_negative_entries_do_not_cancel() -> None:
-    P, r, mu = two_states()
+    P, r, mu = models.two_states()
     P[0, 1] = [-0.5, 1.5]
     with pytest.raises(ValueError, match=r"-0\.5.*\(0, 1\)"):
         FiniteMDP(P, r, mu)
 
 
 def test_an_empty_row_and_a_row_off_by_more_than_rounding() -> None:
-    P, r, mu = two_states()
+    P, r, mu = models.two_states()
     P[0, 1] = 0.0
     with pytest.raises(ValueError, match=r"sum 0.*\(0, 1\)"):
         FiniteMDP(P, r, mu)
@@ -237,7 +231,7 @@ def test_a_successor_out_of_range_is_named(successor) -> None:
     ],
 )
 def test_initial_distributions(mu, message) -> None:
-    P, r, _ = two_states()
+    P, r, _ = models.two_states()
     with pytest.raises(ValueError, match=message):
         FiniteMDP(P, r, mu)
 
@@ -245,7 +239,7 @@ def test_initial_distributions(mu, message) -> None:
 @pytest.mark.parametrize("form", [np.asarray, sparse])
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_a_bad_reward_of_one_successor(form, value) -> None:
-    P, _, mu = two_states()
+    P, _, mu = models.two_states()
     r = np.ones((2, 2, 2))
     r[1, 0, 1] = r[1, 1, 0] = value
     with pytest.raises(ValueError, match=r"r must be finite.*\(s, a\) = \(1, 0\)"):
@@ -253,7 +247,7 @@ def test_a_bad_reward_of_one_successor(form, value) -> None:
 
 
 def test_rewards() -> None:
-    P, r, mu = two_states()
+    P, r, mu = models.two_states()
     with pytest.raises(ValueError, match=r"r must be \(S, A\) = \(2, 2\).*got \(2,\)"):
         FiniteMDP(P, np.ones(2), mu)
     with pytest.raises(ValueError, match=r"sparse r must be \(S\*A, S\) = \(4, 2\), got \(2, 2\)"):
@@ -264,14 +258,14 @@ def test_rewards() -> None:
 
 
 def test_a_duplicate_reward_is_named_not_summed() -> None:
-    P, _, mu = two_states()
+    P, _, mu = models.two_states()
     r = sp.coo_array(([1.0, 2.0, 4.0], ([2, 1, 2], [1, 1, 1])), shape=(4, 2))
     with pytest.raises(ValueError, match=r"r: duplicate entry at \(s, a\) = \(1, 0\), s' = 1"):
         FiniteMDP(P, r, mu)
 
 
 def test_terminal_states_must_absorb_without_reward() -> None:
-    P, r, mu = two_states()
+    P, r, mu = models.two_states()
     with pytest.raises(ValueError, match=r"terminal must be \(S,\) of bool, got \(3,\)"):
         FiniteMDP(P, r, mu, terminal=np.zeros(3, bool))
     with pytest.raises(ValueError, match=r"terminal must be \(S,\) of bool.*int"):

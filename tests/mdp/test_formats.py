@@ -19,12 +19,6 @@ from rlentropy.errors import InputError
 seeds = st.integers(0, 2**32 - 1)
 
 
-def two_states():
-    """P (2, 2, 2), r (2, 2), mu (2,): a valid MDP to damage."""
-    P = np.array([[[0.5, 0.5], [0.0, 1.0]], [[0.25, 0.75], [1.0, 0.0]]])
-    return P, np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([0.5, 0.5])
-
-
 # ---------------------------------------------------------------- csv
 
 
@@ -65,7 +59,7 @@ def test_csv_round_trip(tmp_path, rng) -> None:
 
 
 def test_csv_of_expected_rewards(tmp_path) -> None:
-    P, r, mu = two_states()
+    P, r, mu = models.two_states()
     FiniteMDP(P, r, mu).to_csv(tmp_path / "m.csv")
     np.testing.assert_array_equal(FiniteMDP.from_csv(tmp_path / "m.csv").r, r)
 
@@ -448,7 +442,7 @@ def test_narrow_floats_are_widened_and_sum_to_one(kind) -> None:
 
 
 def test_doubles_keep_their_strictness_and_their_bits() -> None:
-    P, r, mu = two_states()
+    P, r, mu = models.two_states()
     P[0, 0] = [0.5, 0.5 + 5e-9]
     np.testing.assert_array_equal(models.dense(FiniteMDP(P, r, mu)), P)
     P[0, 0] = [0.5, 0.5 + 5e-8]
@@ -457,7 +451,7 @@ def test_doubles_keep_their_strictness_and_their_bits() -> None:
 
 
 def test_normalise() -> None:
-    P, r, mu = two_states()
+    P, r, mu = models.two_states()
     mdp = FiniteMDP(P * [[[3.0], [0.1]], [[7.0], [1e-200]]], r, mu * 12.0, normalise=True)
     np.testing.assert_allclose(models.dense(mdp), P, rtol=1e-15)
     np.testing.assert_allclose(mdp.mu, mu, rtol=1e-15)
@@ -525,7 +519,7 @@ NONSENSE = {
 
 @pytest.mark.parametrize("given_", NONSENSE.values(), ids=list(NONSENSE))
 def test_nonsense_is_one_line_that_names_the_argument(given_) -> None:
-    P, r, mu = two_states()
+    P, r, mu = models.two_states()
     for name, call in (
         ("P", lambda: FiniteMDP(given_, r, mu)),
         ("r", lambda: FiniteMDP(P, given_, mu)),
@@ -537,7 +531,7 @@ def test_nonsense_is_one_line_that_names_the_argument(given_) -> None:
 
 
 def damaged(kind, part, value):
-    P = kind(two_states()[0].reshape(4, 2))
+    P = kind(models.two_states()[0].reshape(4, 2))
     array = getattr(P, part).copy()
     if value is None:
         array = array[:-1]
@@ -562,13 +556,13 @@ def damaged(kind, part, value):
     ],
 )
 def test_damaged_sparse_arrays(P, message) -> None:
-    _, r, mu = two_states()
+    _, r, mu = models.two_states()
     with pytest.raises(InputError, match=message):
         FiniteMDP(P, r, mu)
 
 
 def test_ids() -> None:
-    P, r, mu = two_states()
+    P, r, mu = models.two_states()
     for wrong in ([1], [2, 1], [1, 1], [0.5, 1.5], [[1, 2]], [1, np.nan], [0, 2**60]):
         with pytest.raises(InputError, match="state_ids must be 2 whole numbers that rise"):
             FiniteMDP(P, r, mu, state_ids=wrong)

@@ -42,6 +42,12 @@ def dense_rows(rows, S) -> np.ndarray:
 # ---------------------------------------------------------------- made up
 
 
+def two_states():
+    """P (2, 2, 2), r (2, 2), mu (2,): a valid MDP to damage."""
+    P = np.array([[[0.5, 0.5], [0.0, 1.0]], [[0.25, 0.75], [1.0, 0.0]]])
+    return P, np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([0.5, 0.5])
+
+
 def random_mdp(rng, S, A, successors=None, start=None) -> Dense:
     """Dirichlet rows on random supports; a random initial distribution, or a fixed start."""
     P = np.zeros((S, A, S))

@@ -18,12 +18,6 @@ from rlentropy.robust import policy_gradient
 TOY = '{"p": 0.15}'
 
 
-def dense_values(P, r, pi, beta, gamma):
-    """V of π under entropic risk."""
-    Q = discounted.action_values(P, r, gamma, discounted.entropic(beta / gamma), pi)
-    return (pi * Q).sum(1)
-
-
 def random_mdp(rng, S=4, A=3):
     P = rng.dirichlet(np.ones(S), (S, A))
     return P, rng.random((S, A)), rng.dirichlet(np.ones(S))
@@ -115,7 +109,8 @@ def test_no_step_of_any_size_lowers_a_state(parametrisation, size, rng):
     for _ in range(8):
         pi = policy_gradient.policy_of(parameters, parametrisation)
         value = planning.robust_evaluation(mdp, pi, risk.Entropic(1.5), gamma, 1e-11)
-        dense = dense_values(P, r, pi, 1.5, gamma)
+        Q = discounted.action_values(P, r, gamma, discounted.entropic(1.5 / gamma), pi)
+        dense = (pi * Q).sum(1)
         assert np.abs(value.V - dense).max() <= 1e-9
         assert (dense >= before - 1e-10).all()
         before = dense
@@ -130,16 +125,10 @@ def test_the_domination_bound_holds_and_its_mismatch_is_that_of_dense_occupancie
         mdp, pi = FiniteMDP(P, r, mu), rng.dirichlet(np.ones(3), 4)
         best = planning.robust_optimum(mdp, risk.Entropic(beta), gamma)
         value = planning.robust_evaluation(mdp, pi, risk.Entropic(beta), gamma)
-        V = dense_values(P, r, pi, beta, gamma)
-        tilt = P * np.exp(-beta * (V - V.min()))
-        tilt /= tilt.sum(-1, keepdims=True)
-
-        def occupancy(policy, kernel=tilt, start=mu):
-            chain = np.einsum("sa,sat->st", policy, kernel)
-            return (1 - gamma) * start @ np.linalg.inv(np.eye(4) - gamma * chain)
-
-        d, d_best = occupancy(pi), occupancy(best.pi)
-        Q = r + gamma * (V.min() - np.log((P * np.exp(-beta * (V - V.min()))).sum(-1)) / beta)
+        Q = discounted.action_values(P, r, gamma, discounted.entropic(beta / gamma), pi)
+        V = (pi * Q).sum(1)
+        worst = discounted.tilted(P, V, beta)
+        d, d_best = (discounted.occupancy(worst, mu, each, gamma) for each in (pi, best.pi))
         bound, mismatch = policy_gradient.domination(mdp, value, d, best.pi, gamma)
         assert mismatch == pytest.approx((d_best / d).max(), rel=1e-6)
         slack = d @ (Q.max(1) - (pi * Q).sum(1)) / (1 - gamma)
