@@ -1,7 +1,8 @@
 """docs/tags.md against what runs write: every tag and key of it, and the value of every tag.
 
 Values are worked out from what the run folder holds and the definition in docs/tags.md, without
-the package. Tags whose value a test of its algorithm has already are listed with that test.
+the package, but for the model of the ring, which tests/envs/test_ring.py judges. Tags whose value
+has a test beside its algorithm are listed with that test.
 """
 
 import itertools

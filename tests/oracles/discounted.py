@@ -23,14 +23,13 @@ def entropic(b):
     return expectation
 
 
-def action_values(P, r, gamma, expectation=mean, pi=None, terminal=None):
-    """Q (S, A) of the best policy, or of pi, by value iteration; terminal states are worth 0."""
+def action_values(P, r, gamma, expectation=mean, pi=None):
+    """Q (S, A) of the best policy, or of pi, by value iteration."""
     r = np.broadcast_to(np.reshape(r, (*P.shape[:2], -1)), P.shape)
-    going_on = 1.0 if terminal is None else ~terminal
     Q, change = np.zeros(P.shape[:2]), np.inf
     while change > max(1e-13, 1e-15 * np.abs(Q).max()):
         V = Q.max(1) if pi is None else (pi * Q).sum(1)
-        new = expectation(P, r + gamma * going_on * V)
+        new = expectation(P, r + gamma * V)
         Q, change = new, np.abs(new - Q).max()
     return Q
 
