@@ -1,11 +1,9 @@
 """Shared fixtures; hypothesis repeats itself in CI, and torch, once loaded, gets one core."""
 
-import importlib.util
 import os
 import shutil
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import gymnasium
 import hypothesis
@@ -22,18 +20,6 @@ hypothesis.settings.load_profile("ci" if os.environ.get("CI") == "true" else "de
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(20230808)
-
-
-@pytest.fixture(scope="session")
-def oracles() -> ModuleType:
-    """tests/oracles.py, which importlib's import mode keeps from being imported by name."""
-    path = Path(__file__).with_name("oracles.py")
-    spec = importlib.util.spec_from_file_location("rlentropy_test_oracles", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(autouse=True)

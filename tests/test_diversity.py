@@ -270,7 +270,7 @@ class Unknown(gymnasium.Env):
 def test_the_tag_needs_a_known_model(tmp_path) -> None:
     log = Log(tmp_path)
     c = random_policy.Config(horizon=3, episodes=5)
-    found = random_policy.run(Unknown(), c, np.random.default_rng(0), log)
+    found = random_policy.run(Unknown(), c, np.random.default_rng(0), log, scoring.Scores)
     log.close()
     assert "vendi_score" not in found.summary
     assert "vendi_score" not in (tmp_path / "metrics.jsonl").read_text()
@@ -280,7 +280,7 @@ def explored(folder, seed=3):
     env = gymnasium.make("rlentropy/DoubleChain-v0", num_states=9)
     log = Log(folder)
     c = entgame.Config(horizon=6, episodes=40)
-    found = entgame.run(env, c, np.random.default_rng(seed), log)
+    found = entgame.run(env, c, np.random.default_rng(seed), log, scoring.Scores)
     log.close()
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     return found, [x["value"] for x in lines if x["tag"] == "eval/vendi_score"]

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from oracles import episodic, models
 
 from rlentropy import FiniteMDP, entropy
 
@@ -11,29 +12,29 @@ OBJECTIVES = ["VE", "VE_S", "AVE", "AVE_S"]
 seeds = st.integers(0, 2**32 - 1)
 
 
-def problem(oracles, seed, S=5, A=3, H=4):
+def problem(seed, S=5, A=3, H=4):
     rng = np.random.default_rng(seed)
-    m = oracles.random_mdp(rng, S, A)
-    return rng, m, FiniteMDP(*m.args), oracles.random_policy(rng, H, S, A)
+    m = models.random_mdp(rng, S, A)
+    return rng, m, FiniteMDP(*m.args), models.random_policy(rng, H, S, A)
 
 
 # ---------------------------------------------------------------- occupancies
 
 
 @given(seed=seeds)
-def test_visitation_is_the_forward_recursion(oracles, seed) -> None:
-    _, m, mdp, pi = problem(oracles, seed)
+def test_visitation_is_the_forward_recursion(seed) -> None:
+    _, m, mdp, pi = problem(seed)
     d = entropy.visitation(mdp, pi, 4)
-    np.testing.assert_allclose(d, oracles.occupancy(m, pi), atol=1e-14)
+    np.testing.assert_allclose(d, episodic.occupancy(m, pi), atol=1e-14)
     np.testing.assert_allclose(d.sum((1, 2)), 1.0, atol=1e-14)
     stationary = entropy.visitation(mdp, pi[0], 4)
     np.testing.assert_array_equal(stationary, entropy.visitation(mdp, [pi[0]] * 4, 4))
 
 
-def test_visitation_is_what_episodes_visit(oracles, rng) -> None:
+def test_visitation_is_what_episodes_visit(rng) -> None:
     """Within 5 standard errors of the frequencies in sampled episodes, in every cell."""
-    m = oracles.random_mdp(rng, 4, 2)
-    pi = oracles.random_policy(rng, 3, 4, 2)
+    m = models.random_mdp(rng, 4, 2)
+    pi = models.random_policy(rng, 3, 4, 2)
     n = 20_000
     hits = np.zeros((3, 4, 2))
     s = rng.choice(4, size=n, p=m.mu)
@@ -45,22 +46,22 @@ def test_visitation_is_what_episodes_visit(oracles, rng) -> None:
     assert (np.abs(hits - d) <= 5 * np.sqrt(d * (1 - d) / n) + 1e-12).all()
 
 
-def test_the_policy_is_not_changed(oracles) -> None:
-    _, _, mdp, pi = problem(oracles, 0)
+def test_the_policy_is_not_changed() -> None:
+    _, _, mdp, pi = problem(0)
     before = pi.copy()
     entropy.visitation(mdp, pi, 4)
     np.testing.assert_array_equal(pi, before)
 
 
 @given(seed=seeds)
-def test_mixtures(oracles, seed) -> None:
+def test_mixtures(seed) -> None:
     """The average of occupancies is realised by its Markov policy; entropies are concave (10)."""
-    rng, m, mdp, _ = problem(oracles, seed)
-    policies = [oracles.random_policy(rng, 4, 5, 3) for _ in range(6)]
+    rng, m, mdp, _ = problem(seed)
+    policies = [models.random_policy(rng, 4, 5, 3) for _ in range(6)]
     parts = [entropy.visitation(mdp, pi, 4) for pi in policies]
     mixture = np.mean(parts, axis=0)
     projection = entropy.markov_policy(mixture)
-    np.testing.assert_allclose(oracles.occupancy(m, projection), mixture, atol=1e-12)
+    np.testing.assert_allclose(episodic.occupancy(m, projection), mixture, atol=1e-12)
     for objective in OBJECTIVES:
         mean = np.mean([entropy.visitation_entropy(d, objective) for d in parts])
         assert entropy.visitation_entropy(mixture, objective) >= mean - 1e-12
@@ -73,11 +74,11 @@ def test_markov_policy_is_uniform_where_nothing_went() -> None:
     np.testing.assert_allclose(tiny, 0.5)
 
 
-def test_the_grid_reaches_437_states(oracles) -> None:
+def test_the_grid_reaches_437_states() -> None:
     """Stage-wise, in the 19 moves before the last recorded visit: all but the corners (22)."""
-    m = oracles.grid_world()
+    m = models.grid_world()
     mdp = FiniteMDP(*m.args)
-    d = entropy.visitation(mdp, oracles.uniform_policy(21, 441, 4), 21)
+    d = entropy.visitation(mdp, models.uniform_policy(21, 441, 4), 21)
     visited = d.sum(2) > 0
     assert visited[:20].any(0).sum() == 437
     corners = np.array([0, 20, 420, 440])
@@ -90,23 +91,23 @@ def test_the_grid_reaches_437_states(oracles) -> None:
 
 
 @given(seed=seeds)
-def test_visitation_entropies_are_their_definitions(oracles, seed) -> None:
-    _, m, _, pi = problem(oracles, seed)
-    d = oracles.occupancy(m, pi)
+def test_visitation_entropies_are_their_definitions(seed) -> None:
+    _, m, _, pi = problem(seed)
+    d = episodic.occupancy(m, pi)
     for objective in OBJECTIVES:
-        expected = oracles.visitation_entropy(d, objective)
+        expected = episodic.visitation_entropy(d, objective)
         assert entropy.visitation_entropy(d, objective=objective) == pytest.approx(expected, 1e-13)
     assert entropy.visitation_entropy(d) == entropy.visitation_entropy(d, "VE")
     assert isinstance(entropy.visitation_entropy(d), float)
 
 
 @given(seed=seeds)
-def test_bounds(oracles, seed) -> None:
+def test_bounds(seed) -> None:
     """Test 1; the bound on VE of exploration §1 is for a fixed start, where H(d_1) <= log A."""
     rng = np.random.default_rng(seed)
     H, S, A = 4, 5, 3
-    m = oracles.random_mdp(rng, S, A, start=0)
-    d = entropy.visitation(FiniteMDP(*m.args), oracles.random_policy(rng, H, S, A), H)
+    m = models.random_mdp(rng, S, A, start=0)
+    d = entropy.visitation(FiniteMDP(*m.args), models.random_policy(rng, H, S, A), H)
     value = {name: entropy.visitation_entropy(d, name) for name in OBJECTIVES}
     assert 0 <= value["VE"] <= np.log(A) + (H - 1) * np.log(S * A)
     assert 0 <= value["VE_S"] <= (H - 1) * np.log(S)
@@ -117,26 +118,26 @@ def test_bounds(oracles, seed) -> None:
 
 
 @given(seed=seeds, temperature=st.floats(0.0, 3.0))
-def test_state_action_entropy_is_state_entropy_plus_policy_entropy(oracles, seed, temperature):
+def test_state_action_entropy_is_state_entropy_plus_policy_entropy(seed, temperature):
     """Test 2, and the family VE_λ with it."""
-    _, m, _, pi = problem(oracles, seed)
-    d = oracles.occupancy(m, pi)
-    states, actions = entropy.visitation_entropy(d, "VE_S"), oracles.policy_entropy(d, pi)
+    _, m, _, pi = problem(seed)
+    d = episodic.occupancy(m, pi)
+    states, actions = entropy.visitation_entropy(d, "VE_S"), episodic.policy_entropy(d, pi)
     assert abs(entropy.visitation_entropy(d) - (states + actions)) <= 1e-12
     regularised = entropy.visitation_entropy(d, "VE", temperature=temperature)
     assert abs(regularised - (states + temperature * actions)) <= 1e-12
 
 
-def test_uniform_policies(oracles) -> None:
+def test_uniform_policies() -> None:
     """The uniform-random rows of §6.4, to the digits printed."""
     table = {
         "double_chain": (47.203550, 33.340606, 3.217174, 2.524027, 20.0395201056, 20.3646030790),
         "grid_world": (94.407100, 66.681213, 5.716412, 4.330117, 32.5408790323, 32.7940826093),
     }
     for name, row in table.items():
-        m = getattr(oracles, name)()
+        m = getattr(models, name)()
         mdp = FiniteMDP(*m.args)
-        pi = oracles.uniform_policy(20, *m.sizes)
+        pi = models.uniform_policy(20, *m.sizes)
         d = entropy.visitation(mdp, pi, 20)
         got = [entropy.visitation_entropy(d, objective) for objective in OBJECTIVES]
         np.testing.assert_allclose(got, row[:4], rtol=0, atol=5e-7)
@@ -151,28 +152,28 @@ def test_uniform_policies(oracles) -> None:
 @pytest.mark.parametrize("final", [False, True])
 @pytest.mark.parametrize("start", [None, 0])
 @pytest.mark.parametrize("seed", range(3))
-def test_trajectory_entropy_is_the_entropy_of_all_trajectories(oracles, seed, start, final):
+def test_trajectory_entropy_is_the_entropy_of_all_trajectories(seed, start, final):
     """Test 3: every trajectory of S = 4, A = 3, H = 5 enumerated (a million with s_{H+1})."""
     rng = np.random.default_rng(seed)
-    m = oracles.random_mdp(rng, 4, 3, start=start)
-    pi = oracles.random_policy(rng, 5, 4, 3)
-    law = oracles.trajectory_law(m, pi, final)
+    m = models.random_mdp(rng, 4, 3, start=start)
+    pi = models.random_policy(rng, 5, 4, 3)
+    law = episodic.trajectory_law(m, pi, final)
     assert law.sum() == pytest.approx(1.0, abs=1e-12)
     value = entropy.trajectory_entropy(FiniteMDP(*m.args), pi, 5, final_transition=final)
-    assert abs(value - oracles.shannon(law)) <= 1e-10
+    assert abs(value - episodic.shannon(law)) <= 1e-10
     assert isinstance(value, float)
 
 
 @given(seed=seeds)
-def test_the_joint_is_at_most_the_sum_of_its_marginals(oracles, seed) -> None:
+def test_the_joint_is_at_most_the_sum_of_its_marginals(seed) -> None:
     """Test 5."""
-    _, _, mdp, pi = problem(oracles, seed)
+    _, _, mdp, pi = problem(seed)
     d = entropy.visitation(mdp, pi, 4)
     assert entropy.trajectory_entropy(mdp, pi, 4) <= entropy.visitation_entropy(d)
 
 
-def test_one_stage_makes_them_equal(oracles) -> None:
-    _, _, mdp, pi = problem(oracles, 1, H=1)
+def test_one_stage_makes_them_equal() -> None:
+    _, _, mdp, pi = problem(1, H=1)
     d = entropy.visitation(mdp, pi, 1)
     expected = pytest.approx(entropy.trajectory_entropy(mdp, pi, 1), abs=1e-14)
     assert entropy.visitation_entropy(d) == expected
@@ -182,10 +183,10 @@ def test_one_stage_makes_them_equal(oracles) -> None:
 # ---------------------------------------------------------------- estimates and forecasts
 
 
-def test_shannon(oracles, rng) -> None:
+def test_shannon(rng) -> None:
     p = rng.dirichlet(np.ones(6), size=(2, 3))
     p[0, 0] = [0, 1, 0, 0, 0, 0]
-    expected = np.array([[oracles.shannon(x) for x in row] for row in p])
+    expected = np.array([[episodic.shannon(x) for x in row] for row in p])
     np.testing.assert_allclose(entropy.shannon(p), expected, atol=1e-15)
     np.testing.assert_allclose(entropy.shannon(np.moveaxis(p, 2, 0), axis=0), expected, atol=1e-15)
     assert entropy.shannon([0.0, 1.0]) == 0.0
@@ -235,10 +236,10 @@ def test_the_add_one_forecaster_on_any_sequence(sequence) -> None:
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize(("S", "A", "H"), [(1, 1, 1), (1, 3, 2), (3, 1, 2), (3, 2, 1)])
-def test_no_nan_on_small_sizes(oracles, rng, S, A, H) -> None:
-    m = oracles.random_mdp(rng, S, A)
+def test_no_nan_on_small_sizes(rng, S, A, H) -> None:
+    m = models.random_mdp(rng, S, A)
     mdp = FiniteMDP(*m.args)
-    pi = oracles.random_policy(rng, H, S, A)
+    pi = models.random_policy(rng, H, S, A)
     d = entropy.visitation(mdp, pi, H)
     values = [entropy.visitation_entropy(d, objective) for objective in OBJECTIVES]
     values += [entropy.trajectory_entropy(mdp, pi, H, final_transition=x) for x in (False, True)]
@@ -263,8 +264,8 @@ def test_no_nan_where_nothing_goes() -> None:
     assert entropy.trajectory_entropy(mdp, pi, 4, final_transition=True) == 0.0
 
 
-def test_refusals(oracles) -> None:
-    _, _, mdp, pi = problem(oracles, 0)
+def test_refusals() -> None:
+    _, _, mdp, pi = problem(0)
     d = entropy.visitation(mdp, pi, 4)
     with pytest.raises(ValueError, match=r"pi must be \(S, A\) = \(5, 3\) or .*got \(3, 5, 3\)"):
         entropy.visitation(mdp, pi[:3], 4)

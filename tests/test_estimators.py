@@ -9,6 +9,7 @@ import pytest
 import scipy.sparse as sp
 from hypothesis import given
 from hypothesis import strategies as st
+from oracles import models
 
 from rlentropy.estimators import ESTIMATORS, binary_next, cesaro_add_one, estimate
 from rlentropy.mdp.empirical import EmpiricalModel
@@ -140,13 +141,6 @@ def test_estimate_arguments(arguments, message) -> None:
 # ---------------------------------------------------------------- in the empirical model
 
 
-def dense(rows, S):
-    p = np.repeat(rows.uniform[:, None] / S, S, axis=1)
-    for i, (b, e) in enumerate(zip(rows.begin, rows.end, strict=True)):
-        p[i, rows.successor[b:e]] += rows.p[b:e]
-    return p
-
-
 @given(seed=seeds, n=st.integers(0, 200), restricted=st.booleans(), stages=st.sampled_from([1, 2]))
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_the_model_estimates_each_row(estimator, seed, n, restricted, stages) -> None:
@@ -168,19 +162,19 @@ def test_the_model_estimates_each_row(estimator, seed, n, restricted, stages) ->
     for i, row in enumerate(counts):
         where = allowed[i % (S * A)]
         want[i, where] = reference(row[where], estimator)
-    found = dense(model.rows, S)
+    found = models.dense_rows(model.rows, S)
     np.testing.assert_allclose(found, want, rtol=1e-12, atol=1e-16)
     np.testing.assert_allclose(found.sum(1), 1.0, rtol=1e-13)
     again = EmpiricalModel(S, A, estimator=estimator, support=support, stages=stages)
     again.load_state_dict(model.state_dict())
-    np.testing.assert_array_equal(dense(again.rows, S), found)
+    np.testing.assert_array_equal(models.dense_rows(again.rows, S), found)
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_one_state(estimator) -> None:
     model = EmpiricalModel(1, 1, estimator=estimator)
     for _ in range(3):
-        np.testing.assert_allclose(dense(model.rows, 1), 1.0, rtol=1e-15)
+        np.testing.assert_allclose(models.dense_rows(model.rows, 1), 1.0, rtol=1e-15)
         model.update(0, 0, 0)
 
 

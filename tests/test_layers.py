@@ -73,6 +73,12 @@ def test_one_array_type_one_outer_loop_and_flat_classes(modules: architecture.Mo
     assert len(architecture.class_depth(modules)) <= 3
 
 
+def test_oracles_are_strangers_to_the_package() -> None:
+    files = sorted((ROOT / "tests" / "oracles").glob("*.py"))
+    none([f"{file.name} names rlentropy" for file in files if "rlentropy" in file.read_text()])
+    assert files
+
+
 def test_tables_need_neither_networks_nor_pictures() -> None:
     script = f"""
 import sys

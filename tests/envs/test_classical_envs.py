@@ -2,15 +2,11 @@
 
 import numpy as np
 import pytest
+from oracles import models
 from scipy.stats import poisson
 
 from rlentropy.envs.inventory import InventoryEnv
 from rlentropy.envs.machine_replacement import MachineReplacementEnv
-
-
-def dense(mdp) -> np.ndarray:
-    return mdp.P.toarray().reshape(mdp.num_states, mdp.num_actions, mdp.num_states)
-
 
 # --------------------------------------------------------------------------- machine replacement
 
@@ -29,7 +25,7 @@ def test_machine_kernel_and_costs_are_the_table() -> None:
         for after, p in row.items():
             P[s, a, after] = p
     mdp = MachineReplacementEnv().mdp
-    np.testing.assert_allclose(dense(mdp), P, rtol=0, atol=1e-15)
+    np.testing.assert_allclose(models.dense(mdp), P, rtol=0, atol=1e-15)
     np.testing.assert_array_equal(mdp.r, np.tile([[0]] * 7 + [[-20], [-2], [-10]], 2))
     assert mdp.r_successor is None
     assert mdp.mu[0] == 1.0
@@ -38,7 +34,7 @@ def test_machine_kernel_and_costs_are_the_table() -> None:
 def test_machine_is_repaired_when_worn() -> None:
     """The best policy by brute force over all 2^10 runs the new machine and mends the worn one."""
     mdp, gamma = MachineReplacementEnv().mdp, 0.8
-    P, best, chosen = dense(mdp), -np.inf, None
+    P, best, chosen = models.dense(mdp), -np.inf, None
     for code in range(2**10):
         a = (code >> np.arange(10)) & 1
         rows = P[np.arange(10), a]
@@ -53,10 +49,10 @@ def test_machine_is_repaired_when_worn() -> None:
 @pytest.mark.parametrize("size", [3, 4, 25])
 def test_machine_of_any_size(size: int) -> None:
     mdp = MachineReplacementEnv(size).mdp
-    np.testing.assert_allclose(dense(mdp).sum(2), 1.0, rtol=0, atol=1e-15)
+    np.testing.assert_allclose(models.dense(mdp).sum(2), 1.0, rtol=0, atol=1e-15)
     assert mdp.reachable().all()
     worn = size - 3
-    assert dense(mdp)[worn, 0, worn] == 1.0
+    assert models.dense(mdp)[worn, 0, worn] == 1.0
     assert mdp.r[worn, 1] == -20.0
 
 
@@ -80,8 +76,8 @@ def test_inventory_kernel_is_poisson(limit: int, backlog: int, mean: float) -> N
             for z in range(-backlog + 1, y + 1):
                 P[s, a, z + backlog] = poisson.pmf(y - z, mean)
             P[s, a, 0] = poisson.sf(y + backlog - 1, mean)
-    np.testing.assert_allclose(dense(mdp), P, rtol=1e-12, atol=1e-300)
-    np.testing.assert_allclose(dense(mdp).sum(2), 1.0, rtol=0, atol=1e-13)
+    np.testing.assert_allclose(models.dense(mdp), P, rtol=1e-12, atol=1e-300)
+    np.testing.assert_allclose(models.dense(mdp).sum(2), 1.0, rtol=0, atol=1e-13)
     assert mdp.mu[backlog] == 1.0
 
 

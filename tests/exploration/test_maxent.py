@@ -3,6 +3,7 @@
 import gymnasium
 import numpy as np
 import pytest
+from oracles import episodic, models
 
 from rlentropy import FiniteMDP
 from rlentropy.envs.tabular import TabularEnv
@@ -39,37 +40,37 @@ def test_gradient_by_finite_differences(rng, smoothing):
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
-def test_reward_is_the_gradient_of_the_objective(oracles, rng, objective):
+def test_reward_is_the_gradient_of_the_objective(rng, objective):
     """Moving mass towards an occupancy changes the objective by <reward, d' - d> (scaled for AVE).
 
     With σ → 0 the smoothed entropy is the entropy.
     """
-    m = oracles.random_mdp(rng, 4, 2)
-    d, other = (oracles.occupancy(m, oracles.random_policy(rng, 3, 4, 2)) for _ in range(2))
+    m = models.random_mdp(rng, 4, 2)
+    d, other = (episodic.occupancy(m, models.random_policy(rng, 3, 4, 2)) for _ in range(2))
     r = maxent.smoothed_gradient(maxent.marginal(d, objective), 1e-12)
     scale = 1 / 3 if objective.startswith("AVE") else 1.0
     predicted = scale * (r * (other - d)).sum()
     t = 1e-6
-    change = oracles.visitation_entropy((1 - t) * d + t * other, objective)
-    change = (change - oracles.visitation_entropy(d, objective)) / t
+    change = episodic.visitation_entropy((1 - t) * d + t * other, objective)
+    change = (change - episodic.visitation_entropy(d, objective)) / t
     assert predicted == pytest.approx(change, abs=1e-4)
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
-def test_line_search_against_a_grid(oracles, objective):
+def test_line_search_against_a_grid(objective):
     for seed in range(8):
         rng = np.random.default_rng(seed)
-        m = oracles.random_mdp(rng, 5, 2)
-        old, new = (oracles.occupancy(m, oracles.random_policy(rng, 3, 5, 2)) for _ in range(2))
+        m = models.random_mdp(rng, 5, 2)
+        old, new = (episodic.occupancy(m, models.random_policy(rng, 3, 5, 2)) for _ in range(2))
         if seed == 0:
             new = old
         eta = maxent.line_search(old, new, objective)
         assert 0.0 <= eta <= 1.0
         grid = [
-            oracles.visitation_entropy((1 - x) * old + x * new, objective)
+            episodic.visitation_entropy((1 - x) * old + x * new, objective)
             for x in np.linspace(0, 1, 501)
         ]
-        reached = oracles.visitation_entropy((1 - eta) * old + eta * new, objective)
+        reached = episodic.visitation_entropy((1 - eta) * old + eta * new, objective)
         assert reached >= max(grid) - 1e-5  # η is found to within 1e-5
 
 
@@ -91,9 +92,9 @@ class Recorded(maxent.MaxEnt):
 
 @pytest.mark.parametrize("step", ["line-search", "fixed"])
 @pytest.mark.parametrize("objective", OBJECTIVES)
-def test_occupancy_is_the_weighted_sum_of_those_played(oracles, step, objective):
+def test_occupancy_is_the_weighted_sum_of_those_played(step, objective):
     rng = np.random.default_rng(1)
-    m = oracles.random_mdp(rng, 5, 2)
+    m = models.random_mdp(rng, 5, 2)
     config = maxent.Config(
         horizon=4, step=step, step_size=0.15, round_episodes=20, objective=objective
     )
@@ -109,7 +110,7 @@ def test_occupancy_is_the_weighted_sum_of_those_played(oracles, step, objective)
     for eta in learner.steps:
         weights = np.append((1 - eta) * weights, eta)
     assert weights.sum() == pytest.approx(1.0)
-    D = sum(w * oracles.occupancy(m, pi) for w, pi in zip(weights, learner.played, strict=True))
+    D = sum(w * episodic.occupancy(m, pi) for w, pi in zip(weights, learner.played, strict=True))
     np.testing.assert_allclose(learner.mixture_occupancy(), D, atol=1e-9)
     d = sum(w * x for w, x in zip(weights, learner.rollouts, strict=True))
     np.testing.assert_allclose(learner.d, d, atol=1e-9)
@@ -120,12 +121,12 @@ def test_occupancy_is_the_weighted_sum_of_those_played(oracles, step, objective)
     assert learner.model.N.sum() == 251 * 4
 
 
-def test_policy_is_greedy_for_the_gradient_on_the_estimated_model(oracles):
+def test_policy_is_greedy_for_the_gradient_on_the_estimated_model():
     """One round by hand: counts, reward, dense planning with unvisited pairs optimistic."""
     for seed in range(10):
         rng = np.random.default_rng(seed)
         S, A, H = 5, 3, 3
-        m = oracles.random_mdp(rng, S, A)
+        m = models.random_mdp(rng, S, A)
         learner = make(m, H, seed, simulator="gymnasium", round_episodes=6, smoothing=0.01)
         n, visits = np.zeros((S, A, S)), np.zeros((H, S, A))
         for _ in range(6):
@@ -149,9 +150,9 @@ def test_policy_is_greedy_for_the_gradient_on_the_estimated_model(oracles):
             np.testing.assert_allclose(learner.pi[h], want, atol=1e-9)
 
 
-def test_mixture_places_are_draws_with_the_weights_of_the_mixture(oracles):
+def test_mixture_places_are_draws_with_the_weights_of_the_mixture():
     rng = np.random.default_rng(3)
-    m = oracles.random_mdp(rng, 4, 2)
+    m = models.random_mdp(rng, 4, 2)
     K = 4000
     config = maxent.Config(horizon=3, step="fixed", step_size=0.2, round_episodes=5, mixture_size=K)
     setting = Setting.of(TabularEnv(FiniteMDP(*m.args)), 3, "compiled")
@@ -168,7 +169,7 @@ def test_mixture_places_are_draws_with_the_weights_of_the_mixture(oracles):
         assert abs(share - alpha) <= 4.5 * np.sqrt(alpha * (1 - alpha) / K)
         seen += share
     assert seen == pytest.approx(1.0)
-    mean = np.mean([oracles.occupancy(m, pi.astype(float)) for pi in learner.mixture[:1000]], 0)
+    mean = np.mean([episodic.occupancy(m, pi.astype(float)) for pi in learner.mixture[:1000]], 0)
     assert np.abs(mean - learner.mixture_occupancy()).max() < 5 * 0.5 / np.sqrt(1000)
     # Places are independent of each other.
     first = (learner.mixture == np.float32(learner.played[-1])).all((1, 2, 3))
@@ -198,8 +199,8 @@ def test_fixed_step_converges_near_the_optimum():
     assert found["optimum"] - found["mixture_value"] < 0.05
 
 
-def test_fewer_episodes_than_a_round_leave_the_uniform_policy(oracles):
-    m = oracles.random_mdp(np.random.default_rng(0), 3, 2)
+def test_fewer_episodes_than_a_round_leave_the_uniform_policy():
+    m = models.random_mdp(np.random.default_rng(0), 3, 2)
     learner = make(m, 3, round_episodes=50)
     learner.play(49, np.random.default_rng(0))
     assert (learner.rounds, learner.mixture_occupancy()) == (0, None)

@@ -5,6 +5,7 @@ import json
 import gymnasium
 import numpy as np
 import pytest
+from oracles import episodic, models
 from scipy.special import logsumexp
 
 from rlentropy import FiniteMDP
@@ -64,14 +65,14 @@ def dense_plan(n_h, n, H, temperature, prior, scale):
 
 @pytest.mark.parametrize("bonus", ["none", "inverse-n"])
 @pytest.mark.parametrize("staged", [False, True])
-def test_plan_is_that_of_the_equations(oracles, bonus, staged):
+def test_plan_is_that_of_the_equations(bonus, staged):
     for seed in range(8):
         rng = np.random.default_rng(seed)
         S, A, H = (int(x) for x in rng.integers((1, 1, 1), (6, 4, 6)))
         temperature = float(rng.choice([0.05, 0.5, 1.0, 3.0]))
         prior, scale = float(rng.choice([0.5, 1.0, 4.0])), float(rng.choice([0.0, 0.01, 1.0]))
         learner = make(
-            oracles.random_mdp(rng, S, A), H, temperature=temperature, prior=prior, bonus=bonus,
+            models.random_mdp(rng, S, A), H, temperature=temperature, prior=prior, bonus=bonus,
             bonus_scale=scale, stage_dependent=staged,
         )  # fmt: skip
         n, n_h = np.zeros((H if staged else 1, S, A, S), np.int64), np.zeros((H, S))
@@ -97,10 +98,10 @@ def test_plan_is_that_of_the_equations(oracles, bonus, staged):
                 n[h if staged else 0, states[h], actions[h], states[h + 1]] += 1
 
 
-def test_played_actions_follow_the_plan(oracles):
+def test_played_actions_follow_the_plan():
     """Visits of the compiled loop in one episode, many times over, against its occupancy."""
     rng = np.random.default_rng(1)
-    m = oracles.random_mdp(rng, 4, 3)
+    m = models.random_mdp(rng, 4, 3)
     learner = make(m, 3, temperature=0.7)
     learner.play(50, rng.spawn(1)[0])
     state = learner.state_dict()
@@ -111,7 +112,7 @@ def test_played_actions_follow_the_plan(oracles):
         learner.policy_rng = np.random.default_rng((1, k))
         learner.play(1, np.random.default_rng((2, k)))
         drawn += learner.visits - visits
-    d = oracles.occupancy(m, pi)
+    d = episodic.occupancy(m, pi)
     assert (np.abs(drawn / n - d) < 5 * np.sqrt(d * (1 - d) / n) + 1e-12).all()
 
 
@@ -159,11 +160,11 @@ def test_grid_world_at_5000_episodes():
 
 @pytest.mark.parametrize("temperature", [0.2, 1.0, 2.5])
 @pytest.mark.parametrize("reward_free", [0, 60])
-def test_the_certificate_bounds_the_true_gap(oracles, temperature, reward_free):
+def test_the_certificate_bounds_the_true_gap(temperature, reward_free):
     """At every evaluation, against the optimum by the package and the mixture by hand."""
     for seed in range(6):
         rng = np.random.default_rng(seed)
-        m = oracles.random_mdp(rng, 5, 2)
+        m = models.random_mdp(rng, 5, 2)
         learner = make(
             m, 4, seed, temperature=temperature, reward_free_episodes=reward_free, episodes=3000
         )
@@ -172,8 +173,8 @@ def test_the_certificate_bounds_the_true_gap(oracles, temperature, reward_free):
         for t in (61, 65, 100, 300, 1000):
             learner.play(t - learner.episodes, env_rng)
             d = learner.mixture_occupancy()
-            states = sum(oracles.shannon(x.sum(1)) for x in d)
-            value = states + temperature * (oracles.visitation_entropy(d, "VE") - states)
+            states = sum(episodic.shannon(x.sum(1)) for x in d)
+            value = states + temperature * (episodic.visitation_entropy(d, "VE") - states)
             gap = best.value + best.certificate - value
             assert gap >= -1e-9
             assert learner.certified_gap() >= gap - best.certificate - 1e-9
@@ -192,13 +193,13 @@ def test_certificate_is_logged_at_every_evaluation(tmp_path):
     assert all(certified[t] >= true[t] >= -1e-9 for t in true)
 
 
-def test_mixture_occupancy_is_the_average_of_what_was_played(oracles):
+def test_mixture_occupancy_is_the_average_of_what_was_played():
     rng = np.random.default_rng(0)
-    m = oracles.random_mdp(rng, 5, 3)
+    m = models.random_mdp(rng, 5, 3)
     learner = make(m, 4, simulator="gymnasium", temperature=0.6)
     total = np.zeros((4, 5, 3))
     for t in range(30):
-        total += oracles.occupancy(m, learner.last_iterate())
+        total += episodic.occupancy(m, learner.last_iterate())
         assert learner.begin_episode()
         states, actions = rng.integers(5, size=5), rng.integers(3, size=4)
         learner.end_episode(states, actions, -1)
@@ -220,9 +221,9 @@ def test_temperatures_other_than_one(temperature):
 
 
 @pytest.mark.parametrize("simulator", ["compiled", "gymnasium"])
-def test_phase_two_learns_no_transitions(oracles, simulator):
+def test_phase_two_learns_no_transitions(simulator):
     rng = np.random.default_rng(2)
-    m = oracles.random_mdp(rng, 5, 2)
+    m = models.random_mdp(rng, 5, 2)
     config = reg_entgame.Config(
         horizon=4, episodes=400, reward_free_episodes=100, simulator=simulator
     )
@@ -291,13 +292,13 @@ def test_value_without_a_model_is_that_of_the_second_phase():
 # ---------------------------------------------------------------- EntGame: properties 14 and 15
 
 
-def test_property_14_hoeffding_kl_is_optimistic(oracles):
+def test_property_14_hoeffding_kl_is_optimistic():
     """V̄_1 >= max_π <d^π, r^t> for the true kernel, in a share 1 - δ of the runs at every t."""
     runs, delta, wrong = 25, 0.1, 0
     for seed in range(runs):
         rng = np.random.default_rng(seed)
         S, A, H = 4, 2, 4
-        m = oracles.random_mdp(rng, S, A)
+        m = models.random_mdp(rng, S, A)
         learner = make_entgame(m, H, seed, bonus="hoeffding-kl", delta=delta)
         right = True
         for t in (0, 1, 3, 10, 50, 300, 2000):
@@ -305,41 +306,43 @@ def test_property_14_hoeffding_kl_is_optimistic(oracles):
             V, Q = np.zeros((H + 1, S)), np.zeros((H, S, A))
             learner.fill(V, Q)
             reward = np.log((t + S * A) / (learner.visits + 1.0))
-            best = oracles.plan(m, reward)[1][0]
+            best = episodic.plan(m, reward)[1][0]
             right &= bool((V[0] >= best - 1e-9).all())
         wrong += not right
     assert wrong <= runs * delta + 3 * np.sqrt(runs * delta * (1 - delta))
 
 
-def test_property_15_gap_of_entgame_falls_fast(oracles):
+def test_property_15_gap_of_entgame_falls_fast():
     """Slope of log gap on log T over [10², 10⁴]: at most -0.8; 3 seeds, mean gap."""
     T = np.array([100, 215, 464, 1000, 2154, 4642, 10_000])
     gaps = np.zeros((3, T.size))
     for seed in range(3):
-        learner = make_entgame(oracles.double_chain(), 20, seed, mixture_size=0)
+        learner = make_entgame(models.double_chain(), 20, seed, mixture_size=0)
         rng = np.random.default_rng(seed)
         for k, t in enumerate(T):
             learner.play(int(t) - learner.episodes, rng)
-            gaps[seed, k] = CHAIN_VE - oracles.visitation_entropy(learner.mixture_occupancy(), "VE")
+            gaps[seed, k] = CHAIN_VE - episodic.visitation_entropy(
+                learner.mixture_occupancy(), "VE"
+            )
     assert (gaps > 0).all()
     slope = np.polyfit(np.log(T), np.log(gaps.mean(0)), 1)[0]
     assert slope <= -0.8, gaps.mean(0)
 
 
-def test_table_of_gaps(oracles):
+def test_table_of_gaps():
     """§4.2: mixture gaps on the chain, EntGame 0.262, 0.083 and reg-EntGame 0.161, 0.050 after
     416 and 1443 episodes; a single seed there, so 4 sd of ours about our mean."""
     reference = {"entgame": (0.262, 0.083, 0.0249), "reg": (0.161, 0.050, 0.0141)}
     for name, values in reference.items():
         gaps = np.zeros((5, 3))
         for seed in range(5):
-            m = oracles.double_chain()
+            m = models.double_chain()
             maker = make_entgame if name == "entgame" else make
             learner, rng = maker(m, 20, seed, mixture_size=0), np.random.default_rng(50 + seed)
             for k, t in enumerate((416, 1443, 5000)):
                 learner.play(t - learner.episodes, rng)
                 d = learner.mixture_occupancy()
-                gaps[seed, k] = CHAIN_VE - oracles.visitation_entropy(d, "VE")
+                gaps[seed, k] = CHAIN_VE - episodic.visitation_entropy(d, "VE")
         sd, mean = gaps.std(0, ddof=1), gaps.mean(0)
         sd[2] /= np.sqrt(5)  # the last column is a mean over five seeds
         assert (np.abs(mean - values) <= 4 * sd * np.sqrt(1 + 1 / 5)).all(), (name, mean, sd)

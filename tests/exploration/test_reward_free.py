@@ -5,6 +5,7 @@ import json
 import gymnasium
 import numpy as np
 import pytest
+from oracles import episodic, models
 
 from rlentropy import FiniteMDP
 from rlentropy.cli import main
@@ -53,12 +54,12 @@ def dense_plan(n, H, variant, scale, clip):
 @pytest.mark.parametrize("variant", ["rf-ucrl", "rf-express"])
 @pytest.mark.parametrize("staged", [False, True])
 @pytest.mark.parametrize("clip", [False, True])
-def test_plan_gap_and_policy_are_those_of_the_equations(oracles, variant, staged, clip):
+def test_plan_gap_and_policy_are_those_of_the_equations(variant, staged, clip):
     for seed in range(8):
         rng = np.random.default_rng(seed)
         S, A, H = (int(x) for x in rng.integers((1, 1, 1), (6, 4, 6)))
         scale = float(rng.choice([0.0, 1e-4, 0.01, 1.0]))
-        m = oracles.random_mdp(rng, S, A)
+        m = models.random_mdp(rng, S, A)
         learner = make(m, H, variant=variant, bonus_scale=scale, clip=clip, stage_dependent=staged)
         n = np.zeros((H if staged else 1, S, A, S), np.int64)
         for k in range(len(n)):
@@ -91,12 +92,12 @@ def test_plan_gap_and_policy_are_those_of_the_equations(oracles, variant, staged
 
 
 @pytest.mark.parametrize("variant", ["rf-ucrl", "rf-express"])
-def test_certificate_is_that_of_every_reward(oracles, variant):
+def test_certificate_is_that_of_every_reward(variant):
     """What ε promises: for any reward in [0, 1] the plan on p̂ is ε-optimal (full widths)."""
     runs, wrong = 15, 0
     for seed in range(runs):
         rng = np.random.default_rng(seed)
-        m = oracles.random_mdp(rng, 3, 2, start=0)
+        m = models.random_mdp(rng, 3, 2, start=0)
         learner = make(m, 3, seed, variant=variant)
         right = True
         for t in (1, 10, 100, 1000):
@@ -108,11 +109,11 @@ def test_certificate_is_that_of_every_reward(oracles, variant):
                     places = slice(counts.begin[i], counts.end[i])
                     p[i] = 0.0
                     p[i, counts.successor[places]] = counts.p[places]
-            estimated = oracles.Dense(p.reshape(3, 2, 3), m.mu)
+            estimated = models.Dense(p.reshape(3, 2, 3), m.mu)
             for _ in range(5):
                 r = rng.random((3, 3, 2))
-                pi = np.eye(2)[oracles.plan(estimated, r)[0].argmax(-1)]
-                lost = oracles.plan(m, r)[1][0, 0] - (oracles.occupancy(m, pi) * r).sum()
+                pi = np.eye(2)[episodic.plan(estimated, r)[0].argmax(-1)]
+                lost = episodic.plan(m, r)[1][0, 0] - (episodic.occupancy(m, pi) * r).sum()
                 right &= lost <= learner.certified_gap() + 1e-9
         wrong += not right
     assert wrong <= runs * DELTA + 3 * np.sqrt(runs * DELTA * (1 - DELTA))
@@ -148,7 +149,7 @@ def test_stop_rule(tmp_path, capsys, simulator, variant, tolerance, scale):
 
 
 @pytest.mark.parametrize(("clip", "expected"), [(True, 3.442), (False, 3.983)])
-def test_visits_on_the_chain(oracles, clip, expected):
+def test_visits_on_the_chain(clip, expected):
     """§6.4: AVE of the visits in 5000 episodes, and mean visits of states 0, 5, 10, 15.
 
     The page gives ten seeds without their sd; ours, of five, stands for it.
@@ -156,10 +157,10 @@ def test_visits_on_the_chain(oracles, clip, expected):
     table = {True: (0, 724, 3474, 16961), False: (1448, 2384, 3999, 7540)}[clip]
     entropies, visits = [], []
     for seed in range(5):
-        learner = make(oracles.double_chain(), 20, seed, objective="AVE", clip=clip)
+        learner = make(models.double_chain(), 20, seed, objective="AVE", clip=clip)
         learner.play(5000, np.random.default_rng(seed))
         n = learner.visits.sum(0)
-        entropies.append(oracles.shannon(n / n.sum()))
+        entropies.append(episodic.shannon(n / n.sum()))
         visits.append(n.sum(1)[[0, 5, 10, 15]])
     se = np.std(entropies, ddof=1) * np.sqrt(1 / 5 + 1 / 10)
     assert abs(np.mean(entropies) - expected) <= 4 * se + 0.0005, entropies
@@ -167,7 +168,7 @@ def test_visits_on_the_chain(oracles, clip, expected):
     assert (np.abs(np.mean(visits, axis=0) - table) <= 4 * se + 1.0).all(), np.mean(visits, axis=0)
 
 
-def test_full_run_reports_the_entropy_of_its_mixture(oracles):
+def test_full_run_reports_the_entropy_of_its_mixture():
     env = gymnasium.make("rlentropy/DoubleChain-v0")
     config = rf_ucrl.Config(objective="AVE", episodes=300)
     found = rf_ucrl.run(env, config, np.random.default_rng(0), Log(None))
@@ -175,5 +176,5 @@ def test_full_run_reports_the_entropy_of_its_mixture(oracles):
     projection = found.visits / np.maximum(found.visits.sum(-1, keepdims=True), 1)
     seen = found.visits.sum(-1) > 0
     np.testing.assert_allclose(found.policy["pi"][seen], projection[seen], atol=1e-12)
-    d = oracles.occupancy(oracles.double_chain(), found.policy["pi"])
-    assert found.summary["value"] == pytest.approx(oracles.visitation_entropy(d, "AVE"), abs=1e-9)
+    d = episodic.occupancy(models.double_chain(), found.policy["pi"])
+    assert found.summary["value"] == pytest.approx(episodic.visitation_entropy(d, "AVE"), abs=1e-9)

@@ -5,6 +5,7 @@ import json
 import gymnasium
 import numpy as np
 import pytest
+from oracles import episodic, models
 from scipy.stats import chi2
 
 from rlentropy import FiniteMDP
@@ -58,10 +59,10 @@ def play_by_hand(learner, m, episodes, rng):
 
 
 @pytest.mark.parametrize("staged", [False, True])
-def test_every_target_is_searched_and_phase_two_alone_makes_the_model(oracles, staged):
+def test_every_target_is_searched_and_phase_two_alone_makes_the_model(staged):
     rng = np.random.default_rng(7)
     S, A, H, repeats, episodes = 3, 2, 3, 2, 60
-    m = oracles.random_mdp(rng, S, A)
+    m = models.random_mdp(rng, S, A)
     options = {"target_episodes": repeats, "episodes": episodes, "stage_dependent": staged}
     learner = make(m, H, simulator="gymnasium", **options)
     targets, replays = [], np.zeros(S * H * repeats, int)
@@ -92,10 +93,10 @@ def test_every_target_is_searched_and_phase_two_alone_makes_the_model(oracles, s
 
 
 @pytest.mark.parametrize("simulator", ["compiled", "gymnasium"])
-def test_counts_add_up_for_every_sampler(oracles, simulator):
+def test_counts_add_up_for_every_sampler(simulator):
     for sampler in SAMPLERS:
         for staged in (False, True):
-            m = oracles.random_mdp(np.random.default_rng(3), 4, 2)
+            m = models.random_mdp(np.random.default_rng(3), 4, 2)
             learner = make(
                 m, 3, sampler=sampler, episodes=50, stage_dependent=staged, simulator=simulator
             )
@@ -109,9 +110,9 @@ def test_counts_add_up_for_every_sampler(oracles, simulator):
                 np.testing.assert_array_equal(N.sum(0), learner.visits.sum(0))
 
 
-def test_replays_are_multinomial(oracles):
+def test_replays_are_multinomial():
     """Over many seeds: mean N / M, and the variance and covariance of a multinomial."""
-    m = oracles.random_mdp(np.random.default_rng(0), 2, 2)
+    m = models.random_mdp(np.random.default_rng(0), 2, 2)
     M, N, runs = 2 * 3 * 2, 48, 600
     options = {"episodes": M + N, "target_episodes": 2}
     drawn = np.array([make(m, 3, seed, **options).sampler.replays for seed in range(runs)])
@@ -123,7 +124,7 @@ def test_replays_are_multinomial(oracles):
 
 
 @pytest.mark.parametrize("simulator", ["compiled", "gymnasium"])
-def test_phase_one_visits_each_target(oracles, simulator):
+def test_phase_one_visits_each_target(simulator):
     """A deterministic ring with a choice: each (s*, h*) within reach is visited in most of the
     later searches for it, which random actions would reach with probability 2^-h at the ends."""
     S, H, repeats = 4, 4, 60
@@ -131,7 +132,7 @@ def test_phase_one_visits_each_target(oracles, simulator):
     for s in range(S):
         P[s, 0, s] = 1.0
         P[s, 1, min(s + 1, S - 1)] = 1.0
-    m = oracles.Dense(P, np.eye(S)[0])
+    m = models.Dense(P, np.eye(S)[0])
     options = {"target_episodes": repeats, "episodes": S * H * repeats + 1, "bonus_scale": 0.3}
     learner = make(m, H, simulator=simulator, **options)
     searches, hits = np.zeros((H, S)), np.zeros((H, S))
@@ -147,10 +148,10 @@ def test_phase_one_visits_each_target(oracles, simulator):
     assert (hits[within] >= 0.8 * repeats / 2).all(), hits
 
 
-def test_replayed_policies_are_uniform_at_their_target(oracles):
+def test_replayed_policies_are_uniform_at_their_target():
     """At (s*, h*) phase 2 draws actions uniformly; elsewhere as the search just before did."""
     rng = np.random.default_rng(5)
-    m = oracles.random_mdp(rng, 3, 4)
+    m = models.random_mdp(rng, 3, 4)
     H = 3
     learner = make(m, H, simulator="gymnasium", episodes=200)
     Q = None
@@ -167,10 +168,10 @@ def test_replayed_policies_are_uniform_at_their_target(oracles):
         np.testing.assert_allclose(sampler.pi, want, atol=1e-12)
 
 
-def test_phase_one_never_sees_phase_two(oracles):
+def test_phase_one_never_sees_phase_two():
     """The searches of two runs that differ only in their replays are the same."""
     rng = np.random.default_rng(11)
-    m = oracles.random_mdp(rng, 3, 2, successors=1, start=0)  # the same actions, the same path
+    m = models.random_mdp(rng, 3, 2, successors=1, start=0)  # the same actions, the same path
     found = []
     for extra in (1, 40):
         learner = make(m, 3, 4, simulator="gymnasium", episodes=9 + extra)
@@ -188,9 +189,9 @@ def test_phase_one_never_sees_phase_two(oracles):
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 @pytest.mark.parametrize("objective", ["TE", "TE+"])
-def test_phase_three_is_the_exact_plan_on_the_estimated_model(oracles, sampler, objective):
+def test_phase_three_is_the_exact_plan_on_the_estimated_model(sampler, objective):
     rng = np.random.default_rng(2)
-    m = oracles.random_mdp(rng, 4, 2, successors=4)
+    m = models.random_mdp(rng, 4, 2, successors=4)
     learner = make(m, 4, sampler=sampler, objective=objective, episodes=400, target_episodes=3)
     learner.play(400, rng)
     p, N = dense(learner.sampler.model)
@@ -199,18 +200,18 @@ def test_phase_three_is_the_exact_plan_on_the_estimated_model(oracles, sampler, 
         FiniteMDP(p[0], np.zeros((4, 2)), m.mu), 4, final_transition=objective == "TE+"
     )
     np.testing.assert_allclose(learner.policy(), want.pi, atol=1e-10)
-    estimated = oracles.Dense(p[0], m.mu)
-    reward = oracles.trajectory_reward(estimated, 4, objective == "TE+")
+    estimated = models.Dense(p[0], m.mu)
+    reward = episodic.trajectory_reward(estimated, 4, objective == "TE+")
     np.testing.assert_allclose(
-        learner.policy(), oracles.softmax(oracles.plan(estimated, reward, 1.0)[0]), atol=1e-10
+        learner.policy(), episodic.softmax(episodic.plan(estimated, reward, 1.0)[0]), atol=1e-10
     )
 
 
-def test_phase_three_with_a_kernel_a_stage_and_unvisited_pairs(oracles):
+def test_phase_three_with_a_kernel_a_stage_and_unvisited_pairs():
     """Dense backward induction on p̂_h; a pair never seen counts as uniform."""
     rng = np.random.default_rng(6)
     S, A, H = 5, 3, 4
-    m = oracles.random_mdp(rng, S, A, start=0)
+    m = models.random_mdp(rng, S, A, start=0)
     learner = make(m, H, sampler="random", episodes=15, stage_dependent=True)
     learner.play(15, rng)
     p, N = dense(learner.sampler.model)
@@ -219,9 +220,9 @@ def test_phase_three_with_a_kernel_a_stage_and_unvisited_pairs(oracles):
     for h in reversed(range(H)):
         Q = p[h] @ V
         if h < H - 1:
-            Q = Q + np.array([[oracles.shannon(row) for row in rows] for rows in p[h]])
+            Q = Q + np.array([[episodic.shannon(row) for row in rows] for rows in p[h]])
         V = np.log(np.exp(Q).sum(1))
-        np.testing.assert_allclose(learner.policy()[h], oracles.softmax(Q), atol=1e-10)
+        np.testing.assert_allclose(learner.policy()[h], episodic.softmax(Q), atol=1e-10)
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
@@ -253,8 +254,8 @@ def test_searches_are_not_distracted_by_what_comes_after_their_target():
 # ---------------------------------------------------------------- budgets
 
 
-def test_budget_must_exceed_phase_one(oracles):
-    m = oracles.random_mdp(np.random.default_rng(0), 3, 2)
+def test_budget_must_exceed_phase_one():
+    m = models.random_mdp(np.random.default_rng(0), 3, 2)
     with pytest.raises(InputError, match=r"episodes must be > .* 18, got 18"):
         make(m, 3, episodes=18, target_episodes=2)
     assert make(m, 3, episodes=19, target_episodes=2).sampler.replays.sum() == 1
@@ -272,8 +273,8 @@ def test_budget_must_exceed_phase_one(oracles):
         ({"delta": 1.0}, "delta must be in"),
     ],
 )
-def test_refusals(oracles, options, said):
-    m = oracles.random_mdp(np.random.default_rng(0), 3, 2)
+def test_refusals(options, said):
+    m = models.random_mdp(np.random.default_rng(0), 3, 2)
     with pytest.raises(InputError, match=said):
         make(m, 3, **options)
 

@@ -5,6 +5,7 @@ import json
 import gymnasium
 import numpy as np
 import pytest
+from oracles import episodic, models
 from scipy.stats import t as student
 
 from rlentropy import FiniteMDP
@@ -38,10 +39,6 @@ def lse(q):
     return float(top + np.log(np.exp(q - top).sum()))
 
 
-def entropy(p):
-    return float(-sum(x * np.log(x) for x in p if x > 0))
-
-
 def dense_plan(n, H, variant, scale, plus):
     """§3.1-3.3 for counts n (K, S, A, S), K = 1 or H: Q, V, lower Q, lower V, G (H + 1, S).
 
@@ -68,7 +65,7 @@ def dense_plan(n, H, variant, scale, plus):
                 if S > 1:
                     kl += (S - 1) * np.log(np.e * (1 + visits / (S - 1)))
                 kappa = kl / x
-                H_hat = entropy(p[k, s, a])
+                H_hat = episodic.shannon(p[k, s, a])
                 if variant in ("none", "code"):
                     b_p = b_H = 0.0
                     if variant == "code":
@@ -132,13 +129,13 @@ def compare_with_equations(learner, n, variant, scale, plus):
 
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("objective", ["TE", "TE+"])
-def test_plan_for_counts_put_into_the_model(oracles, variant, objective):
+def test_plan_for_counts_put_into_the_model(variant, objective):
     for seed in range(12):
         rng = np.random.default_rng(seed)
         S, A, H = (int(x) for x in rng.integers((1, 1, 1), (6, 4, 6)))
         scale = float(rng.choice([0.0, 0.01, 0.3, 1.0, 2.5]))
         staged = bool(seed % 2)
-        m = oracles.random_mdp(rng, S, A)
+        m = models.random_mdp(rng, S, A)
         learner = make(
             m, H, variant=variant, objective=objective, bonus_scale=scale, stage_dependent=staged
         )
@@ -161,11 +158,11 @@ def test_plan_for_counts_put_into_the_model(oracles, variant, objective):
 
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("staged", [False, True])
-def test_plan_after_every_episode(oracles, variant, staged):
+def test_plan_after_every_episode(variant, staged):
     """Counts kept here by hand, through `begin_episode` and `end_episode`, with terminations."""
     rng = np.random.default_rng(5)
     S, A, H, scale = 5, 3, 4, 0.2
-    m = oracles.random_mdp(rng, S, A)
+    m = models.random_mdp(rng, S, A)
     learner = make(m, H, variant=variant, bonus_scale=scale, stage_dependent=staged)
     n = np.zeros((H if staged else 1, S, A, S), np.int64)
     starts = np.zeros(S)
@@ -196,34 +193,34 @@ def test_plan_after_every_episode(oracles, variant, staged):
 # ---------------------------------------------------------------- properties 12 and 13
 
 
-def test_property_12_values_lost_to_wrong_action_values(oracles):
+def test_property_12_values_lost_to_wrong_action_values():
     """V* - V^{softmax Q̂} <= ½ Σ_h E max_a (Q̂ - Q*)², with the package's V* and TE."""
     for seed in range(60):
         rng = np.random.default_rng(seed)
         S, A, H = 4, 3, 4
-        m = oracles.random_mdp(rng, S, A)
+        m = models.random_mdp(rng, S, A)
         mdp = FiniteMDP(*m.args)
         plus = bool(seed % 2)
         best = max_trajectory_entropy(mdp, H, plus)
         noise = rng.choice([0.01, 0.3, 2.0, 20.0])
         Q_hat = best.Q + noise * rng.standard_normal((H, S, A))
-        pi = oracles.softmax(Q_hat)
+        pi = episodic.softmax(Q_hat)
         lost = best.value - trajectory_entropy(mdp, pi, H, plus)
-        d = oracles.occupancy(m, pi).sum(-1)
+        d = episodic.occupancy(m, pi).sum(-1)
         bound = 0.5 * (d * ((Q_hat - best.Q) ** 2).max(-1)).sum()
         assert -1e-9 <= lost <= bound + 1e-9
 
 
 @pytest.mark.parametrize("variant", ["pac", "fast"])
 @pytest.mark.parametrize("objective", ["TE", "TE+"])
-def test_property_13_values_are_bracketed_and_the_gap_is_certified(oracles, variant, objective):
+def test_property_13_values_are_bracketed_and_the_gap_is_certified(variant, objective):
     """With full widths at least a share 1 - δ of the runs is right at every episode."""
     runs, wrong = 25, 0
     plus = objective == "TE+"
     for seed in range(runs):
         rng = np.random.default_rng(seed)
         S, A, H = 3, 2, 3
-        m = oracles.random_mdp(rng, S, A, start=0)
+        m = models.random_mdp(rng, S, A, start=0)
         best = max_trajectory_entropy(FiniteMDP(*m.args), H, plus)
         learner = make(m, H, seed, variant=variant, objective=objective)
         right = True
@@ -242,11 +239,11 @@ def test_property_13_values_are_bracketed_and_the_gap_is_certified(oracles, vari
 
 
 @pytest.mark.parametrize("variant", ["pac", "fast"])
-def test_certificates_hold_from_a_random_start(oracles, variant):
+def test_certificates_hold_from_a_random_start(variant):
     """Small widths, random initial distributions: still right, as exploration §3.4 saw."""
     for seed in range(20):
         rng = np.random.default_rng(seed)
-        m = oracles.random_mdp(rng, 4, 2)
+        m = models.random_mdp(rng, 4, 2)
         best = max_trajectory_entropy(FiniteMDP(*m.args), 4)
         learner = make(m, 4, seed, variant=variant, bonus_scale=0.1)
         for t in (10, 100, 1000):
@@ -258,10 +255,10 @@ def test_certificates_hold_from_a_random_start(oracles, variant):
 # ---------------------------------------------------------------- the deviation of `fast`
 
 
-def test_exactly_one_stage_deviates(oracles):
+def test_exactly_one_stage_deviates():
     rng = np.random.default_rng(3)
     S, A, H = 4, 3, 5
-    m = oracles.random_mdp(rng, S, A, start=0)
+    m = models.random_mdp(rng, S, A, start=0)
     learner = make(m, H, variant="fast", bonus_scale=0.05)
     learner.play(200, rng.spawn(1)[0])
     pi, width = learner.policy(), learner.guarantee.width.copy()
@@ -285,11 +282,11 @@ def test_exactly_one_stage_deviates(oracles):
     assert (error < 5 * np.sqrt(pi * (1 - pi) / rest) + 1e-12).all()
 
 
-def test_the_simulator_plays_the_mixture_of_one_step_deviations(oracles):
+def test_the_simulator_plays_the_mixture_of_one_step_deviations():
     """Visits of the compiled loop against (1/H) Σ_h' occupancy of π^(h'), model frozen."""
     rng = np.random.default_rng(4)
     S, A, H, n = 4, 3, 4, 40_000
-    m = oracles.random_mdp(rng, S, A, start=1)
+    m = models.random_mdp(rng, S, A, start=1)
     learner = make(m, H, variant="fast", bonus_scale=0.05)
     learner.play(300, rng.spawn(1)[0])
     learner.memory = learner.memory._replace(frozen=True)
@@ -300,15 +297,15 @@ def test_the_simulator_plays_the_mixture_of_one_step_deviations(oracles):
     for deviation in range(H):
         other = pi.copy()
         other[deviation] = np.eye(A)[width[deviation].argmax(-1)]
-        expected += oracles.occupancy(m, other) / H
+        expected += episodic.occupancy(m, other) / H
     se = np.sqrt(expected * (1 - expected) / n)
     assert (np.abs(learner.visits / n - expected) < 5 * se + 1e-12).all()
-    plain = oracles.occupancy(m, pi)
+    plain = episodic.occupancy(m, pi)
     assert (np.abs(expected - plain) > 20 * se).any(), "the test could not see a deviation"
 
 
-def test_other_variants_never_deviate(oracles):
-    m = oracles.random_mdp(np.random.default_rng(0), 3, 2)
+def test_other_variants_never_deviate():
+    m = models.random_mdp(np.random.default_rng(0), 3, 2)
     for variant in ("none", "code", "pac"):
         learner = make(m, 3, variant=variant)
         for _ in range(20):
@@ -377,8 +374,8 @@ def test_no_tag_is_logged_twice_at_a_step(tmp_path):
     assert not twice, twice
 
 
-def test_a_stopped_learner_plays_nothing_more(oracles):
-    m = oracles.random_mdp(np.random.default_rng(1), 3, 2, start=0)
+def test_a_stopped_learner_plays_nothing_more():
+    m = models.random_mdp(np.random.default_rng(1), 3, 2, start=0)
     for simulator in ("compiled", "gymnasium"):
         learner = make(m, 3, simulator=simulator, variant="fast", bonus_scale=0.001, tolerance=0.5)
         learner.play(3000, np.random.default_rng(0))
@@ -391,16 +388,16 @@ def test_a_stopped_learner_plays_nothing_more(oracles):
 
 
 @pytest.mark.parametrize("variant", ["pac", "fast"])
-def test_tolerance_zero_never_stops(oracles, variant):
-    m = oracles.random_mdp(np.random.default_rng(1), 3, 1, start=0)
+def test_tolerance_zero_never_stops(variant):
+    m = models.random_mdp(np.random.default_rng(1), 3, 1, start=0)
     learner = make(m, 3, variant=variant, bonus_scale=0.0)
     learner.play(50, np.random.default_rng(0))
     assert (learner.episodes, learner.stopped) == (50, False)
 
 
-def stopping_time(oracles, seed, scale, variant="fast", budget=60_000):
+def stopping_time(seed, scale, variant="fast", budget=60_000):
     rng = np.random.default_rng(seed)
-    m = oracles.random_mdp(rng, 3, 2, successors=3, start=0)
+    m = models.random_mdp(rng, 3, 2, successors=3, start=0)
     learner = make(
         m, 3, seed, variant=variant, bonus_scale=scale, tolerance=0.2, stage_dependent=True
     )
@@ -410,7 +407,7 @@ def stopping_time(oracles, seed, scale, variant="fast", budget=60_000):
     return learner, gap
 
 
-def test_stopping_times(oracles):
+def test_stopping_times():
     """§3.4, S=3, A=2, H=3, ε=0.2: about 3 700 episodes at scale 0.1 and 60 at 0.01.
 
     The MDP is not given, so this asks for the order of magnitude in the median of seven, each
@@ -419,16 +416,16 @@ def test_stopping_times(oracles):
     for scale, episodes in ((0.1, 3700), (0.01, 60)):
         found = []
         for seed in range(7):
-            learner, gap = stopping_time(oracles, seed, scale)
+            learner, gap = stopping_time(seed, scale)
             assert learner.stopped
             assert gap <= 0.2
             found.append(learner.episodes)
         assert episodes / 4 <= np.median(found) <= 4 * episodes, (scale, found)
 
 
-def test_full_widths_do_not_stop(oracles):
+def test_full_widths_do_not_stop():
     """§3.4: the certificate is still 1.78 after 60 000 episodes, the true gap 0.011."""
-    learner, gap = stopping_time(oracles, 0, 1.0)
+    learner, gap = stopping_time(0, 1.0)
     assert not learner.stopped
     assert 0.2 < learner.certified_gap() < 4.0
     assert gap < 0.05
@@ -451,9 +448,9 @@ def test_noisy_chain_closes_nine_tenths_of_the_gap(simulator):
         assert found.summary["value"] >= uniform + 0.9 * (best - uniform)
 
 
-def test_property_8_equal_noise_everywhere_makes_uniform_optimal(oracles):
+def test_property_8_equal_noise_everywhere_makes_uniform_optimal():
     """DoubleChain with counts in the exact proportions 9 : 1."""
-    m = oracles.double_chain()
+    m = models.double_chain()
     learner = make(m, 20)
     counts = np.rint(10 * m.P).astype(int)
     s, a, s2 = np.nonzero(counts)
@@ -473,18 +470,18 @@ CHAIN_TABLE = {  # §6.4, exact TE after 10, 28, 79, 224, 630, 1775, 5000 episod
 
 
 @pytest.mark.parametrize(("variant", "scale"), list(CHAIN_TABLE))
-def test_chain_table(oracles, variant, scale):
+def test_chain_table(variant, scale):
     """Within the error of the page's five seeds and ours, whose sd stands for both.
 
     Student's t at 1 % over all fifteen numbers together: after 10 episodes the sd is 1.8.
     """
-    seeds, mdp = 6, FiniteMDP(*oracles.double_chain().args)
+    seeds, mdp = 6, FiniteMDP(*models.double_chain().args)
     episodes = (10, 28, 79, 224, 630, 1775, 5000)
     ours = np.zeros((seeds, len(episodes)))
     for seed in range(seeds):
         rng = np.random.default_rng(100 + seed)
         learner = make(
-            oracles.double_chain(), 20, seed, variant=variant, bonus_scale=scale, objective="TE+"
+            models.double_chain(), 20, seed, variant=variant, bonus_scale=scale, objective="TE+"
         )
         for k, t in enumerate(episodes):
             learner.play(t - learner.episodes, rng)

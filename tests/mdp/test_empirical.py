@@ -5,34 +5,11 @@ import pytest
 import scipy.sparse as sp
 from hypothesis import given
 from hypothesis import strategies as st
+from oracles import models
 
 from rlentropy import EmpiricalModel, FiniteMDP
 
 seeds = st.integers(0, 2**32 - 1)
-
-
-def two_states():
-    """P (2, 2, 2), r (2, 2), mu (2,): a valid MDP to damage."""
-    P = np.array([[[0.5, 0.5], [0.0, 1.0]], [[0.25, 0.75], [1.0, 0.0]]])
-    return P, np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([0.5, 0.5])
-
-
-def sparse(P):
-    S, A = P.shape[:2]
-    return sp.csr_array(P.reshape(S * A, S))
-
-
-def dense(mdp):
-    return mdp.P.toarray().reshape(mdp.num_states, mdp.num_actions, mdp.num_states)
-
-
-def rows_of(rows, R, S):
-    """The kernel that the compiled loops read, written out."""
-    P = np.repeat(rows.uniform[:, None] / S, S, axis=1)
-    for i in range(R):
-        for j in range(rows.begin[i], rows.end[i]):
-            P[i, rows.successor[j]] += rows.p[j]
-    return P
 
 
 def reference(S, A, stages, transitions, smoothing, support=None):
@@ -56,9 +33,9 @@ def random_transitions(rng, n, stages, P):
 
 
 def check_model(model, N, p) -> None:
-    stages, S, A = N.shape
+    stages, S, _ = N.shape
     np.testing.assert_array_equal(model.N, N[0] if stages == 1 else N)
-    got = rows_of(model.rows, stages * S * A, S)
+    got = models.dense_rows(model.rows, S)
     np.testing.assert_allclose(got, p.reshape(-1, S), rtol=1e-13, atol=1e-16)
 
 
@@ -69,10 +46,10 @@ def check_model(model, N, p) -> None:
     restricted=st.booleans(),
     stages=st.sampled_from([1, 3]),
 )
-def test_the_empirical_model_is_its_formula(oracles, seed, n, smoothing, restricted, stages):
+def test_the_empirical_model_is_its_formula(seed, n, smoothing, restricted, stages):
     rng = np.random.default_rng(seed)
     S, A = 11, 2
-    m = oracles.random_mdp(rng, S, A)
+    m = models.random_mdp(rng, S, A)
     support = FiniteMDP(*m.args) if restricted else None
     model = EmpiricalModel(S, A, smoothing=smoothing, support=support, stages=stages)
     h, s, a, s2 = random_transitions(rng, n, stages, m.P)
@@ -143,10 +120,10 @@ def test_supports_that_are_not_canonical() -> None:
     """A duplicate, or a stored zero, doesn't make a successor twice or at all possible."""
     twice = sp.csr_array(([0.5, 0.5, 1.0, 1.0], [0, 0, 1, 1], [0, 3, 4]), shape=(2, 2))
     model = EmpiricalModel(2, 1, smoothing=1.0, support=twice)
-    np.testing.assert_allclose(rows_of(model.rows, 2, 2), [[0.5, 0.5], [0.0, 1.0]])
+    np.testing.assert_allclose(models.dense_rows(model.rows, 2), [[0.5, 0.5], [0.0, 1.0]])
     zero = sp.csr_array(([0.0, 1.0, 1.0], [0, 1, 1], [0, 2, 3]), shape=(2, 2))
     model = EmpiricalModel(2, 1, smoothing=1.0, support=zero)
-    np.testing.assert_allclose(rows_of(model.rows, 2, 2), [[0.0, 1.0], [0.0, 1.0]])
+    np.testing.assert_allclose(models.dense_rows(model.rows, 2), [[0.0, 1.0], [0.0, 1.0]])
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import pytest
 import scipy.sparse as sp
 from hypothesis import given
 from hypothesis import strategies as st
+from oracles import episodic, models
 
 from rlentropy import FiniteMDP, planning, risk
 from rlentropy.mdp import model_or_reason
@@ -18,28 +19,9 @@ from rlentropy.mdp import model_or_reason
 seeds = st.integers(0, 2**32 - 1)
 
 
-def two_states():
-    """P (2, 2, 2), r (2, 2), mu (2,): a valid MDP to damage."""
-    P = np.array([[[0.5, 0.5], [0.0, 1.0]], [[0.25, 0.75], [1.0, 0.0]]])
-    return P, np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([0.5, 0.5])
-
-
 def sparse(P):
     S, A = P.shape[:2]
     return sp.csr_array(P.reshape(S * A, S))
-
-
-def dense(mdp):
-    return mdp.P.toarray().reshape(mdp.num_states, mdp.num_actions, mdp.num_states)
-
-
-def rows_of(rows, R, S):
-    """The kernel that the compiled loops read, written out."""
-    P = np.repeat(rows.uniform[:, None] / S, S, axis=1)
-    for i in range(R):
-        for j in range(rows.begin[i], rows.end[i]):
-            P[i, rows.successor[j]] += rows.p[j]
-    return P
 
 
 # ---------------------------------------------------------------- accepted
@@ -58,17 +40,17 @@ def rows_of(rows, R, S):
     ],
     ids=["dense", "list", "csr", "coo", "csc", "csr_matrix", "lil"],
 )
-def test_every_form_of_kernel_gives_the_same_model(form, oracles, rng) -> None:
-    m = oracles.random_mdp(rng, S=5, A=3)
+def test_every_form_of_kernel_gives_the_same_model(form, rng) -> None:
+    m = models.random_mdp(rng, S=5, A=3)
     r = rng.normal(size=(5, 3))
     mdp = FiniteMDP(form(m.P), r, m.mu)
     assert (mdp.num_states, mdp.num_actions) == (5, 3)
-    np.testing.assert_array_equal(dense(mdp), m.P)
+    np.testing.assert_array_equal(models.dense(mdp), m.P)
     np.testing.assert_array_equal(mdp.r, r)
     np.testing.assert_array_equal(mdp.mu, m.mu)
     assert not mdp.terminal.any()
     assert mdp.r_successor is None
-    np.testing.assert_array_equal(rows_of(mdp.rows, 15, 5), m.P.reshape(15, 5))
+    np.testing.assert_array_equal(models.dense_rows(mdp.rows, 5), m.P.reshape(15, 5))
 
 
 def test_zeros_are_not_stored_and_rows_are_sorted() -> None:
@@ -81,8 +63,8 @@ def test_zeros_are_not_stored_and_rows_are_sorted() -> None:
 
 
 @pytest.mark.parametrize("as_sparse", [False, True])
-def test_a_reward_per_successor_gives_its_mean(as_sparse, oracles, rng) -> None:
-    m = oracles.random_mdp(rng, S=4, A=2)
+def test_a_reward_per_successor_gives_its_mean(as_sparse, rng) -> None:
+    m = models.random_mdp(rng, S=4, A=2)
     r = rng.normal(size=(4, 2, 4))
     mdp = FiniteMDP(m.P, sparse(r) if as_sparse else r, m.mu)
     np.testing.assert_allclose(mdp.r, (m.P * r).sum(2), atol=1e-14)
@@ -90,7 +72,7 @@ def test_a_reward_per_successor_gives_its_mean(as_sparse, oracles, rng) -> None:
 
 
 def test_a_reward_where_nothing_goes_does_not_count() -> None:
-    P, _, mu = two_states()
+    P, _, mu = models.two_states()
     r = np.where(P > 0, 1.0, np.nan)
     np.testing.assert_array_equal(FiniteMDP(P, r, mu).r, np.ones((2, 2)))
 
@@ -102,16 +84,16 @@ def test_the_smallest_mdp() -> None:
 
 
 @given(seed=seeds)
-def test_transition_entropy_is_the_entropy_of_each_row(oracles, seed) -> None:
-    m = oracles.random_mdp(np.random.default_rng(seed), S=5, A=2)
+def test_transition_entropy_is_the_entropy_of_each_row(seed) -> None:
+    m = models.random_mdp(np.random.default_rng(seed), S=5, A=2)
     mdp = FiniteMDP(*m.args)
-    np.testing.assert_allclose(mdp.transition_entropy, oracles.row_entropy(m), atol=1e-14)
+    np.testing.assert_allclose(mdp.transition_entropy, episodic.row_entropy(m), atol=1e-14)
 
 
 @given(seed=seeds)
-def test_reachable_is_the_transitive_closure(oracles, seed) -> None:
+def test_reachable_is_the_transitive_closure(seed) -> None:
     rng = np.random.default_rng(seed)
-    m = oracles.random_mdp(rng, S=12, A=2, successors=1, start=int(rng.integers(12)))
+    m = models.random_mdp(rng, S=12, A=2, successors=1, start=int(rng.integers(12)))
     step = np.eye(12) + m.P.sum(1) > 0
     closure = np.linalg.matrix_power(step.astype(float), 12) > 0
     np.testing.assert_array_equal(FiniteMDP(*m.args).reachable(), closure[m.mu > 0].any(0))
@@ -121,7 +103,7 @@ def test_reachable_is_the_transitive_closure(oracles, seed) -> None:
 
 
 def test_attributes_cannot_be_set() -> None:
-    mdp = FiniteMDP(*two_states())
+    mdp = FiniteMDP(*models.two_states())
     for name in ("r", "mu", "terminal", "r_successor", "num_states", "num_actions"):
         with pytest.raises(AttributeError, match=f"immutable.*{name}"):
             setattr(mdp, name, None)
@@ -131,36 +113,36 @@ def test_attributes_cannot_be_set() -> None:
 
 
 def test_arrays_cannot_be_written() -> None:
-    P, _, mu = two_states()
+    P, _, mu = models.two_states()
     mdp = FiniteMDP(P, np.arange(8.0).reshape(2, 2, 2), mu)
     for array in (mdp.r, mdp.mu, mdp.terminal, mdp.r_successor, mdp.transition_entropy):
         with pytest.raises(ValueError, match="read-only"):
             array[:] = 0
 
 
-def test_a_reward_that_no_successor_changes_is_one_of_state_and_action(oracles, rng) -> None:
-    m, r = oracles.random_mdp(rng, S=5, A=2), rng.random((5, 2))
+def test_a_reward_that_no_successor_changes_is_one_of_state_and_action(rng) -> None:
+    m, r = models.random_mdp(rng, S=5, A=2), rng.random((5, 2))
     mdp = FiniteMDP(m.P, np.broadcast_to(r[:, :, None], m.P.shape), m.mu)
     assert mdp.r_successor is None
     np.testing.assert_array_equal(mdp.r, r)
 
 
 def test_the_callers_arrays_are_copied() -> None:
-    P, r, mu = two_states()
+    P, r, mu = models.two_states()
     kernel, terminal = sparse(P), np.zeros(2, bool)
     mdp = FiniteMDP(kernel, r, mu, terminal=terminal)
     kernel.data[:], r[:], mu[:], terminal[:] = 0.0, 9.0, 9.0, True
-    np.testing.assert_array_equal(dense(mdp), P)
+    np.testing.assert_array_equal(models.dense(mdp), P)
     assert mdp.r.max() == 4.0
     assert mdp.mu.tolist() == [0.5, 0.5]
     assert not mdp.terminal.any()
 
 
-def test_models_are_pickled_for_worker_processes(oracles, rng) -> None:
-    m = oracles.random_mdp(rng, S=4, A=2)
+def test_models_are_pickled_for_worker_processes(rng) -> None:
+    m = models.random_mdp(rng, S=4, A=2)
     mdp = FiniteMDP(m.P, rng.normal(size=(4, 2, 4)), m.mu)
     again = pickle.loads(pickle.dumps(mdp))
-    np.testing.assert_array_equal(dense(again), m.P)
+    np.testing.assert_array_equal(models.dense(again), m.P)
     np.testing.assert_array_equal(again.r, mdp.r)
     with pytest.raises(AttributeError, match="immutable"):
         again.r = mdp.r
@@ -175,21 +157,21 @@ def test_models_are_pickled_for_worker_processes(oracles, rng) -> None:
 )
 @pytest.mark.parametrize("form", [np.asarray, sparse])
 def test_a_row_that_is_no_distribution(entry, what, form) -> None:
-    P, r, mu = two_states()
+    P, r, mu = models.two_states()
     P[1, 0, 0] = P[1, 1, 0] = entry  # (1, 0) is the first of two
     with pytest.raises(ValueError, match=rf"P\[s, a\] must be a distribution.*{what}.*\(1, 0\)"):
         FiniteMDP(form(P), r, mu)
 
 
 def test_negative_entries_do_not_cancel() -> None:
-    P, r, mu = two_states()
+    P, r, mu = models.two_states()
     P[0, 1] = [-0.5, 1.5]
     with pytest.raises(ValueError, match=r"-0\.5.*\(0, 1\)"):
         FiniteMDP(P, r, mu)
 
 
 def test_an_empty_row_and_a_row_off_by_more_than_rounding() -> None:
-    P, r, mu = two_states()
+    P, r, mu = models.two_states()
     P[0, 1] = 0.0
     with pytest.raises(ValueError, match=r"sum 0.*\(0, 1\)"):
         FiniteMDP(P, r, mu)
@@ -249,7 +231,7 @@ def test_a_successor_out_of_range_is_named(successor) -> None:
     ],
 )
 def test_initial_distributions(mu, message) -> None:
-    P, r, _ = two_states()
+    P, r, _ = models.two_states()
     with pytest.raises(ValueError, match=message):
         FiniteMDP(P, r, mu)
 
@@ -257,7 +239,7 @@ def test_initial_distributions(mu, message) -> None:
 @pytest.mark.parametrize("form", [np.asarray, sparse])
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_a_bad_reward_of_one_successor(form, value) -> None:
-    P, _, mu = two_states()
+    P, _, mu = models.two_states()
     r = np.ones((2, 2, 2))
     r[1, 0, 1] = r[1, 1, 0] = value
     with pytest.raises(ValueError, match=r"r must be finite.*\(s, a\) = \(1, 0\)"):
@@ -265,7 +247,7 @@ def test_a_bad_reward_of_one_successor(form, value) -> None:
 
 
 def test_rewards() -> None:
-    P, r, mu = two_states()
+    P, r, mu = models.two_states()
     with pytest.raises(ValueError, match=r"r must be \(S, A\) = \(2, 2\).*got \(2,\)"):
         FiniteMDP(P, np.ones(2), mu)
     with pytest.raises(ValueError, match=r"sparse r must be \(S\*A, S\) = \(4, 2\), got \(2, 2\)"):
@@ -276,14 +258,14 @@ def test_rewards() -> None:
 
 
 def test_a_duplicate_reward_is_named_not_summed() -> None:
-    P, _, mu = two_states()
+    P, _, mu = models.two_states()
     r = sp.coo_array(([1.0, 2.0, 4.0], ([2, 1, 2], [1, 1, 1])), shape=(4, 2))
     with pytest.raises(ValueError, match=r"r: duplicate entry at \(s, a\) = \(1, 0\), s' = 1"):
         FiniteMDP(P, r, mu)
 
 
 def test_terminal_states_must_absorb_without_reward() -> None:
-    P, r, mu = two_states()
+    P, r, mu = models.two_states()
     with pytest.raises(ValueError, match=r"terminal must be \(S,\) of bool, got \(3,\)"):
         FiniteMDP(P, r, mu, terminal=np.zeros(3, bool))
     with pytest.raises(ValueError, match=r"terminal must be \(S,\) of bool.*int"):
@@ -327,7 +309,7 @@ def test_successors_listed_twice_are_merged() -> None:
         1: {0: [(1.0, 0, 99.0, False)]},  # what a table says after the end doesn't happen
     }
     mdp = FiniteMDP.from_table(table, [1.0, 0.0])
-    np.testing.assert_array_equal(dense(mdp)[:, 0], [[0.5, 0.5], [0.0, 1.0]])
+    np.testing.assert_array_equal(models.dense(mdp)[:, 0], [[0.5, 0.5], [0.0, 1.0]])
     np.testing.assert_array_equal(mdp.r, [[4.0], [0.0]])
     np.testing.assert_array_equal(mdp.r_successor, [6.0, 2.0, 0.0])
     assert mdp.terminal.tolist() == [False, True]
@@ -438,10 +420,10 @@ def test_toy_text(env_id, S, A, terminal) -> None:
                 P[s, a, s2] += p
                 r[s, a] += p * reward
     assert np.flatnonzero(mdp.terminal).tolist() == terminal
-    np.testing.assert_allclose(dense(mdp), P, atol=1e-15)
+    np.testing.assert_allclose(models.dense(mdp), P, atol=1e-15)
     np.testing.assert_allclose(mdp.r, r, atol=1e-14)
     np.testing.assert_allclose(mdp.mu, env.unwrapped.initial_state_distrib, atol=1e-15)
-    np.testing.assert_array_equal(dense(mdp)[terminal, :, terminal], 1.0)
+    np.testing.assert_array_equal(models.dense(mdp)[terminal, :, terminal], 1.0)
     np.testing.assert_array_equal(mdp.r[terminal], 0.0)
     optimum = planning.optimum(mdp, 0.9)
     assert (optimum.lower[terminal] <= 0.0).all()

@@ -11,21 +11,12 @@ import pytest
 import scipy.sparse as sp
 from hypothesis import given
 from hypothesis import strategies as st
+from oracles import models
 
 from rlentropy import FiniteMDP, planning
 from rlentropy.errors import InputError
 
 seeds = st.integers(0, 2**32 - 1)
-
-
-def two_states():
-    """P (2, 2, 2), r (2, 2), mu (2,): a valid MDP to damage."""
-    P = np.array([[[0.5, 0.5], [0.0, 1.0]], [[0.25, 0.75], [1.0, 0.0]]])
-    return P, np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([0.5, 0.5])
-
-
-def dense(mdp):
-    return mdp.P.toarray().reshape(mdp.num_states, mdp.num_actions, mdp.num_states)
 
 
 # ---------------------------------------------------------------- csv
@@ -46,7 +37,7 @@ def test_csv(tmp_path) -> None:
     P[0, 0], P[0, 1], P[1, 0], P[1, 1], P[2] = np.array(
         [[0, 0.25, 0.75], [1, 0, 0], [1, 0, 0], [0, 0, 1], [0, 0, 1]]
     )
-    np.testing.assert_array_equal(dense(mdp), P)
+    np.testing.assert_array_equal(models.dense(mdp), P)
     np.testing.assert_array_equal(mdp.r, [[1.0, -1.0], [2.0, 0.5], [0.0, 0.0]])
     assert mdp.terminal.tolist() == [False, False, True]
     np.testing.assert_allclose(mdp.mu, 1 / 3)
@@ -54,28 +45,28 @@ def test_csv(tmp_path) -> None:
     assert start.mu.tolist() == [1.0, 0.0, 0.0]
 
 
-def test_csv_round_trip(tmp_path, oracles, rng) -> None:
-    m = oracles.random_mdp(rng, S=6, A=3)
+def test_csv_round_trip(tmp_path, rng) -> None:
+    m = models.random_mdp(rng, S=6, A=3)
     P, terminal = m.P.copy(), np.zeros(6, bool)
     P[2], terminal[2] = np.eye(6)[2], True
     r = rng.normal(size=(6, 3, 6)) * ~terminal[:, None, None]
     mdp = FiniteMDP(P, r, m.mu, terminal=terminal)
     mdp.to_csv(tmp_path / "m.csv")
     again = FiniteMDP.from_csv(tmp_path / "m.csv", mu=m.mu)
-    np.testing.assert_array_equal(dense(again), P)
+    np.testing.assert_array_equal(models.dense(again), P)
     np.testing.assert_allclose(again.r, mdp.r, atol=1e-12)
     np.testing.assert_array_equal(again.terminal, terminal)
 
 
 def test_csv_of_expected_rewards(tmp_path) -> None:
-    P, r, mu = two_states()
+    P, r, mu = models.two_states()
     FiniteMDP(P, r, mu).to_csv(tmp_path / "m.csv")
     np.testing.assert_array_equal(FiniteMDP.from_csv(tmp_path / "m.csv").r, r)
 
 
 def test_csv_accepts_a_line_of_probability_zero(tmp_path) -> None:
     mdp = FiniteMDP.from_csv(write(tmp_path / "m.csv", "0,0,0,1,0", "0,0,1,0,0", "1,0,0,1,0"))
-    np.testing.assert_array_equal(dense(mdp)[:, 0], [[1, 0], [1, 0]])
+    np.testing.assert_array_equal(models.dense(mdp)[:, 0], [[1, 0], [1, 0]])
 
 
 @pytest.mark.parametrize(
@@ -128,7 +119,7 @@ def test_ids_that_occur_are_the_states(tmp_path) -> None:
     assert mdp.action_ids.tolist() == [0, 1]
     assert mdp.mu.tolist() == [0.5, 0.5]
     assert not mdp.terminal.any()
-    np.testing.assert_array_equal(dense(mdp), [[[0.5, 0.5], [0, 1]], [[1, 0], [0, 1]]])
+    np.testing.assert_array_equal(models.dense(mdp), [[[0.5, 0.5], [0, 1]], [[1, 0], [0, 1]]])
     with pytest.raises(AttributeError, match="immutable"):
         mdp.state_ids = mdp.state_ids
     with pytest.raises(ValueError, match="read-only"):
@@ -388,8 +379,8 @@ def test_where_the_two_look_alike_the_constructor_decides(rng) -> None:
     P = rng.dirichlet(np.ones(3), (3, 3))
     r = rng.normal(size=(3, 3))
     state_major, action_major = FiniteMDP(P, r, [1, 0, 0]), FiniteMDP.from_mdptoolbox(P, r)
-    np.testing.assert_array_equal(dense(state_major), P)
-    np.testing.assert_array_equal(dense(action_major), P.transpose(1, 0, 2))
+    np.testing.assert_array_equal(models.dense(state_major), P)
+    np.testing.assert_array_equal(models.dense(action_major), P.transpose(1, 0, 2))
     np.testing.assert_array_equal(action_major.r, r)
 
 
@@ -441,7 +432,7 @@ def test_narrow_floats_are_widened_and_sum_to_one(kind) -> None:
     assert abs(float(P[0, 0].astype(float).sum()) - 1.0) > 1e-8
     for kernel in (P, sp.csr_array(P.reshape(6, 3))) if kind == np.float32 else (P,):
         mdp = FiniteMDP(kernel, np.ones((3, 2), kind), mu)
-        np.testing.assert_allclose(dense(mdp).sum(2), 1.0, rtol=0, atol=1e-15)
+        np.testing.assert_allclose(models.dense(mdp).sum(2), 1.0, rtol=0, atol=1e-15)
         assert mdp.mu.sum() == pytest.approx(1.0, abs=1e-15)
         assert mdp.r.dtype == np.float64
     with pytest.raises(InputError, match=r"sum 1 within"):
@@ -451,22 +442,21 @@ def test_narrow_floats_are_widened_and_sum_to_one(kind) -> None:
 
 
 def test_doubles_keep_their_strictness_and_their_bits() -> None:
-    P, r, mu = two_states()
+    P, r, mu = models.two_states()
     P[0, 0] = [0.5, 0.5 + 5e-9]
-    np.testing.assert_array_equal(dense(FiniteMDP(P, r, mu)), P)
+    np.testing.assert_array_equal(models.dense(FiniteMDP(P, r, mu)), P)
     P[0, 0] = [0.5, 0.5 + 5e-8]
     with pytest.raises(InputError, match="sum 1 within 1e-08"):
         FiniteMDP(P, r, mu)
 
 
 def test_normalise() -> None:
-    P, r, mu = two_states()
+    P, r, mu = models.two_states()
     mdp = FiniteMDP(P * [[[3.0], [0.1]], [[7.0], [1e-200]]], r, mu * 12.0, normalise=True)
-    np.testing.assert_allclose(dense(mdp), P, rtol=1e-15)
+    np.testing.assert_allclose(models.dense(mdp), P, rtol=1e-15)
     np.testing.assert_allclose(mdp.mu, mu, rtol=1e-15)
-    np.testing.assert_allclose(
-        dense(FiniteMDP(sp.csr_array(P.reshape(4, 2) * 5), r, mu, normalise=True)), P, rtol=1e-15
-    )
+    scaled = FiniteMDP(sp.csr_array(P.reshape(4, 2) * 5), r, mu, normalise=True)
+    np.testing.assert_allclose(models.dense(scaled), P, rtol=1e-15)
     for wrong, message in ((P * 0.0, "sum 0"), (P - 0.3, "entry -0.3"), (P + np.inf, "inf")):
         with pytest.raises(InputError, match=rf"P\[s, a\] must be a distribution.*({message})"):
             FiniteMDP(wrong, r, mu, normalise=True)
@@ -479,10 +469,10 @@ def test_kinds_of_numbers_that_are_numbers() -> None:
     mu = [1.0, 0.0]
     for kernel in (P.astype(int), P.astype(bool), P.astype(np.uint8), P.astype(object).tolist(),
                    np.ma.array(P), sp.csr_array(P.reshape(4, 2).astype(bool))):  # fmt: skip
-        np.testing.assert_array_equal(dense(FiniteMDP(kernel, r, mu)), P)
+        np.testing.assert_array_equal(models.dense(FiniteMDP(kernel, r, mu)), P)
     half = Fraction(1, 2)
     fractions = [[[half, half], [1, 0]], [[Fraction(0), Fraction(1)], [half, half]]]
-    assert dense(FiniteMDP(fractions, r, mu))[0, 0].tolist() == [0.5, 0.5]
+    assert models.dense(FiniteMDP(fractions, r, mu))[0, 0].tolist() == [0.5, 0.5]
     for reward in (r.astype(int), np.ma.array(r), r.astype(np.float32)):
         np.testing.assert_array_equal(FiniteMDP(P, reward, mu).r, r)
     assert FiniteMDP(P, r, [True, False]).mu.tolist() == [1.0, 0.0]
@@ -495,7 +485,7 @@ def test_tensors_of_torch_are_arrays() -> None:
         FiniteMDP(P, torch.ones(3, 2), mu),
         FiniteMDP.from_mdptoolbox(P.permute(1, 0, 2), torch.ones(3, 2), mu),
     ):
-        np.testing.assert_allclose(dense(mdp), 1 / 3, rtol=1e-15)
+        np.testing.assert_allclose(models.dense(mdp), 1 / 3, rtol=1e-15)
     with pytest.raises(InputError, match=r"P must be numbers .* other Tensor"):
         FiniteMDP(P.requires_grad_(), np.ones((3, 2)), mu)
 
@@ -529,7 +519,7 @@ NONSENSE = {
 
 @pytest.mark.parametrize("given_", NONSENSE.values(), ids=list(NONSENSE))
 def test_nonsense_is_one_line_that_names_the_argument(given_) -> None:
-    P, r, mu = two_states()
+    P, r, mu = models.two_states()
     for name, call in (
         ("P", lambda: FiniteMDP(given_, r, mu)),
         ("r", lambda: FiniteMDP(P, given_, mu)),
@@ -541,7 +531,7 @@ def test_nonsense_is_one_line_that_names_the_argument(given_) -> None:
 
 
 def damaged(kind, part, value):
-    P = kind(two_states()[0].reshape(4, 2))
+    P = kind(models.two_states()[0].reshape(4, 2))
     array = getattr(P, part).copy()
     if value is None:
         array = array[:-1]
@@ -566,13 +556,13 @@ def damaged(kind, part, value):
     ],
 )
 def test_damaged_sparse_arrays(P, message) -> None:
-    _, r, mu = two_states()
+    _, r, mu = models.two_states()
     with pytest.raises(InputError, match=message):
         FiniteMDP(P, r, mu)
 
 
 def test_ids() -> None:
-    P, r, mu = two_states()
+    P, r, mu = models.two_states()
     for wrong in ([1], [2, 1], [1, 1], [0.5, 1.5], [[1, 2]], [1, np.nan], [0, 2**60]):
         with pytest.raises(InputError, match="state_ids must be 2 whole numbers that rise"):
             FiniteMDP(P, r, mu, state_ids=wrong)

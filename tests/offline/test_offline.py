@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from examples.offline import PASSED, SMALL, Bandit, boxed, dataset, learnt, table
 from gymnasium.spaces import Box
+from oracles import discounted
 
 from rlentropy import FiniteMDP, cli, load_run, planning, risk
 from rlentropy.data import Transitions, transitions
@@ -19,28 +20,6 @@ GAMMA = 0.95
 
 
 # ---------------------------------------------------------------- references and data
-
-
-def dense_values(P, r, gamma, expectation):
-    """Q by plain value iteration; P (S, A, S), r (S, A) or (S, A, S)."""
-    r = np.broadcast_to(r.reshape(*P.shape[:2], -1), P.shape)
-    Q, change = np.zeros(P.shape[:2]), np.inf
-    while change > 1e-13:
-        new = expectation(P, r + gamma * Q.max(1))
-        Q, change = new, np.abs(new - Q).max()
-    return Q
-
-
-def entropic(beta, gamma):
-    """-(γ/β) log E exp(-(β/γ) z), which is r + γ W for z = r + γ V."""
-    b = beta / gamma
-
-    def expectation(p, z):
-        low = np.where(p > 0, z, np.inf).min(-1, keepdims=True)
-        exponent = np.where(p > 0, -b * (z - low), 0.0)
-        return low[..., 0] - np.log((p * np.exp(exponent)).sum(-1)) / b
-
-    return expectation
 
 
 def random_model(rng, S=6, A=3, successor_rewards=False):
@@ -63,7 +42,7 @@ def test_rfzi_with_the_exact_kernel_is_robust_value_iteration(rng, beta, success
     mdp = FiniteMDP(P, r, np.full(6, 1 / 6))
     model = tabular.Model.of(mdp)
     found = tabular.solve(tabular.ValueIteration(model, risk.Entropic(beta), GAMMA))
-    expected = dense_values(P, r, GAMMA, entropic(beta, GAMMA))
+    expected = discounted.action_values(P, r, GAMMA, discounted.entropic(beta / GAMMA))
     np.testing.assert_allclose(found.Q, expected, rtol=0.0, atol=1e-10)
     assert np.abs(found.V - expected.max(1)).max() <= found.bound + 4e-12  # of the reference
 
@@ -84,7 +63,7 @@ def test_the_empirical_model_is_what_the_data_say(rng):
     result = learnt(rfzi, data, risk="entropic:1")
     seen = n.sum(2, keepdims=True)
     assert (seen > 0).all()
-    expected = dense_values(n / seen, mdp.r, GAMMA, entropic(1.0, GAMMA))
+    expected = discounted.action_values(n / seen, mdp.r, GAMMA, discounted.entropic(1.0 / GAMMA))
     np.testing.assert_allclose(result.policy["Q"], expected, rtol=0.0, atol=2e-9)
     np.testing.assert_array_equal(result.policy["pi"].argmax(1), expected.argmax(1))
 
@@ -144,11 +123,11 @@ def test_an_end_may_depend_on_the_whole_transition():
     P[2, 1, 3], r[2, 1, 3] = 1.0, 7.0
     data = table(*PASSED)
     for module, risk_text, expectation in (
-        (rfzi, "entropic:1.5", entropic(1.5, 0.9)),
+        (rfzi, "entropic:1.5", discounted.entropic(1.5 / 0.9)),
         (fqi, "nominal", lambda p, z: (p * z).sum(-1)),
     ):
         result = learnt(module, data, gamma=0.9, risk=risk_text)
-        expected = dense_values(P, r, 0.9, expectation)
+        expected = discounted.action_values(P, r, 0.9, expectation)
         np.testing.assert_allclose(result.policy["Q"], expected[:3], rtol=0.0, atol=1e-8)
         assert result.policy["pi"].shape == (3, 2)
         warning = result.summary["warning"]

@@ -5,6 +5,7 @@ import pytest
 import scipy.sparse as sp
 from hypothesis import given
 from hypothesis import strategies as st
+from oracles import models
 from scipy.optimize import linprog
 
 from rlentropy import FiniteMDP, planning
@@ -13,9 +14,9 @@ seeds = st.integers(0, 2**32 - 1)
 H, S, A = 4, 5, 3
 
 
-def problem(oracles, seed, **options):
+def problem(seed, **options):
     rng = np.random.default_rng(seed)
-    m = oracles.random_mdp(rng, S, A, **options)
+    m = models.random_mdp(rng, S, A, **options)
     return rng, m, FiniteMDP(*m.args)
 
 
@@ -49,17 +50,17 @@ def check_optimum(best, V, P, r, gamma, tolerance) -> None:
 
 
 @given(seed=seeds, gamma=st.sampled_from([0.0, 0.3, 0.9, 0.99]), scale=st.sampled_from([1e-3, 50]))
-def test_optimum_is_policy_iterations(oracles, seed, gamma, scale) -> None:
-    rng, m, _ = problem(oracles, seed)
+def test_optimum_is_policy_iterations(seed, gamma, scale) -> None:
+    rng, m, _ = problem(seed)
     r = scale * rng.normal(size=(S, A))
     best = planning.optimum(FiniteMDP(m.P, r, m.mu), gamma)
     check_optimum(best, policy_iteration(m.P, r, gamma), m.P, r, gamma, 1e-8)
 
 
 @pytest.mark.parametrize("tolerance", [1e-2, 1e-5, 1e-9])
-def test_optimum_is_the_linear_programs(oracles, rng, tolerance) -> None:
+def test_optimum_is_the_linear_programs(rng, tolerance) -> None:
     """min Σ V subject to V >= r + γ P V."""
-    m = oracles.random_mdp(rng, 30, 4, successors=3)
+    m = models.random_mdp(rng, 30, 4, successors=3)
     r, gamma = rng.random((30, 4)), 0.95
     rows = (gamma * m.P - np.eye(30)[:, None, :]).reshape(120, 30)
     V = linprog(np.ones(30), rows, -r.ravel(), bounds=(None, None)).x
@@ -70,20 +71,20 @@ def test_optimum_is_the_linear_programs(oracles, rng, tolerance) -> None:
 
 @pytest.mark.parametrize("gamma", [0.999, 0.9999])
 @pytest.mark.parametrize("seed", range(4))
-def test_optimum_at_a_discount_close_to_one(oracles, seed, gamma) -> None:
+def test_optimum_at_a_discount_close_to_one(seed, gamma) -> None:
     """Some of these have several recurrent classes, whose values drift apart along the way."""
     rng = np.random.default_rng(seed)
-    m = oracles.random_mdp(rng, 40, 2, successors=2)
+    m = models.random_mdp(rng, 40, 2, successors=2)
     r = rng.random((40, 2))
     best = planning.optimum(FiniteMDP(m.P, r, m.mu), gamma, 1e-6, max_iterations=10_000)
     check_optimum(best, policy_iteration(m.P, r, gamma), m.P, r, gamma, 1e-6)
 
 
 @given(seed=seeds)
-def test_optimum_of_deterministic_mdps(oracles, seed) -> None:
+def test_optimum_of_deterministic_mdps(seed) -> None:
     """Many recurrent classes at an everyday discount."""
     rng = np.random.default_rng(seed)
-    m = oracles.random_mdp(rng, 20, 2, successors=1)
+    m = models.random_mdp(rng, 20, 2, successors=1)
     r = rng.random((20, 2))
     best = planning.optimum(FiniteMDP(m.P, r, m.mu), 0.99, 1e-6, max_iterations=10_000)
     check_optimum(best, policy_iteration(m.P, r, 0.99), m.P, r, 0.99, 1e-6)
@@ -118,8 +119,8 @@ def test_optimum_with_a_terminal_state_and_sparse_rewards() -> None:
     np.testing.assert_allclose(best.V, expected, atol=1e-8)
 
 
-def test_optimum_refusals(oracles) -> None:
-    _, m, mdp = problem(oracles, 0)
+def test_optimum_refusals() -> None:
+    _, m, mdp = problem(0)
     for gamma in (-0.1, 1.0, np.nan):
         with pytest.raises(ValueError, match=r"gamma must be in \[0, 1\)"):
             planning.optimum(mdp, gamma)

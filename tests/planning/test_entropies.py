@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from oracles import episodic, models
 
 from rlentropy import FiniteMDP, entropy, planning
 
@@ -12,21 +13,21 @@ seeds = st.integers(0, 2**32 - 1)
 H, S, A = 4, 5, 3
 
 
-def problem(oracles, seed, **options):
+def problem(seed, **options):
     rng = np.random.default_rng(seed)
-    m = oracles.random_mdp(rng, S, A, **options)
+    m = models.random_mdp(rng, S, A, **options)
     return rng, m, FiniteMDP(*m.args)
 
 
 OBJECTIVES = ["VE", "VE_S", "AVE", "AVE_S"]
 
 
-def check_result(m, best, horizon, objective, oracles, tolerance) -> None:
+def check_result(m, best, horizon, objective, tolerance) -> None:
     """The value is that of the policy, and the certificate is as small as promised."""
     np.testing.assert_allclose(best.pi.sum(2), 1.0, atol=1e-12)
     assert best.pi.shape == (horizon, *m.sizes)
     assert best.iterations >= 1
-    achieved = oracles.visitation_entropy(oracles.occupancy(m, best.pi), objective)
+    achieved = episodic.visitation_entropy(episodic.occupancy(m, best.pi), objective)
     assert abs(best.value - achieved) <= 1e-10
     assert 0.0 <= best.certificate <= tolerance
 
@@ -36,42 +37,42 @@ def check_result(m, best, horizon, objective, oracles, tolerance) -> None:
 
 @pytest.mark.parametrize("final", [False, True])
 @pytest.mark.parametrize("seed", range(3))
-def test_the_soft_plan_attains_the_maximum_trajectory_entropy(oracles, seed, final) -> None:
+def test_the_soft_plan_attains_the_maximum_trajectory_entropy(seed, final) -> None:
     """Test 4, by enumeration; and none of 2 000 random policies does better."""
     rng = np.random.default_rng(seed)
-    m = oracles.random_mdp(rng, 3, 2)
+    m = models.random_mdp(rng, 3, 2)
     mdp = FiniteMDP(*m.args)
     best = planning.max_trajectory_entropy(mdp, 4, final_transition=final)
     assert 0.0 <= best.certificate <= 1e-11  # rounding
-    achieved = oracles.shannon(oracles.trajectory_law(m, best.pi, final))
+    achieved = episodic.shannon(episodic.trajectory_law(m, best.pi, final))
     assert abs(best.value - achieved) <= 1e-10
     for _ in range(2000):
         pi = rng.dirichlet(np.full(2, rng.choice([0.3, 1.0, 10.0])), size=(4, 3))
-        assert oracles.shannon(oracles.trajectory_law(m, pi, final)) <= best.value + 1e-12
+        assert episodic.shannon(episodic.trajectory_law(m, pi, final)) <= best.value + 1e-12
 
 
 @given(seed=seeds, final=st.booleans())
-def test_max_trajectory_entropy_is_the_soft_bellman_equation(oracles, seed, final) -> None:
-    _, m, mdp = problem(oracles, seed)
+def test_max_trajectory_entropy_is_the_soft_bellman_equation(seed, final) -> None:
+    _, m, mdp = problem(seed)
     best = planning.max_trajectory_entropy(mdp, H, final_transition=final)
-    Q, V = oracles.plan(m, oracles.trajectory_reward(m, H, final), 1.0)
+    Q, V = episodic.plan(m, episodic.trajectory_reward(m, H, final), 1.0)
     np.testing.assert_allclose(best.Q, Q, atol=1e-12)
     np.testing.assert_allclose(best.V, V, atol=1e-12)
-    np.testing.assert_allclose(best.pi, oracles.softmax(Q), atol=1e-12)
-    assert best.value == pytest.approx(oracles.shannon(m.mu) + m.mu @ V[0], abs=1e-11)
+    np.testing.assert_allclose(best.pi, episodic.softmax(Q), atol=1e-12)
+    assert best.value == pytest.approx(episodic.shannon(m.mu) + m.mu @ V[0], abs=1e-11)
 
 
-def test_deterministic_mdps_have_uniform_optima(oracles) -> None:
+def test_deterministic_mdps_have_uniform_optima() -> None:
     """Test 6: H log A, whatever the successors are."""
-    _, _, mdp = problem(oracles, 9, successors=1, start=2)
+    _, _, mdp = problem(9, successors=1, start=2)
     best = planning.max_trajectory_entropy(mdp, H)
     assert best.value == pytest.approx(H * np.log(A), abs=1e-9)
     np.testing.assert_allclose(best.pi, 1 / A, atol=1e-9)
 
 
-def test_the_tree(oracles) -> None:
+def test_the_tree() -> None:
     """Test 6: A = 3, H = 4 has 81 trajectories."""
-    m = oracles.tree(3, 4)
+    m = models.tree(3, 4)
     best = planning.max_trajectory_entropy(FiniteMDP(*m.args), 4)
     assert best.value == pytest.approx(np.log(81), abs=1e-9)
     assert best.value == pytest.approx(4.394449, abs=5e-7)
@@ -79,9 +80,9 @@ def test_the_tree(oracles) -> None:
 
 
 @pytest.mark.parametrize("K", [2, 5, 11])
-def test_the_fan(oracles, K) -> None:
+def test_the_fan(K) -> None:
     """Test 7: 2 (K + 1) trajectories, all of which can be made equally likely."""
-    m = oracles.fan(K)
+    m = models.fan(K)
     best = planning.max_trajectory_entropy(FiniteMDP(*m.args), 2)
     assert best.value == pytest.approx(np.log(2 * (K + 1)), abs=1e-9)
     assert best.pi[0, 0, 1] == pytest.approx(K / (K + 1), abs=1e-9)
@@ -91,33 +92,33 @@ def test_the_fan(oracles, K) -> None:
 
 
 @pytest.mark.parametrize("final", [False, True])
-def test_constant_noise_makes_the_uniform_policy_optimal(oracles, final) -> None:
+def test_constant_noise_makes_the_uniform_policy_optimal(final) -> None:
     """Test 8."""
-    m = oracles.double_chain()
+    m = models.double_chain()
     best = planning.max_trajectory_entropy(FiniteMDP(*m.args), 20, final_transition=final)
     np.testing.assert_allclose(best.pi, 0.5, atol=1e-9)
-    h = oracles.shannon([0.9, 0.1])
+    h = episodic.shannon([0.9, 0.1])
     assert best.value == pytest.approx(20 * np.log(2) + (20 if final else 19) * h, abs=1e-9)
 
 
-def test_the_noisy_chain(oracles) -> None:
+def test_the_noisy_chain() -> None:
     """Test 9: the optimum seeks noise."""
-    m = oracles.noisy_chain()
+    m = models.noisy_chain()
     mdp = FiniteMDP(*m.args)
     best = planning.max_trajectory_entropy(mdp, 10)
     assert best.value == pytest.approx(11.115425, abs=1e-5)
-    uniform = entropy.trajectory_entropy(mdp, oracles.uniform_policy(10, 10, 3), 10)
+    uniform = entropy.trajectory_entropy(mdp, models.uniform_policy(10, 10, 3), 10)
     assert uniform == pytest.approx(11.019060, abs=1e-5)
     assert best.pi[0, 0, 1] > 0.34
 
 
 @given(seed=seeds, scale=st.sampled_from([0.01, 0.3, 3.0]))
-def test_errors_in_action_values_cost_their_square(oracles, seed, scale) -> None:
+def test_errors_in_action_values_cost_their_square(seed, scale) -> None:
     """Test 12: V* - V^softmax(Q̂) <= ½ Σ E max_a (Q̂ - Q*)², with E over softmax(Q̂)."""
-    rng, _, mdp = problem(oracles, seed, start=0)
+    rng, _, mdp = problem(seed, start=0)
     best = planning.max_trajectory_entropy(mdp, H)
     guess = best.Q + scale * rng.normal(size=best.Q.shape)
-    pi = oracles.softmax(guess)
+    pi = episodic.softmax(guess)
     states = entropy.visitation(mdp, pi, H).sum(2)
     bound = 0.5 * (states * ((guess - best.Q) ** 2).max(2)).sum()
     loss = best.value - entropy.trajectory_entropy(mdp, pi, H)
@@ -148,9 +149,9 @@ def dual(mdp, mu, q, temperature):
 
 
 @given(seed=seeds, temperature=st.sampled_from([0.2, 1.0, 3.0]))
-def test_the_dual_certificate_is_a_divergence(oracles, seed, temperature) -> None:
+def test_the_dual_certificate_is_a_divergence(seed, temperature) -> None:
     """Test 16: g - VE_λ(d) = Σ KL(d_h^S ‖ q_h) >= 0 at any forecaster."""
-    rng, m, mdp = problem(oracles, seed)
+    rng, m, mdp = problem(seed)
     q = forecast(2 * rng.normal(size=(H, S)))
     g, d = dual(mdp, m.mu, q, temperature)
     states = d.sum(2)
@@ -162,9 +163,9 @@ def test_the_dual_certificate_is_a_divergence(oracles, seed, temperature) -> Non
     assert bound == pytest.approx(g, abs=1e-11)
 
 
-def test_the_dual_gradient(oracles) -> None:
+def test_the_dual_gradient() -> None:
     """Test 16: ∇g = q - d^S, against central differences."""
-    rng, m, mdp = problem(oracles, 8)
+    rng, m, mdp = problem(8)
     theta = rng.normal(size=(H, S))
     q = forecast(theta)
     gradient = q - dual(mdp, m.mu, q, 1.0)[1].sum(2)
@@ -178,11 +179,11 @@ def test_the_dual_gradient(oracles) -> None:
 
 
 @given(seed=seeds)
-def test_every_forecaster_bounds_every_policy(oracles, seed) -> None:
+def test_every_forecaster_bounds_every_policy(seed) -> None:
     """§7.4, by its definition: the largest cross-entropy that a policy can pay against q."""
-    rng, m, mdp = problem(oracles, seed)
+    rng, m, mdp = problem(seed)
     shapes = {"VE_S": (H, S), "AVE": (S, A), "AVE_S": (S,)}
-    d = oracles.occupancy(m, oracles.random_policy(rng, H, S, A))
+    d = episodic.occupancy(m, models.random_policy(rng, H, S, A))
     for objective, shape in shapes.items():
         q = rng.dirichlet(np.ones(np.prod(shape[-1:])), size=shape[:-1])
         if objective == "AVE":
@@ -195,23 +196,23 @@ def test_every_forecaster_bounds_every_policy(oracles, seed) -> None:
         else:
             r = np.tile(surprise[:, None], (H, 1, A)) / H
         bound = planning.visitation_entropy_bound(mdp, q, objective, horizon=H)
-        assert bound == pytest.approx(m.mu @ oracles.plan(m, r)[1][0], abs=1e-11)
-        assert oracles.visitation_entropy(d, objective) <= bound + 1e-12
+        assert bound == pytest.approx(m.mu @ episodic.plan(m, r)[1][0], abs=1e-11)
+        assert episodic.visitation_entropy(d, objective) <= bound + 1e-12
     q = rng.dirichlet(np.ones(S), size=H)
     soft = planning.visitation_entropy_bound(mdp, q)
-    assert oracles.visitation_entropy(d, "VE") <= soft + 1e-12
+    assert episodic.visitation_entropy(d, "VE") <= soft + 1e-12
 
 
-def test_the_true_marginals_certify_the_optimum(oracles) -> None:
-    _, _, mdp = problem(oracles, 4)
+def test_the_true_marginals_certify_the_optimum() -> None:
+    _, _, mdp = problem(4)
     best = planning.max_visitation_entropy(mdp, H)
     q = entropy.visitation(mdp, best.pi, H).sum(2)
     q = (q + 1e-12) / (q + 1e-12).sum(1, keepdims=True)
     assert best.value - 1e-9 <= planning.visitation_entropy_bound(mdp, q) <= best.value + 1e-4
 
 
-def test_a_forecaster_may_be_zero_where_nobody_goes(oracles) -> None:
-    _, m, mdp = problem(oracles, 9, successors=1, start=2)
+def test_a_forecaster_may_be_zero_where_nobody_goes() -> None:
+    _, m, mdp = problem(9, successors=1, start=2)
     reach = reachable_stages(m)
     assert not reach.all()
     q = reach / reach.sum(1, keepdims=True)
@@ -224,8 +225,8 @@ def test_a_forecaster_may_be_zero_where_nobody_goes(oracles) -> None:
         planning.visitation_entropy_bound(mdp, smaller)
 
 
-def test_bound_refusals(oracles) -> None:
-    _, _, mdp = problem(oracles, 0)
+def test_bound_refusals() -> None:
+    _, _, mdp = problem(0)
     q = np.full((H, S), 1 / S)
     with pytest.raises(ValueError, match=r"q must be \(4, 5\) for VE, got \(4, 5, 3\)"):
         planning.visitation_entropy_bound(mdp, np.full((H, S, A), 1 / (S * A)))
@@ -245,18 +246,18 @@ def test_bound_refusals(oracles) -> None:
 # ---------------------------------------------------------------- symmetries
 
 
-def relabel(m, states, actions, oracles):
+def relabel(m, states, actions):
     """State i of the result is states[i] of m, and so on."""
     P = m.P[states][:, actions][:, :, states]
-    return oracles.Dense(P, m.mu[states])
+    return models.Dense(P, m.mu[states])
 
 
 @pytest.mark.parametrize("objective", ["VE", "VE_S", "AVE", "AVE_S", "TE", "TE+"])
-def test_labels_do_not_matter(oracles, objective) -> None:
+def test_labels_do_not_matter(objective) -> None:
     """Test 21; the policy too, where the optimum is unique."""
-    rng, m, mdp = problem(oracles, 12)
+    rng, m, mdp = problem(12)
     states, actions = rng.permutation(S), rng.permutation(A)
-    other = FiniteMDP(*relabel(m, states, actions, oracles).args)
+    other = FiniteMDP(*relabel(m, states, actions).args)
 
     def best(model):
         if objective.startswith("TE"):
@@ -272,14 +273,14 @@ def test_labels_do_not_matter(oracles, objective) -> None:
         np.testing.assert_allclose(two.pi, one.pi[:, states][:, :, actions], atol=1e-3)
 
 
-def test_a_duplicated_action(oracles) -> None:
+def test_a_duplicated_action() -> None:
     """Test 21: twice the weight in the log-sum-exp, and no new state distribution."""
-    _, m, mdp = problem(oracles, 13, start=0)
-    twin = oracles.Dense(np.concatenate([m.P, m.P[:, :1]], axis=1), m.mu)
+    _, m, mdp = problem(13, start=0)
+    twin = models.Dense(np.concatenate([m.P, m.P[:, :1]], axis=1), m.mu)
     other = FiniteMDP(*twin.args)
     V = np.zeros((H + 1, S))
     for h in reversed(range(H)):
-        Q = oracles.trajectory_reward(m, H)[h] + m.P @ V[h + 1]
+        Q = episodic.trajectory_reward(m, H)[h] + m.P @ V[h + 1]
         V[h] = np.log((np.exp(Q) * [2, 1, 1]).sum(1))
     assert planning.max_trajectory_entropy(other, H).value == pytest.approx(V[0, 0], abs=1e-9)
     one = planning.max_visitation_entropy(mdp, H, "VE_S")
@@ -287,9 +288,9 @@ def test_a_duplicated_action(oracles) -> None:
     assert abs(one.value - two.value) <= 1e-9 + one.certificate + two.certificate
 
 
-def test_all_actions_doubled(oracles) -> None:
-    _, m, mdp = problem(oracles, 14)
-    other = FiniteMDP(*oracles.Dense(np.repeat(m.P, 2, axis=1), m.mu).args)
+def test_all_actions_doubled() -> None:
+    _, m, mdp = problem(14)
+    other = FiniteMDP(*models.Dense(np.repeat(m.P, 2, axis=1), m.mu).args)
     gain = H * np.log(2)
     te = [planning.max_trajectory_entropy(x, H).value for x in (mdp, other)]
     assert te[1] - te[0] == pytest.approx(gain, abs=1e-9)
@@ -303,8 +304,8 @@ def test_all_actions_doubled(oracles) -> None:
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("objective", ["VE", "VE_S", "AVE", "AVE_S"])
 @pytest.mark.parametrize(("S", "A", "H"), [(1, 1, 1), (1, 3, 2), (3, 1, 2), (3, 2, 1)])
-def test_no_nan_on_small_sizes(oracles, rng, S, A, H, objective) -> None:
-    m = oracles.random_mdp(rng, S, A)
+def test_no_nan_on_small_sizes(rng, S, A, H, objective) -> None:
+    m = models.random_mdp(rng, S, A)
     mdp = FiniteMDP(*m.args)
     best = planning.max_visitation_entropy(mdp, H, objective)
     for final in (False, True):
@@ -313,13 +314,13 @@ def test_no_nan_on_small_sizes(oracles, rng, S, A, H, objective) -> None:
         assert np.isfinite(te.value)
     np.testing.assert_allclose(best.pi.sum(2), 1.0)
     assert 0 <= best.certificate <= 1e-5
-    achieved = oracles.visitation_entropy(oracles.occupancy(m, best.pi), objective)
+    achieved = episodic.visitation_entropy(episodic.occupancy(m, best.pi), objective)
     assert best.value == pytest.approx(achieved, abs=1e-12)
     if objective == "VE" and H == 1:
-        assert best.value == pytest.approx(oracles.shannon(m.mu) + np.log(A), abs=1e-8)
+        assert best.value == pytest.approx(episodic.shannon(m.mu) + np.log(A), abs=1e-8)
     if A == 1 and objective.startswith("VE"):
-        d = oracles.occupancy(m, oracles.uniform_policy(H, S, 1))
-        assert best.value == pytest.approx(oracles.visitation_entropy(d, objective), abs=1e-12)
+        d = episodic.occupancy(m, models.uniform_policy(H, S, 1))
+        assert best.value == pytest.approx(episodic.visitation_entropy(d, objective), abs=1e-12)
 
 
 @pytest.mark.filterwarnings("error")
@@ -337,8 +338,8 @@ def test_no_nan_where_nothing_goes(objective) -> None:
     assert planning.max_trajectory_entropy(mdp, 4).value == pytest.approx(4 * np.log(2), abs=1e-12)
 
 
-def test_max_entropy_refusals(oracles) -> None:
-    _, _, mdp = problem(oracles, 0)
+def test_max_entropy_refusals() -> None:
+    _, _, mdp = problem(0)
     for solve in (planning.max_visitation_entropy, planning.max_trajectory_entropy):
         for horizon in (0, 1.5):
             with pytest.raises(ValueError, match="horizon must be a whole number >= 1"):
@@ -357,75 +358,75 @@ def test_max_entropy_refusals(oracles) -> None:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_three_solvers_agree(oracles, seed) -> None:
+def test_three_solvers_agree(seed) -> None:
     """Test 17: the dual, a conic program and Frank-Wolfe, each with its own bound."""
-    m = oracles.random_mdp(np.random.default_rng(seed), 5, 3, start=None if seed % 2 else 0)
+    m = models.random_mdp(np.random.default_rng(seed), 5, 3, start=None if seed % 2 else 0)
     best = planning.max_visitation_entropy(FiniteMDP(*m.args), 4)
-    check_result(m, best, 4, "VE", oracles, 1e-8)
-    conic = oracles.visitation_entropy(oracles.occupancy(m, oracles.conic(m, 4, "VE")), "VE")
+    check_result(m, best, 4, "VE", 1e-8)
+    conic = episodic.visitation_entropy(episodic.occupancy(m, episodic.conic(m, 4, "VE")), "VE")
     assert abs(best.value - conic) <= 1e-5
-    d, gap = oracles.frank_wolfe(m, 4, iterations=400)
-    walk = oracles.visitation_entropy(d, "VE")
+    d, gap = episodic.frank_wolfe(m, 4, iterations=400)
+    walk = episodic.visitation_entropy(d, "VE")
     assert abs(best.value - walk) <= 1e-5
     assert -1e-8 <= best.value - walk <= gap + 1e-8
 
 
-def test_three_solvers_agree_on_the_double_chain(oracles) -> None:
+def test_three_solvers_agree_on_the_double_chain() -> None:
     """Test 17. Frank-Wolfe keeps the policy entropy exact here, or it would need an hour."""
-    m = oracles.double_chain()
+    m = models.double_chain()
     best = planning.max_visitation_entropy(FiniteMDP(*m.args), 20)
-    conic = oracles.visitation_entropy(oracles.occupancy(m, oracles.conic(m, 20, "VE")), "VE")
+    conic = episodic.visitation_entropy(episodic.occupancy(m, episodic.conic(m, 20, "VE")), "VE")
     assert abs(best.value - conic) <= 1e-5
-    d, gap = oracles.frank_wolfe(m, 20, iterations=300, soft=True)
-    walk = oracles.visitation_entropy(d, "VE")
+    d, gap = episodic.frank_wolfe(m, 20, iterations=300, soft=True)
+    walk = episodic.visitation_entropy(d, "VE")
     assert abs(best.value - walk) <= 1e-5
     assert -1e-8 <= best.value - walk <= gap + 1e-8
 
 
 @pytest.mark.parametrize("objective", ["VE_S", "AVE", "AVE_S"])
 @pytest.mark.parametrize("seed", range(4))
-def test_the_other_objectives_agree_with_the_conic_program(oracles, seed, objective) -> None:
+def test_the_other_objectives_agree_with_the_conic_program(seed, objective) -> None:
     rng = np.random.default_rng(seed)
-    m = oracles.random_mdp(rng, 6, 2, successors=1 + seed, start=None if seed % 2 else 0)
+    m = models.random_mdp(rng, 6, 2, successors=1 + seed, start=None if seed % 2 else 0)
     best = planning.max_visitation_entropy(FiniteMDP(*m.args), 5, objective)
-    check_result(m, best, 5, objective, oracles, 1e-5)
-    pi = oracles.conic(m, 5, objective)
-    conic = oracles.visitation_entropy(oracles.occupancy(m, pi), objective)
+    check_result(m, best, 5, objective, 1e-5)
+    pi = episodic.conic(m, 5, objective)
+    conic = episodic.visitation_entropy(episodic.occupancy(m, pi), objective)
     assert abs(best.value - conic) <= 1e-5 + 1e-6
     assert conic <= best.value + best.certificate + 1e-9
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.05, 0.5, 1.0])
-def test_the_regularised_family_agrees_with_the_conic_program(oracles, temperature) -> None:
-    m = oracles.random_mdp(np.random.default_rng(7), 5, 3, successors=3)
+def test_the_regularised_family_agrees_with_the_conic_program(temperature) -> None:
+    m = models.random_mdp(np.random.default_rng(7), 5, 3, successors=3)
     best = planning.max_visitation_entropy(FiniteMDP(*m.args), 4, "VE", temperature)
 
     def value(pi):
-        d = oracles.occupancy(m, pi)
-        return oracles.visitation_entropy(d, "VE_S") + temperature * oracles.policy_entropy(d, pi)
+        d = episodic.occupancy(m, pi)
+        return episodic.visitation_entropy(d, "VE_S") + temperature * episodic.policy_entropy(d, pi)
 
-    conic = value(oracles.conic(m, 4, "VE", temperature))
+    conic = value(episodic.conic(m, 4, "VE", temperature))
     assert abs(best.value - value(best.pi)) <= 1e-10
     assert abs(best.value - conic) <= 2e-5
     assert conic <= best.value + best.certificate + 1e-9
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
-def test_no_policy_beats_value_plus_certificate(oracles, rng, objective) -> None:
+def test_no_policy_beats_value_plus_certificate(rng, objective) -> None:
     """Also with a certificate that is far from 0."""
-    m = oracles.random_mdp(rng, 5, 3)
+    m = models.random_mdp(rng, 5, 3)
     mdp = FiniteMDP(*m.args)
     tight = planning.max_visitation_entropy(mdp, 4, objective)
     loose = planning.max_visitation_entropy(mdp, 4, objective, tolerance=0.3)
     assert loose.certificate <= 0.3
     assert tight.value <= loose.value + loose.certificate + 1e-12
     for _ in range(200):
-        d = entropy.visitation(mdp, oracles.random_policy(rng, 4, 5, 3), 4)
+        d = entropy.visitation(mdp, models.random_policy(rng, 4, 5, 3), 4)
         assert entropy.visitation_entropy(d, objective) <= tight.value + tight.certificate
 
 
-def test_an_unreachable_state_changes_nothing(oracles) -> None:
-    m = oracles.random_mdp(np.random.default_rng(1), 4, 2, start=0)
+def test_an_unreachable_state_changes_nothing() -> None:
+    m = models.random_mdp(np.random.default_rng(1), 4, 2, start=0)
     P = np.zeros((5, 2, 5))
     P[:4, :, :4], P[4, :, 0] = m.P, 1.0
     larger = FiniteMDP(P, np.zeros((5, 2)), np.append(m.mu, 0.0))
@@ -440,9 +441,9 @@ def test_an_unreachable_state_changes_nothing(oracles) -> None:
 # ---------------------------------------------------------------- closed forms
 
 
-def test_the_tree_can_be_filled_evenly(oracles) -> None:
+def test_the_tree_can_be_filled_evenly() -> None:
     """Test 6: max VE = Σ h log A, and every objective has its closed form."""
-    m = oracles.tree(3, 4)
+    m = models.tree(3, 4)
     mdp = FiniteMDP(*m.args)
     best = planning.max_visitation_entropy(mdp, 4)
     assert best.value == pytest.approx(10 * np.log(3), abs=1e-8)
@@ -453,12 +454,12 @@ def test_the_tree_can_be_filled_evenly(oracles) -> None:
     assert abs(average.value - (np.log(4) + 10 * np.log(3) / 4)) <= 1e-9 + average.certificate
 
 
-def test_visitation_entropy_of_the_noisy_chain(oracles) -> None:
+def test_visitation_entropy_of_the_noisy_chain() -> None:
     """Test 9."""
-    m = oracles.noisy_chain()
+    m = models.noisy_chain()
     mdp = FiniteMDP(*m.args)
     assert planning.max_visitation_entropy(mdp, 10).value == pytest.approx(25.143779, abs=1e-5)
-    uniform = entropy.visitation(mdp, oracles.uniform_policy(10, 10, 3), 10)
+    uniform = entropy.visitation(mdp, models.uniform_policy(10, 10, 3), 10)
     assert entropy.visitation_entropy(uniform) == pytest.approx(22.5019, abs=5e-5)
 
 
@@ -478,19 +479,19 @@ TABLE = [  # environment, objective, optimum, tolerance: §9's, and for _S the d
 
 
 @pytest.mark.parametrize(("name", "objective", "optimum", "tolerance"), TABLE)
-def test_visitation_optima(oracles, name, objective, optimum, tolerance) -> None:
+def test_visitation_optima(name, objective, optimum, tolerance) -> None:
     """Test 18."""
-    m = getattr(oracles, name)()
+    m = getattr(models, name)()
     best = planning.max_visitation_entropy(FiniteMDP(*m.args), 20, objective)
-    check_result(m, best, 20, objective, oracles, 1e-8 if objective == "VE" else 1e-5)
+    check_result(m, best, 20, objective, 1e-8 if objective == "VE" else 1e-5)
     assert abs(best.value - optimum) <= tolerance
     if objective == "VE":  # the optimum is unique, so its other entropies are in the table too
         averaged, joint = {
             "double_chain": (3.760935, 18.342769),
             "grid_world": (6.747381, 29.558847),
         }[name]
-        d = oracles.occupancy(m, best.pi)
-        assert oracles.visitation_entropy(d, "AVE") == pytest.approx(averaged, abs=1e-4)
+        d = episodic.occupancy(m, best.pi)
+        assert episodic.visitation_entropy(d, "AVE") == pytest.approx(averaged, abs=1e-4)
         te = entropy.trajectory_entropy(FiniteMDP(*m.args), best.pi, 20)
         assert te == pytest.approx(joint, abs=1e-3)
 
@@ -504,9 +505,9 @@ def test_visitation_optima(oracles, name, objective, optimum, tolerance) -> None
         ("grid_world", True, 32.7941954566),
     ],
 )
-def test_trajectory_optima(oracles, name, final, optimum) -> None:
+def test_trajectory_optima(name, final, optimum) -> None:
     """Test 18; to the digits printed."""
-    mdp = FiniteMDP(*getattr(oracles, name)().args)
+    mdp = FiniteMDP(*getattr(models, name)().args)
     best = planning.max_trajectory_entropy(mdp, 20, final_transition=final)
     assert best.value == pytest.approx(optimum, abs=5e-10)
     achieved = entropy.trajectory_entropy(mdp, best.pi, 20, final_transition=final)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from oracles import episodic, models
 
 from rlentropy import FiniteMDP, planning
 
@@ -13,9 +14,9 @@ seeds = st.integers(0, 2**32 - 1)
 H, S, A = 4, 5, 3
 
 
-def problem(oracles, seed, **options):
+def problem(seed, **options):
     rng = np.random.default_rng(seed)
-    m = oracles.random_mdp(rng, S, A, **options)
+    m = models.random_mdp(rng, S, A, **options)
     return rng, m, FiniteMDP(*m.args)
 
 
@@ -34,24 +35,24 @@ def policy_value(m, pi, r, temperature=0.0):
 
 
 @given(seed=seeds, temperature=st.sampled_from([0.0, 0.05, 1.0, 4.0]))
-def test_backward_induction_is_bellmans_equation(oracles, seed, temperature) -> None:
-    rng, m, mdp = problem(oracles, seed)
+def test_backward_induction_is_bellmans_equation(seed, temperature) -> None:
+    rng, m, mdp = problem(seed)
     r = rng.normal(size=(H, S, A))
     plan = planning.backward_induction(mdp, r, H, temperature)
-    Q, V = oracles.plan(m, r, temperature)
+    Q, V = episodic.plan(m, r, temperature)
     np.testing.assert_allclose(plan.Q, Q, atol=1e-12)
     np.testing.assert_allclose(plan.V, V, atol=1e-12)
     np.testing.assert_array_equal(plan.V[H], 0.0)
     np.testing.assert_allclose(plan.pi.sum(2), 1.0, atol=1e-14)
     achieved = policy_value(m, plan.pi, r, temperature)
     assert achieved == pytest.approx(m.mu @ plan.V[0], abs=1e-10)
-    rivals = [policy_value(m, oracles.random_policy(rng, H, S, A), r, temperature)]
+    rivals = [policy_value(m, models.random_policy(rng, H, S, A), r, temperature)]
     assert max(rivals) <= achieved + 1e-12
 
 
-def test_no_deterministic_policy_beats_the_hard_plan(oracles, rng) -> None:
+def test_no_deterministic_policy_beats_the_hard_plan(rng) -> None:
     """All 4 096 stage-dependent policies of S = 3, A = 2, H = 4."""
-    m = oracles.random_mdp(rng, 3, 2)
+    m = models.random_mdp(rng, 3, 2)
     r = rng.normal(size=(4, 3, 2))
     plan = planning.backward_induction(FiniteMDP(*m.args), r, 4)
     best = max(
@@ -61,8 +62,8 @@ def test_no_deterministic_policy_beats_the_hard_plan(oracles, rng) -> None:
     assert m.mu @ plan.V[0] == pytest.approx(best, abs=1e-12)
 
 
-def test_a_stationary_reward_is_every_stages(oracles, rng) -> None:
-    _, _, mdp = problem(oracles, 0)
+def test_a_stationary_reward_is_every_stages(rng) -> None:
+    _, _, mdp = problem(0)
     r = rng.normal(size=(S, A))
     for temperature in (0.0, 1.0):
         once = planning.backward_induction(mdp, r, H, temperature)
@@ -71,20 +72,20 @@ def test_a_stationary_reward_is_every_stages(oracles, rng) -> None:
         np.testing.assert_array_equal(once.pi, staged.pi)
 
 
-def test_ties_are_shared_evenly(oracles) -> None:
-    m = oracles.double_chain(5)
+def test_ties_are_shared_evenly() -> None:
+    m = models.double_chain(5)
     plan = planning.backward_induction(FiniteMDP(*m.args), np.zeros((5, 2)), 6)
     np.testing.assert_array_equal(plan.pi, 0.5)
     r = np.zeros((S, A))
     r[:, 0] = r[:, 2] = 1.0
-    _, _, mdp = problem(oracles, 3)
+    _, _, mdp = problem(3)
     shared = planning.backward_induction(mdp, r, 1).pi
     np.testing.assert_array_equal(shared, np.tile([0.5, 0.0, 0.5], (1, S, 1)))
 
 
-def test_ties_that_rounding_breaks_are_ties(oracles, rng) -> None:
+def test_ties_that_rounding_breaks_are_ties(rng) -> None:
     """Left and right of the middle are equally good, but their sums round differently."""
-    m = oracles.double_chain(31)
+    m = models.double_chain(31)
     r = rng.random(16)
     r = np.concatenate([r, r[-2::-1]])[:, None].repeat(2, 1)
     plan = planning.backward_induction(FiniteMDP(*m.args), r, 200)
@@ -93,11 +94,11 @@ def test_ties_that_rounding_breaks_are_ties(oracles, rng) -> None:
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("temperature", [1e-9, 1e9])
-def test_extreme_temperatures(oracles, rng, temperature) -> None:
-    _, m, mdp = problem(oracles, 5)
+def test_extreme_temperatures(rng, temperature) -> None:
+    _, m, mdp = problem(5)
     r = 100 * rng.normal(size=(H, S, A))
     plan = planning.backward_induction(mdp, r, H, temperature)
-    hard = oracles.plan(m, r)[1]
+    hard = episodic.plan(m, r)[1]
     if temperature < 1:
         np.testing.assert_allclose(plan.V, hard, rtol=1e-9)
     else:
@@ -105,16 +106,16 @@ def test_extreme_temperatures(oracles, rng, temperature) -> None:
     np.testing.assert_allclose(plan.pi.sum(2), 1.0, atol=1e-14)
 
 
-def test_the_reward_is_not_changed(oracles, rng) -> None:
-    _, _, mdp = problem(oracles, 0)
+def test_the_reward_is_not_changed(rng) -> None:
+    _, _, mdp = problem(0)
     r = rng.normal(size=(H, S, A))
     before = r.copy()
     planning.backward_induction(mdp, r, H, 1.0)
     np.testing.assert_array_equal(r, before)
 
 
-def test_backward_induction_refusals(oracles) -> None:
-    _, _, mdp = problem(oracles, 0)
+def test_backward_induction_refusals() -> None:
+    _, _, mdp = problem(0)
     with pytest.raises(ValueError, match=r"r must be \(S, A\) = \(5, 3\) or \(H, S, A\), got"):
         planning.backward_induction(mdp, np.zeros((H + 1, S, A)), H)
     with pytest.raises(ValueError, match=r"r must be \(S, A\) = \(5, 3\) or \(H, S, A\), got"):

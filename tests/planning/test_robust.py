@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from oracles import discounted
 from scipy.optimize import minimize_scalar
 
 from rlentropy import FiniteMDP
@@ -60,11 +61,7 @@ class Model:
 
 def entropic_backup(m, V, beta):
     """min_q E_q z + (γ/β) KL = -(γ/β) log E exp(-(β/γ) z), z = r + γ V (§1.3), (S, A)."""
-    z = m.r + GAMMA * V
-    b = beta / GAMMA
-    low = np.where(m.P > 0.0, z, np.inf).min(2, keepdims=True)
-    inner = np.where(m.P > 0.0, m.P * np.exp(-b * np.where(m.P > 0.0, z - low, 0.0)), 0.0)
-    return low[..., 0] - np.log(inner.sum(2)) / b
+    return discounted.entropic(beta / GAMMA)(m.P, m.r + GAMMA * V)
 
 
 def fixed_point(backup, S, pi=None):
@@ -246,12 +243,9 @@ def test_gradient_domination(measure, seed) -> None:
     gradient = robust_policy_gradient(m.mdp, pi, measure, GAMMA)
     q = value.kernel().toarray().reshape(m.P.shape)
 
-    def occupancy(policy):
-        chain = (policy[:, :, None] * q).sum(1)
-        return (1.0 - GAMMA) * np.linalg.solve(np.eye(len(q)) - GAMMA * chain.T, m.mu)
-
     gap = m.mu @ (best.V - value.V)
-    mismatch = (occupancy(best.pi) / occupancy(pi)).max()
+    d_best, d = (discounted.occupancy(q, m.mu, each, GAMMA) for each in (best.pi, pi))
+    mismatch = (d_best / d).max()
     gain = (gradient.max(1) - (pi * gradient).sum(1)).sum()
     assert -1e-8 <= gap <= mismatch * gain + 1e-8
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import gymnasium
 import numpy as np
 import pytest
+from oracles import discounted
 
 import rlentropy  # noqa: F401  (registers the environments)
 from rlentropy import FiniteMDP, planning, risk
@@ -15,16 +16,6 @@ from rlentropy.planning.robust import worst_occupancy
 from rlentropy.robust import policy_gradient
 
 TOY = '{"p": 0.15}'
-
-
-def dense_values(P, r, pi, beta, gamma, sweeps=4000):
-    """V of π under entropic risk by plain iteration on dense arrays."""
-    V = np.zeros(len(r))
-    for _ in range(sweeps):
-        m = V.min()
-        W = m - np.log((P * np.exp(-beta * (V - m))).sum(-1)) / beta
-        V = (pi * (r + gamma * W)).sum(1)
-    return V
 
 
 def random_mdp(rng, S=4, A=3):
@@ -118,7 +109,8 @@ def test_no_step_of_any_size_lowers_a_state(parametrisation, size, rng):
     for _ in range(8):
         pi = policy_gradient.policy_of(parameters, parametrisation)
         value = planning.robust_evaluation(mdp, pi, risk.Entropic(1.5), gamma, 1e-11)
-        dense = dense_values(P, r, pi, 1.5, gamma, 600)
+        Q = discounted.action_values(P, r, gamma, discounted.entropic(1.5 / gamma), pi)
+        dense = (pi * Q).sum(1)
         assert np.abs(value.V - dense).max() <= 1e-9
         assert (dense >= before - 1e-10).all()
         before = dense
@@ -133,16 +125,10 @@ def test_the_domination_bound_holds_and_its_mismatch_is_that_of_dense_occupancie
         mdp, pi = FiniteMDP(P, r, mu), rng.dirichlet(np.ones(3), 4)
         best = planning.robust_optimum(mdp, risk.Entropic(beta), gamma)
         value = planning.robust_evaluation(mdp, pi, risk.Entropic(beta), gamma)
-        V = dense_values(P, r, pi, beta, gamma, 300)
-        tilt = P * np.exp(-beta * (V - V.min()))
-        tilt /= tilt.sum(-1, keepdims=True)
-
-        def occupancy(policy, kernel=tilt, start=mu):
-            chain = np.einsum("sa,sat->st", policy, kernel)
-            return (1 - gamma) * start @ np.linalg.inv(np.eye(4) - gamma * chain)
-
-        d, d_best = occupancy(pi), occupancy(best.pi)
-        Q = r + gamma * (V.min() - np.log((P * np.exp(-beta * (V - V.min()))).sum(-1)) / beta)
+        Q = discounted.action_values(P, r, gamma, discounted.entropic(beta / gamma), pi)
+        V = (pi * Q).sum(1)
+        worst = discounted.tilted(P, V, beta)
+        d, d_best = (discounted.occupancy(worst, mu, each, gamma) for each in (pi, best.pi))
         bound, mismatch = policy_gradient.domination(mdp, value, d, best.pi, gamma)
         assert mismatch == pytest.approx((d_best / d).max(), rel=1e-6)
         slack = d @ (Q.max(1) - (pi * Q).sum(1)) / (1 - gamma)

@@ -1,0 +1,4 @@
+"""What tests compare with, by family: dense numpy, written from the equations.
+
+Nothing here imports the package.
+"""
