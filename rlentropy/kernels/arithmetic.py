@@ -75,7 +75,7 @@ def _log_all(x: Array) -> None:
 
 
 @inlined
-def _dot(successor: Index, p: Array, V: Array, begin: int, end: int) -> float:
+def dot(successor: Index, p: Array, V: Array, begin: int, end: int) -> float:
     """Σ_j p[j] V[successor[j]] in four sums, which the processor adds side by side."""
     one = two = three = four = 0.0
     j, last = np.uint64(begin), np.uint64(end)

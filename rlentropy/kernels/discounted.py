@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from rlentropy.kernels.arithmetic import _dot
+from rlentropy.kernels.arithmetic import dot
 from rlentropy.kernels.cache import borrowing
 from rlentropy.kernels.rows import Rows
 from rlentropy.types import Array, Index
@@ -20,7 +20,7 @@ def greedy_sweep(
         best = -np.inf
         for a in range(A):
             i = s * A + a
-            q = r[s, a] + gamma * _dot(successor, p, V, begin[i], end[i])
+            q = r[s, a] + gamma * dot(successor, p, V, begin[i], end[i])
             Q[s, a] = q
             if q > best:
                 best = q
@@ -54,7 +54,7 @@ def evaluation_sweeps(
         for s in range(S):
             a = np.int64(choice[s])
             i = s * A + a
-            after[s] = r[s, a] + gamma * _dot(successor, p, V, begin[i], end[i])
+            after[s] = r[s, a] + gamma * dot(successor, p, V, begin[i], end[i])
             low, high = min(low, after[s] - V[s]), max(high, after[s] - V[s])
         for s in range(S):
             V[s] = after[s]
@@ -153,7 +153,7 @@ def expect_rows(
     """out[k] = Σ p x over row index[k]."""
     for k in range(index.size):
         i = index[k]
-        out[k] = _dot(successor, p, x, begin[i], end[i])
+        out[k] = dot(successor, p, x, begin[i], end[i])
 
 
 @borrowing

@@ -107,7 +107,7 @@ def robust_optimum(
     # A start without risk costs little, and brings rows close to their final order.
     near = max(1e-3 * float(np.abs(mdp.r).max()) / (1.0 - gamma), 1e-300)
     V = optimum(mdp, gamma, near, strict=False).V
-    return approach(mdp, operator, V, tolerance, method, max_iterations, strict)
+    return fixed_point(mdp, operator, V, tolerance, method, max_iterations, strict)
 
 
 def robust_evaluation(
@@ -160,7 +160,7 @@ def robust_evaluation(
     V = (pi * mdp.r).sum(1) / (1.0 - gamma) if start is None else np.array(start, np.float64)
     if V.shape != (mdp.num_states,) or not np.isfinite(V).all():
         raise InputError(f"start must be (S,) = {(mdp.num_states,)} and finite, got {V.shape}")
-    return approach(mdp, operator, V, tolerance, "newton", max_iterations, strict)
+    return fixed_point(mdp, operator, V, tolerance, "newton", max_iterations, strict)
 
 
 def robust_policy_gradient(
@@ -304,7 +304,7 @@ METHODS: dict[str, tuple[Callable[..., tuple[Array, Sweep] | None], int]] = {
 }
 
 
-def approach(
+def fixed_point(
     mdp: FiniteMDP,
     operator: Operator,
     V: Array,

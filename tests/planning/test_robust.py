@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from oracles import discounted
 from scipy.optimize import minimize_scalar
@@ -289,6 +289,7 @@ def test_gradient_steps_of_any_size_improve_every_state(rng, measure, step) -> N
 # ------------------------------------------------------------------------------- 8.2 (5), (6), (7)
 
 
+@example(seed=4155, tied=False)  # probabilities so small that β = 1000 is not yet the worst case
 @given(seed=seeds, tied=st.booleans())
 def test_optimum_falls_with_risk_aversion(seed, tied) -> None:
     """8.2 (5): from the nominal one to the worst case on the support."""
@@ -306,8 +307,11 @@ def test_optimum_falls_with_risk_aversion(seed, tied) -> None:
     )
     for above, below in zip([nominal, *values], [*values, worst], strict=True):
         assert (above >= below - 1e-7).all()
-    np.testing.assert_allclose(values[0], nominal, rtol=0, atol=0.1)
-    np.testing.assert_allclose(values[-1], worst, rtol=0, atol=0.1)
+    # A step loses at most γ β span² / 8 (Hoeffding); γ log(1 / p) / β is left to the worst.
+    span, steps = np.ptp(nominal) + np.ptp(m.r) / GAMMA, 1.0 / (1.0 - GAMMA)
+    lost, short = betas[0] * span**2 / 8.0, -np.log(m.P[m.P > 0].min()) / betas[-1]
+    np.testing.assert_allclose(values[0], nominal, rtol=0, atol=steps * GAMMA * lost + 1e-7)
+    np.testing.assert_allclose(values[-1], worst, rtol=0, atol=steps * GAMMA * short + 1e-7)
 
 
 @every_measure
