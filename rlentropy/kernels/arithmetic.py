@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from rlentropy.kernels.cache import compiled, inlined, inner
+from rlentropy.kernels.cache import inlined, inner
 from rlentropy.types import Array, Index
 
 
 @inner
-def _exp(x: float) -> float:
+def exp(x: float) -> float:
     """e^x for x in [-708, 0], below that e^-708; within 1e-15 of it, and free of branches.
 
     x = k log 2 + r with |r| <= log(2) / 2, e^r by its Taylor polynomial, 2^k by its bits. A loop of
@@ -36,8 +36,8 @@ def _exp(x: float) -> float:
 
 
 @inner
-def _log(x: float) -> float:
-    """log x for normal x > 0, to rounding, and free of branches, as `_exp`.
+def log(x: float) -> float:
+    """log x for normal x > 0, to rounding, and free of branches, as `exp`.
 
     x = 2^e m with m in [√½, √2), and log m = 2 artanh t by its series in t = (m - 1) / (m + 1).
     """
@@ -62,16 +62,17 @@ def _log(x: float) -> float:
 
 
 @inner
-def _exp_all(x: Array, factor: float) -> None:
+def exp_all(x: Array, factor: float) -> None:
     """x = exp(factor x) for non-positive factor x, in place."""
     for i in range(x.size):
-        x[i] = _exp(x[i] * factor)
+        x[i] = exp(x[i] * factor)
 
 
 @inner
-def _log_all(x: Array) -> None:
+def log_all(x: Array) -> None:
+    """x = log x for normal x > 0, in place."""
     for i in range(x.size):
-        x[i] = _log(x[i])
+        x[i] = log(x[i])
 
 
 @inlined
@@ -90,9 +91,3 @@ def dot(successor: Index, p: Array, V: Array, begin: int, end: int) -> float:
         one += p[j] * V[successor[j]]
         j += np.uint64(1)
     return (one + two) + (three + four)
-
-
-@compiled
-def log_all(x: Array) -> None:
-    """x = log x for normal x > 0, in place."""
-    _log_all(x)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rlentropy.kernels.arithmetic import _exp_all, _log_all
+from rlentropy.kernels.arithmetic import exp_all, log_all
 from rlentropy.kernels.cache import compiled, inlined, inner
 from rlentropy.types import Array, Index
 
@@ -155,12 +155,12 @@ def state_values(q: Array, temperature: float, cap: float, V: Array, scratch: Ar
         for s in range(S):
             for a in range(A):
                 shifted[s * A + a] = q[s, a] - V[s]
-        _exp_all(shifted, 1.0 / temperature)
+        exp_all(shifted, 1.0 / temperature)
         for s in range(S):
             total[s] = 0.0
             for a in range(A):
                 total[s] += shifted[s * A + a]
-        _log_all(total)
+        log_all(total)
         for s in range(S):
             V[s] += temperature * total[s]
     for s in range(S):

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from rlentropy.kernels.arithmetic import _exp, _log
+from rlentropy.kernels.arithmetic import exp, log
 from rlentropy.kernels.cache import piece
 from rlentropy.kernels.nature import row_by_row
 from rlentropy.types import Array
@@ -111,12 +111,12 @@ def log_mean_exp(
             e[j] += 1.0
         return np.log1p(total), moment / (1.0 + total)
     for j in range(n):
-        e[j] = _exp(-b * z[j])
+        e[j] = exp(-b * z[j])
     for j in range(n):
         weight = p[first + j] * e[j]
         total += weight
         moment += weight * z[j]
-    return _log(total), moment / total
+    return log(total), moment / total
 
 
 @piece
@@ -223,7 +223,7 @@ def kl_ball(
         for j in range(n):
             mass[j] = 1.0
             value += p[first + j] * z[j]
-    elif radius >= -_log(lowest):
+    elif radius >= -log(lowest):
         for j in range(n):
             mass[j] = 1.0 if z[j] == 0.0 else 0.0
     else:

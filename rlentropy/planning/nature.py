@@ -22,6 +22,7 @@ from rlentropy import risk
 from rlentropy.errors import UNIT, InputError
 from rlentropy.kernels import fills, tilts
 from rlentropy.kernels.arithmetic import log_all
+from rlentropy.kernels.cache import called_from_python
 from rlentropy.kernels.discounted import expect_rows
 from rlentropy.mdp import FiniteMDP
 from rlentropy.risk.rows import candidates, is_sparse, padded
@@ -279,7 +280,7 @@ class Nature:
                 expect_rows(*rows, np.exp(-beta * (V - low)), index, W)
                 lost = np.flatnonzero(W < 1e-280)  # rows far above the least state
                 W[lost] = 1.0
-                log_all(W)
+                called_from_python(log_all)(W)
             W *= -1.0 / beta
             W += low + least
             if lost.size:

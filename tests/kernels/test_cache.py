@@ -16,8 +16,9 @@ PACKAGE, ENVS = Path(rlentropy.__file__).parent, Path(rlentropy.envs.__file__).p
 SCRIPT = """
 import numba
 import numpy as np
-from rlentropy.kernels.arithmetic import log_all
-from rlentropy.kernels.cache import compilation
+from rlentropy.kernels import arithmetic
+from rlentropy.kernels.cache import called_from_python, compilation
+log_all = called_from_python(arithmetic.log_all)
 values = np.array([3.0])
 with compilation() as spent:
     log_all(values)
