@@ -33,6 +33,7 @@ class Checkpoint(NamedTuple):
     state: State
     seconds: tuple[float, float]  # of wall time that the run has taken: learning, compiling
     marks: Marks  # the log files as they were
+    cut: Marks  # what of them a run that goes on keeps
     owner: dict[str, Any]  # the command and its settings
 
 
@@ -54,6 +55,7 @@ def write_checkpoint(directory: Path, checkpoint: Checkpoint) -> None:
     header = {
         "_format": FORMAT,
         "_marks": checkpoint.marks,
+        "_cut": checkpoint.cut,
         "_seconds": checkpoint.seconds,
         "_owner": checkpoint.owner,
         "state": _without_arrays(checkpoint.state, "state", arrays),
@@ -76,11 +78,10 @@ def read_checkpoint(directory: Path) -> Checkpoint | None:
             if header.pop("_sum") != sum_of(arrays | header):
                 raise ValueError("its checksum differs")
             _check_format(path, header.get("_format", 1))
-            if any(Path(name).name != name for name in header["_marks"]):
-                raise ValueError("it names files of other folders")
+            marks, cut = (_marks(header[name]) for name in ("_marks", "_cut"))
             state = _with_arrays(header["state"], arrays)
-            marks = {name: (int(n), int(total)) for name, (n, total) in header["_marks"].items()}
-            return Checkpoint(state, tuple(header["_seconds"]), marks, header["_owner"])
+            seconds = tuple(map(float, header["_seconds"]))
+            return Checkpoint(state, seconds, marks, cut, header["_owner"])  # type: ignore[arg-type]
     except FileNotFoundError:
         return None
     except _OtherFormat:
@@ -104,6 +105,12 @@ def owner_of(directory: Path) -> dict[str, Any] | None:
         return None
     except InputError as error:
         raise InputError(f"{error}; {CURE}") from None
+
+
+def _marks(stored: Mapping[str, Any]) -> Marks:
+    if any(Path(name).name != name for name in stored):
+        raise ValueError("it names files of other folders")
+    return {name: (int(length), int(total)) for name, (length, total) in stored.items()}
 
 
 def metrics_are_whole(directory: Path) -> bool:

@@ -84,27 +84,32 @@ def drive(
             evaluated = agent.done
         return scores
 
-    def snapshot() -> State:
+    def snapshot(evaluated: int) -> State:
         return {"agent": agent.state_dict(), "evaluated": evaluated, "total": total}
 
     scores = score({}) if evaluate_first and evaluated < 0 else None  # None: of a former policy
     units, over = 1, agent.stopped or agent.done >= total
+    cut, last = None, evaluated  # before an evaluation at the end, which a longer run hasn't
     while not over:
         before, units = agent.done, min(units, log.next_stop(agent.done, total) - agent.done)
         figures, speed, units = _timed(agent, units, unit or budget)
         if figures:
             log.scalars({**figures, **speed}, agent.step)
         over = agent.stopped or agent.done >= total
-        due = over or log.evaluation_due(before, agent.done)
-        scores = score({} if figures else speed) if due else None
+        due = log.evaluation_due(before, agent.done)
+        if over and not due:
+            cut, last = log.mark(), evaluated
+        scores = score({} if figures else speed) if over or due else None
         log.on_progress(agent.done, total)
         if not over and (log.checkpoint_due(before, agent.done) or log.interrupted):
-            log.checkpoint(snapshot())
+            log.checkpoint(snapshot(evaluated))
         if not over and log.interrupted:
             raise Interrupted
     if scores is None:  # resumed with nothing left to do
+        if evaluated < agent.done:
+            cut, last = log.mark(), evaluated
         scores = score({})
-    log.checkpoint(snapshot())
+    log.checkpoint(snapshot(evaluated if cut is None else last), cut)
     return scores
 
 

@@ -160,7 +160,7 @@ class Log:
     # ---------------------------------------------------------------- going on after a kill
 
     def restore(self) -> State | None:
-        """The last checkpoint, or None; the next write cuts the log files back to it.
+        """The last checkpoint, or None; the next write cuts the log files back to what it keeps.
 
         Raises:
             InputError: the checkpoint is damaged, or a log file isn't what it was then.
@@ -170,8 +170,8 @@ class Log:
         self._marks = {}
         if (checkpoint := read_checkpoint(self.directory)) is None:
             return None
-        self._seconds, self._marks = checkpoint.seconds, checkpoint.marks
-        for name, (length, total) in self._marks.items():
+        self._seconds, self._marks = checkpoint.seconds, checkpoint.cut
+        for name, (length, total) in checkpoint.marks.items():
             path = self.directory / name
             if not path.is_file() or sum_of_file(path, 0, length) != total:
                 raise InputError(
@@ -180,12 +180,24 @@ class Log:
                 )
         return checkpoint.state
 
-    def checkpoint(self, state: State) -> None:
-        """Save all that `restore` needs, atomically."""
+    def checkpoint(self, state: State, cut: Marks | None = None) -> None:
+        """Save all that `restore` needs, atomically.
+
+        Args:
+            cut: a `mark`; what was logged after it is not for a run that goes on.
+        """
         self._checkpointed = time.monotonic()
         self.saved = True
         if self.directory is None:
             return
+        marks, seconds = self.mark(), (self.seconds, self.compile_seconds)
+        checkpoint = Checkpoint(state, seconds, marks, marks if cut is None else cut, self.owner)
+        write_checkpoint(self.directory, checkpoint)
+
+    def mark(self) -> Marks:
+        """Length and checksum of what is logged so far, which is on the disk then."""
+        if self.directory is None:
+            return {}
         with writing(self.directory):
             for file in self._files():
                 file.flush()
@@ -194,8 +206,7 @@ class Log:
                 begin, total = (self._marks or {}).get(path.name, (0, 0))
                 marks = {path.name: (end, sum_of_file(path, begin, end, total))}
                 self._marks = (self._marks or {}) | marks
-        seconds = self.seconds, self.compile_seconds
-        write_checkpoint(self.directory, Checkpoint(state, seconds, self._marks or {}, self.owner))
+        return dict(self._marks or {})
 
     def next_stop(self, done: int, total: int) -> int:
         """Where the loop must stop next: the next evaluation or checkpoint, or the end."""

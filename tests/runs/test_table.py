@@ -20,14 +20,12 @@ def test_a_row_says_what_its_module_is_like(name):
     assert parameters[:4] == [first, "config", "rng", "log"]
     assert set(parameters[4:]) == {
         *["env"] * (first == "data"),
-        *["score"] * bool(row.scoring),
+        *["score"] * (row.budget == "episodes"),
     }
     assert ("data" in options) == (row.needs == "data")
     assert row.budget == "" or row.budget in options
     assert row.axis in ("env_steps", "updates")
     assert not options & {field.name for field in dataclasses.fields(Options)}
-    if row.scoring:
-        assert inspect.isclass(import_module(row.scoring).Scores)
 
 
 @pytest.mark.parametrize("name", TOOLS)
@@ -37,7 +35,7 @@ def test_tools_have_a_config_and_an_exit_code(name):
     assert dataclasses.is_dataclass(module.Config)
     assert list(inspect.signature(module.run).parameters) == ["config"]
     assert inspect.signature(module.run).return_annotation in (int, "int")
-    assert (row.needs, row.budget, row.axis, row.scoring) == ("", "", "", "")
+    assert (row.needs, row.budget, row.axis) == ("", "", "")
 
 
 def test_names_are_different_and_descriptions_fit_a_terminal():
