@@ -1,6 +1,5 @@
 """Engines: what a sweep survives, and what it leaves to go on with."""
 
-import json
 import os
 import signal
 import subprocess
@@ -9,19 +8,12 @@ import time
 from pathlib import Path
 
 import pytest
+from examples.runs import summary
 
 from rlentropy.cli import main
 from rlentropy.errors import InputError
 from rlentropy.files import locked
 from rlentropy.runs.folder import LOCK
-
-
-def summary(folder):
-    content = json.loads((Path(folder) / "summary.json").read_text())
-    for clock in ("wall_seconds", "compile_seconds"):
-        content.pop(clock)
-    return content
-
 
 # ---------------------------------------------------------------- the runs
 

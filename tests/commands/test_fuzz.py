@@ -297,6 +297,8 @@ def test_odd_tables(command, tmp_path, monkeypatch, capsys):
 
 
 def test_odd_labels(finished, tmp_path, monkeypatch, capsys):
+    """Few, as `compare` draws pictures of three runs for each."""
+
     def make(rng, folder):
         for k in range(3):
             run = folder / "runs" / str(k)
@@ -310,4 +312,4 @@ def test_odd_labels(finished, tmp_path, monkeypatch, capsys):
             return ["compare", "runs", "--out", "out"]
         return ["evaluate", "--run", "runs", "--out", "out", "--episodes", "1"]
 
-    check(NUMBER // 10, make, tmp_path, monkeypatch, capsys)
+    check(NUMBER // 30, make, tmp_path, monkeypatch, capsys)

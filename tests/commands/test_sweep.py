@@ -1,10 +1,10 @@
 """`sweep` from outside: what it runs, skips and resumes."""
 
-import json
 import sys
 from pathlib import Path
 
 import pytest
+from examples.runs import summary
 
 from rlentropy.cli import main
 from rlentropy.commands import sweep
@@ -12,13 +12,6 @@ from rlentropy.errors import InputError
 
 CHAIN = "rlentropy/DoubleChain-v0"
 SMALL = ("--set", "episodes=20", "--set", "horizon=4", "--quiet")
-
-
-def summary(folder):
-    content = json.loads((Path(folder) / "summary.json").read_text())
-    for clock in ("wall_seconds", "compile_seconds"):
-        content.pop(clock)
-    return content
 
 
 # ---------------------------------------------------------------- the plan

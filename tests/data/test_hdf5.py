@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from examples.datasets import KEYS, hdf5_without, small, small_arrays
 from examples.datasets import SMALL as N
+from examples.hdf5 import external_bytes, external_link, plugin, virtual, write_elsewhere
 
 from rlentropy.data import load, save
 from rlentropy.errors import InputError
@@ -14,46 +15,14 @@ h5py = pytest.importorskip("h5py")
 # ---------------------------------------------------------------- outside the file
 
 
-@pytest.fixture
-def elsewhere(tmp_path):
-    """Another HDF5 file, and one of bytes."""
-    with h5py.File(tmp_path / "other.hdf5", "w") as file:
-        file["secret"] = np.arange(float(N))
-        file.create_group("group")["secret"] = np.arange(float(N))
-    (tmp_path / "secret.bin").write_bytes(bytes(range(200)))
-    return tmp_path
-
-
-def external_bytes(file, key, folder):
-    file.create_dataset(key, (N,), "u1", external=[(folder / "secret.bin", 0, N)])
-
-
-def external_link(file, key, folder):
-    file[key] = h5py.ExternalLink(folder / "other.hdf5", "/secret")
-
-
 def soft_link_to_external(file, key, folder):
     file["out"] = h5py.ExternalLink(folder / "other.hdf5", "/group")
     file[key] = h5py.SoftLink("/out/secret")
 
 
-def virtual(file, key, folder):
-    layout = h5py.VirtualLayout((N,), "f8")
-    layout[:] = h5py.VirtualSource(folder / "other.hdf5", "secret", shape=(N,))
-    file.create_virtual_dataset(key, layout)
-
-
 def reference(file, key, folder):
     data = file.create_dataset(key, (N,), h5py.ref_dtype)
     data[:] = [file["actions"].ref] * N
-
-
-def plugin(file, key, folder):
-    how = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-    how.set_chunk((N,))
-    how.set_filter(32015, h5py.h5z.FLAG_OPTIONAL, (1,))
-    space = h5py.h5s.create_simple((N,))
-    h5py.h5d.create(file.id, key.encode(), h5py.h5t.IEEE_F64LE, space, how)
 
 
 @pytest.mark.parametrize(
@@ -67,18 +36,20 @@ def plugin(file, key, folder):
         (plugin, "rewards must be compressed by HDF5's own filters .*, got 32015"),
     ],
 )
-def test_nothing_outside_an_hdf5_is_read(elsewhere, trick, why):
-    with hdf5_without(elsewhere / "data.hdf5", "rewards") as file:
-        trick(file, "rewards", elsewhere)
+def test_nothing_outside_an_hdf5_is_read(tmp_path, trick, why):
+    write_elsewhere(tmp_path)
+    with hdf5_without(tmp_path / "data.hdf5", "rewards") as file:
+        trick(file, "rewards", tmp_path)
     with pytest.raises(InputError, match=why):
-        load(elsewhere / "data.hdf5")
+        load(tmp_path / "data.hdf5")
 
 
-def test_metadata_are_no_link_either(elsewhere):
-    with hdf5_without(elsewhere / "data.hdf5", None) as file:
-        external_link(file, "metadata", elsewhere)
+def test_metadata_are_no_link_either(tmp_path):
+    write_elsewhere(tmp_path)
+    with hdf5_without(tmp_path / "data.hdf5", None) as file:
+        external_link(file, "metadata", tmp_path)
     with pytest.raises(InputError, match="metadata must lie in the file itself"):
-        load(elsewhere / "data.hdf5")
+        load(tmp_path / "data.hdf5")
 
 
 # ---------------------------------------------------------------- sizes

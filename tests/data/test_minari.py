@@ -4,10 +4,10 @@ import json
 import os
 
 import gymnasium
-import numpy as np
 import pytest
 from examples.datasets import MAKERS, SPACES, made, same, small, tabular_arrays
 from examples.datasets import SMALL as N
+from examples.hdf5 import external_bytes, external_link, plugin, virtual, write_elsewhere
 
 from rlentropy import data as offline
 from rlentropy.data import Transitions, load, save
@@ -80,38 +80,6 @@ h5py = pytest.importorskip("h5py")
 
 
 @pytest.fixture
-def elsewhere(tmp_path):
-    """Another HDF5 file, and one of bytes."""
-    with h5py.File(tmp_path / "other.hdf5", "w") as file:
-        file["secret"] = np.arange(float(N))
-        file.create_group("group")["secret"] = np.arange(float(N))
-    (tmp_path / "secret.bin").write_bytes(bytes(range(200)))
-    return tmp_path
-
-
-def external_bytes(file, key, folder):
-    file.create_dataset(key, (N,), "u1", external=[(folder / "secret.bin", 0, N)])
-
-
-def external_link(file, key, folder):
-    file[key] = h5py.ExternalLink(folder / "other.hdf5", "/secret")
-
-
-def virtual(file, key, folder):
-    layout = h5py.VirtualLayout((N,), "f8")
-    layout[:] = h5py.VirtualSource(folder / "other.hdf5", "secret", shape=(N,))
-    file.create_virtual_dataset(key, layout)
-
-
-def plugin(file, key, folder):
-    how = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-    how.set_chunk((N,))
-    how.set_filter(32015, h5py.h5z.FLAG_OPTIONAL, (1,))
-    space = h5py.h5s.create_simple((N,))
-    h5py.h5d.create(file.id, key.encode(), h5py.h5t.IEEE_F64LE, space, how)
-
-
-@pytest.fixture
 def minari_folder(tmp_path, monkeypatch):
     pytest.importorskip("minari")
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
@@ -121,14 +89,15 @@ def minari_folder(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("trick", [external_bytes, external_link, virtual, plugin])
 @pytest.mark.parametrize("place", ["rewards", "infos"])
-def test_nothing_outside_a_minari_dataset_is_read(minari_folder, elsewhere, trick, place):
+def test_nothing_outside_a_minari_dataset_is_read(minari_folder, tmp_path, trick, place):
+    write_elsewhere(tmp_path)
     with h5py.File(minari_folder / "main_data.hdf5", "a") as file:
         group = file["episode_1"]
         if place == "infos":  # which we don't use, but Minari reads
             group = group.create_group("infos")
         else:
             del group["rewards"]
-        trick(group, "rewards", elsewhere)
+        trick(group, "rewards", tmp_path)
     with pytest.raises(InputError, match="test-v0: rewards must"):
         load("test-v0")
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numba
 import pytest
 
 import rlentropy.envs
@@ -100,6 +101,7 @@ def test_a_damaged_cache_is_made_anew_and_two_processes_share_one(tmp_path):
 def test_a_cache_that_is_gone_while_the_process_runs(tmp_path, monkeypatch):
     from rlentropy.kernels.cache import compiled
 
+    monkeypatch.setattr(numba.config, "CACHE_DIR", "")  # else it lies not beside the source
     (tmp_path / "module.py").write_text("def twice(x):\n    return 2 * x\n")
     monkeypatch.syspath_prepend(tmp_path)
     from module import twice

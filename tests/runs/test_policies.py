@@ -138,17 +138,6 @@ def test_probabilities_in_single_precision_are_read(tmp_path, rng):
     assert load(str(run), env).act(31) == 1
 
 
-# ---------------------------------------------------------------- whole runs
-
-
-@pytest.fixture(scope="module")
-def ring(tmp_path_factory):
-    out = tmp_path_factory.mktemp("runs") / "ring"
-    options = ["--gamma", "0.5", "--quiet", "--out", str(out), "--label", "exact"]
-    assert cli.main(["robust-planning", "--env-id", "rlentropy/Ring-v0", *options]) == 0
-    return out
-
-
 # ---------------------------------------------------------------- neural policies
 
 
