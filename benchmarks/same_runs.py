@@ -1,6 +1,7 @@
 """Do two checkouts write the same run folders, bit for bit?
 
-python benchmarks/same_runs.py OLD NEW [--only PATTERN ...] [--out CSV] [--keep DIR]
+python benchmarks/same_runs.py OLD NEW [--only PATTERN ...] [--changed KEY ...]
+                                         [--out CSV] [--keep DIR]
 
 OLD and NEW are checkouts of this repository. Every case below is one or more command lines, played
 in both (two processes at a time, one a checkout), each checkout in a room of its own with the same
@@ -15,8 +16,9 @@ relative paths. Then all that was written is compared, file by file:
 
 Left out: the clock (wall_seconds, compile_seconds, speeds, times of events), argv and versions,
 HParams, and checkpoint/, whose format may change; the cases of ``resumed`` read their own. What NEW
-alone has (files, keys, tags) is listed as added; what it lacks is a difference. The exit code is 1
-if anything differs, or if a command fails in either checkout.
+alone has (files, keys, tags) is listed as added; what it lacks is a difference. Keys of summaries
+and metadata that were changed on purpose may be named by --changed; they are listed too. The exit
+code is 1 if anything else differs, or if a command fails in either checkout.
 
 Cases run in order; --only takes shell patterns of names (``entgame*``), and adds what they read.
 About five minutes with kernels compiled, on two cores.
@@ -297,7 +299,7 @@ def content(path: Path) -> Content:
         return dict(leaves(json.loads(path.read_text())))
     if path.suffix == ".npz":
         with np.load(path) as arrays:
-            return dict(arrays)
+            return with_metadata(dict(arrays))
     if path.suffix == ".hdf5":
         return hdf5(path)
     if path.suffix == ".pt":
@@ -307,6 +309,14 @@ def content(path: Path) -> Content:
     if path.suffix == ".png":
         return {}
     return {f"line {k}": line for k, line in enumerate(path.read_text().splitlines(), 1)}
+
+
+def with_metadata(parts: Content) -> Content:
+    """The parts of a dataset, with what its metadata say one by one."""
+    if "metadata" in parts:
+        parts.pop("metadata@crc32", None)
+        parts |= dict(leaves(json.loads(str(parts.pop("metadata"))), "metadata"))
+    return parts
 
 
 def metrics(path: Path) -> Content:
@@ -361,7 +371,11 @@ def hdf5(path: Path) -> Content:
     with h5py.File(path) as file:
         visit("", file)
         file.visititems(visit)
-    return found
+    if isinstance(text := found.get("metadata"), np.ndarray):
+        found["metadata"] = (
+            text.item().decode() if text.dtype.hasobject else text.tobytes().decode()
+        )
+    return with_metadata(found)
 
 
 def leaves(node: Any, name: str = "") -> Iterator[tuple[str, Any]]:
@@ -403,6 +417,7 @@ class Verdict:
     files: int = 0
     differs: list[str] = field(default_factory=list)
     added: set[str] = field(default_factory=set)
+    changed: re.Pattern[str] = re.compile("$.")  # keys that may differ
 
     @property
     def word(self) -> str:
@@ -430,6 +445,9 @@ class Verdict:
             if part not in new:
                 self.differs.append(f"{name} has no {part}")
             elif not equal(value, new[part]):
+                if self.changed.fullmatch(part):
+                    self.added.add(f"{Path(name).name}: {part} changed on purpose")
+                    continue
                 self.differs.append(f"{name}: {part}: {told(value, new[part])}")
         log = name.endswith(("metrics.jsonl", "events"))
         if log and [part for part in old if part in new] != [part for part in new if part in old]:
@@ -452,7 +470,9 @@ def written(folder: Path) -> dict[str, Path]:
 Row = tuple[str, int, str, str]  # case, files compared, verdict, what NEW adds
 
 
-def compared(cases: Cases, checkouts: Sequence[Path], rooms: Sequence[Path]) -> Iterator[Row]:
+def compared(
+    cases: Cases, checkouts: Sequence[Path], rooms: Sequence[Path], changed: re.Pattern[str]
+) -> Iterator[Row]:
     """Play all cases, a process a checkout, and compare each as soon as both are done."""
     pools = [ThreadPoolExecutor(1) for _ in checkouts]
     try:
@@ -461,7 +481,7 @@ def compared(cases: Cases, checkouts: Sequence[Path], rooms: Sequence[Path]) -> 
             for pool, checkout, room in zip(pools, checkouts, rooms, strict=True)
         ]
         for name, old, new in zip(cases, *ends, strict=True):
-            verdict = Verdict()
+            verdict = Verdict(changed=changed)
             for side, end in (("old", old), ("new", new)):
                 if failure := end.result():
                     verdict.differs.append(f"{side} failed, {failure}")
@@ -478,6 +498,7 @@ def main() -> int:
     parser.add_argument("old", type=Path, help="checkout that sets the numbers")
     parser.add_argument("new", type=Path, help="checkout that must repeat them")
     parser.add_argument("--only", nargs="+", default=[], help="shell patterns of cases")
+    parser.add_argument("--changed", nargs="+", default=[], help="keys changed on purpose")
     parser.add_argument("--out", type=Path, help="also write the table to this CSV file")
     parser.add_argument("--keep", type=Path, help="new folder for what the cases write; it stays")
     options = parser.parse_args()
@@ -492,7 +513,8 @@ def main() -> int:
     print(f"{'case':44} files  verdict")
     with nullcontext(options.keep) if options.keep else tempfile.TemporaryDirectory() as place:
         rooms = [Path(place).resolve() / side for side in ("old", "new")]
-        for row in compared(cases, checkouts, rooms):
+        changed = re.compile(rf"(.*\.)?({'|'.join(options.changed) or '$.'})(\.\d+)?")
+        for row in compared(cases, checkouts, rooms, changed):
             name, files, word, added = row
             print(f"{name:44} {files:5}  {word}{added and f'; added {added}'}", flush=True)
             rows.append(row)
