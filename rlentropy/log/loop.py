@@ -53,6 +53,7 @@ def drive(
     budget: str,
     unit: str | None = None,
     evaluate_first: bool = False,
+    last_differs: bool = False,
 ) -> Scores:
     """Let an agent spend its budget; returns the scores of the final policy.
 
@@ -63,6 +64,8 @@ def drive(
         budget: the option that sets it: "episodes", "steps", "updates" or "labels".
         unit: what `agent.step` counts, for time/<unit>_per_second; default: that of the budget.
         evaluate_first: evaluate before anything is spent, too.
+        last_differs: the evaluation at the end isn't like the others, so that a run that goes on
+            with a larger budget drops it, unless it is one of the schedule.
 
     Raises:
         InputError: a run with a larger budget is resumed, or its checkpoint can't be used.
@@ -89,7 +92,7 @@ def drive(
 
     scores = score({}) if evaluate_first and evaluated < 0 else None  # None: of a former policy
     units, over = 1, agent.stopped or agent.done >= total
-    cut, last = None, evaluated  # before an evaluation at the end, which a longer run hasn't
+    cut, last = None, evaluated  # before an evaluation at the end that a longer run drops
     while not over:
         before, units = agent.done, min(units, log.next_stop(agent.done, total) - agent.done)
         figures, speed, units = _timed(agent, units, unit or budget)
@@ -97,7 +100,7 @@ def drive(
             log.scalars({**figures, **speed}, agent.step)
         over = agent.stopped or agent.done >= total
         due = log.evaluation_due(before, agent.done)
-        if over and not due:
+        if last_differs and over and not due:
             cut, last = log.mark(), evaluated
         scores = score({} if figures else speed) if over or due else None
         log.on_progress(agent.done, total)
@@ -106,7 +109,7 @@ def drive(
         if not over and log.interrupted:
             raise Interrupted
     if scores is None:  # resumed with nothing left to do
-        if evaluated < agent.done:
+        if last_differs and evaluated < agent.done:
             cut, last = log.mark(), evaluated
         scores = score({})
     log.checkpoint(snapshot(evaluated if cut is None else last), cut)

@@ -422,7 +422,7 @@ def run(env: Env, config: Config, rng: np.random.Generator, log: Log) -> Result:
             shown = evaluator.returns(policy, config.evaluation_episodes, step)
         return {"eval/return": float(shown.mean())}, returns
 
-    returns = drive(agent, log, evaluate, total=total, budget="steps")
+    returns = drive(agent, log, evaluate, total=total, budget="steps", last_differs=True)
     values = agent.values(agent.inputs(agent.encode(evaluator.first_observations())))
     agent.envs.close()
     evaluator.close()

@@ -57,15 +57,18 @@ class Evaluation:
         return {"eval/place": self.agent.place}, (self.agent.done, self.agent.place)
 
 
-def walk(folder, total, *, log=None, first=False, unit=None, agent=None, **schedule):
+def walk(
+    folder, total, *, log=None, first=False, unit=None, agent=None, last_differs=False, **schedule
+):
     """Drive a walk; its evaluation, its score, and the lines of its log."""
     agent = agent or Walk()
     log = log or Log(folder, **schedule)
     evaluate = Evaluation(agent)
     try:
         score = drive(
-            agent, log, evaluate, total=total, budget="steps", unit=unit, evaluate_first=first
-        )
+            agent, log, evaluate, total=total, budget="steps", unit=unit, evaluate_first=first,
+            last_differs=last_differs,
+        )  # fmt: skip
     finally:
         log.close()
     return evaluate, score, lines(folder)
@@ -285,8 +288,17 @@ def test_a_longer_budget_goes_on(tmp_path):
     _, score, rows = walk(tmp_path / "parts", 45, eval_every=10)
     _, whole, expected = walk(tmp_path / "whole", 45, eval_every=10)
     assert score == whole
-    assert rows == expected
-    assert steps_of(rows) == [10, 20, 30, 40, 45]
+    assert [row for row in rows if row[1] != 25] == expected
+    assert steps_of(rows) == [10, 20, 25, 30, 40, 45]
+
+
+def test_a_longer_budget_drops_an_end_that_differs(tmp_path):
+    walk(tmp_path / "parts", 25, eval_every=10, last_differs=True)
+    assert steps_of(lines(tmp_path / "parts")) == [10, 20, 25]
+    walk(tmp_path / "parts", 25, eval_every=10, last_differs=True)  # nothing left to do
+    assert steps_of(lines(tmp_path / "parts")) == [10, 20, 25]
+    found = walk(tmp_path / "parts", 45, eval_every=10, last_differs=True)
+    assert found[1:] == walk(tmp_path / "whole", 45, eval_every=10, last_differs=True)[1:]
 
 
 def test_a_budget_below_what_is_done_is_refused(tmp_path):
