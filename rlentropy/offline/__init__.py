@@ -5,13 +5,13 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rlentropy.offline import networks, policy
+    from rlentropy.offline import networks, policy, scoring
 
-__all__ = ["networks", "policy"]
+__all__ = ["networks", "policy", "scoring"]
 
 
 def __getattr__(name: str) -> ModuleType:
-    """Import on first use: networks bring torch, and tables do without it."""
+    """Import on first use: networks bring torch, and scores planning, which tables do without."""
     if name in __all__:
         return import_module(f"rlentropy.offline.{name}")
     raise AttributeError(f"module 'rlentropy.offline' has no attribute {name!r}")

@@ -27,7 +27,6 @@ from rlentropy.data import Transitions
 from rlentropy.errors import InputError
 from rlentropy.log import Log, drive
 from rlentropy.offline.problem import Config, Learner, Problem, greedy, member_rngs, split
-from rlentropy.offline.scoring import Evaluator, Scores
 from rlentropy.offline.tabular import Model, ValueIteration
 from rlentropy.policies import Policy, Tabular
 from rlentropy.risk import Measure
@@ -127,9 +126,11 @@ def fit(
         learner = offline.networks.Networks(
             problem, config, objective, member_rngs(rng, config.seeds)
         )
-    evaluator = Evaluator(problem, config, env, int(rng.spawn(1)[0].integers(2**31)))
+    evaluator = offline.scoring.Evaluator(
+        problem, config, env, int(rng.spawn(1)[0].integers(2**31))
+    )
 
-    def evaluate() -> tuple[dict[str, float], Scores]:
+    def evaluate() -> tuple[dict[str, float], offline.scoring.Scores]:
         scores = evaluator.scores(learner)
         return {tag: float(x.mean()) for tag, x in scores.tags.items()}, scores
 
