@@ -11,11 +11,13 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from rlentropy.commands.console import exit_code
-from rlentropy.commands.options import ask_tyro, check_sizes
-from rlentropy.commands.train import train
-from rlentropy.runs.table import COMMANDS, TOOLS
-from rlentropy.start import loading
+from rlentropy.start import is_ours, loading
+
+with loading(is_ours()):
+    from rlentropy.commands.console import exit_code
+    from rlentropy.commands.options import ask_tyro, check_sizes
+    from rlentropy.commands.train import train
+    from rlentropy.runs.table import COMMANDS, TOOLS
 
 
 def main(argv: Sequence[str] | None = None) -> int:
