@@ -135,6 +135,7 @@ class GameLearner:
             tolerance=float(tolerance),
         )
         self.V, self.Q = np.zeros((H + 1, S)), np.zeros((H, S, A))
+        self.states, self.actions = np.empty(H + 1, np.int64), np.empty(H, np.int64)
         self.p = np.empty((S, A))
         self.deviation = -1
         # Σ_t d^{π_t} under the true model: for evaluation only, nothing here learns from it.
@@ -208,7 +209,7 @@ class GameLearner:
         sure = int(self.p[s].argmax())
         if self.p[s, sure] == 1.0:
             return sure
-        return pick_action(self.p, s, self.policy_rng.random())
+        return int(called_from_python(pick_action)(self.p, s, self.policy_rng.random()))
 
     def end_episode(self, states: Count, actions: Count, terminated_at: int) -> None:
         learn = called_from_python(learning(self.rules.revise))
@@ -225,7 +226,7 @@ class GameLearner:
             schedule = self.schedule(self.episodes + np.arange(n))
             played, steps = play(
                 self.memory, self.task, self.guarantee, schedule, self.episodes, self.V, self.Q,
-                s.world, s.truth, s.mu, self.D, self.reservoir,
+                s.world, s.truth, s.mu, self.D, self.reservoir, self.states, self.actions, self.p,
                 env_rng, self.policy_rng, self.mixture_rng,
             )  # fmt: skip
             self.episodes += played

@@ -30,6 +30,7 @@ from rlentropy.errors import InputError, in_range, whole
 from rlentropy.exploration.episodes import Explored, explore
 from rlentropy.exploration.learner import Scoring
 from rlentropy.exploration.setting import Setting, Simulator
+from rlentropy.kernels.cache import called_from_python
 from rlentropy.kernels.rows import backward, decisions
 from rlentropy.kernels.sampling import draw_action, rollout
 from rlentropy.log import Log
@@ -151,7 +152,7 @@ class MaxEnt:
         return True
 
     def act(self, h: int, s: int) -> int:
-        return draw_action(self.pi[h], s, self.policy_rng)
+        return int(called_from_python(draw_action)(self.pi[h], s, self.policy_rng))
 
     def end_episode(self, states: Count, actions: Count, terminated_at: int) -> None:
         self._count(states[None], actions[None])

@@ -34,7 +34,7 @@ from rlentropy.exploration.random_policy import RandomPolicy
 from rlentropy.exploration.rf_ucrl import RewardFree
 from rlentropy.exploration.setting import Setting, Simulator
 from rlentropy.exploration.ucbvi_ent import UCBVIEnt
-from rlentropy.kernels.cache import inner
+from rlentropy.kernels.cache import called_from_python, inner
 from rlentropy.kernels.game import Memory, Schedule, plan_with_bonus
 from rlentropy.kernels.rows import Task, decisions
 from rlentropy.kernels.sampling import draw_action, rollout
@@ -143,7 +143,7 @@ class TargetSampler:
     def act(self, h: int, s: int) -> int:
         if self.searching:
             return self.search.act(h, s)
-        return draw_action(self.pi[h], s, self.policy_rng)
+        return int(called_from_python(draw_action)(self.pi[h], s, self.policy_rng))
 
     def end_episode(self, states: Count, actions: Count, terminated_at: int) -> None:
         H = actions.size

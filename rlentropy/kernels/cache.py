@@ -139,15 +139,22 @@ def private_folder() -> Path | None:
     return None
 
 
+# A division by zero gives inf, as in numpy. Whether references to arrays are counted (_nrt) is said by
+# each kind of function, since callees would else do as their first caller does.
+PLAIN: dict[str, Any] = {"no_cfunc_wrapper": True, "error_model": "numpy"}
+
+
 def compiled(function: Function) -> Function:
     """Compile on first call and keep the machine code on disk."""
-    return cast(Function, cached(numba.njit(error_model="numpy", no_cfunc_wrapper=True)(function)))
+    return cast(Function, cached(numba.njit(_nrt=True, **PLAIN)(function)))
 
 
 def inner(function: Function) -> Function:
-    """As `compiled`, for compiled callers alone: what Python would need to call it is left out."""
-    options = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "error_model": "numpy"}
-    return cast(Function, cached(numba.njit(**options)(function)))
+    """As `compiled`, for compiled callers alone: what Python needs for a call is left out.
+
+    A call from Python would end the process; `called_from_python` is for that.
+    """
+    return cast(Function, cached(numba.njit(_nrt=True, no_cpython_wrapper=True, **PLAIN)(function)))
 
 
 @cache
@@ -158,28 +165,21 @@ def called_from_python(function: Function) -> Function:
 
 def inlined(function: Function) -> Function:
     """Compile into each caller, for what runs once a row: a call with arrays takes about 60 ns."""
-    return cast(Function, cached(numba.njit(inline="always", error_model="numpy")(function)))
+    return cast(Function, cached(numba.njit(inline="always", **PLAIN)(function)))
 
 
 def borrowing(function: Function) -> Function:
-    """As `compiled`, for loops that make no arrays: none that they lend to a `piece` is counted.
+    """As `compiled`, for loops that make no arrays, so that none needs to be counted.
 
-    Counting takes longer than the arithmetic of a short row.
+    Counting takes longer than the arithmetic of a short row, and much of the compiler's time.
     """
-    options = {"error_model": "numpy", "no_cfunc_wrapper": True, "_nrt": False}
-    return cast(Function, cached(numba.njit(**options)(function)))
+    return cast(Function, cached(numba.njit(_nrt=False, **PLAIN)(function)))
 
 
 def piece(function: Function) -> Function:
     """As `inner`, for what `borrowing` loops run once a row: it becomes part of their own code."""
-    options = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "error_model": "numpy"}
-    return cast(Function, cached(numba.njit(forceinline=True, _nrt=False, **options)(function)))
-
-
-def making_arrays(function: Function) -> Function:
-    """As `inner`, for what `borrowing` loops call but seldom, and which makes arrays."""
-    options = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "error_model": "numpy"}
-    return cast(Function, cached(numba.njit(_nrt=True, **options)(function)))
+    options = PLAIN | {"forceinline": True, "no_cpython_wrapper": True}
+    return cast(Function, cached(numba.njit(_nrt=False, **options)(function)))
 
 
 class Compilation(event.Listener):  # type: ignore[misc]

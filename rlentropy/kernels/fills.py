@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from rlentropy.kernels.cache import making_arrays, piece
+from rlentropy.kernels.cache import inner, piece
 from rlentropy.kernels.nature import row_by_row
 from rlentropy.types import Array, Index
 
 
-@making_arrays
+@inner
 def sort_row(z: Array, successor: Index, p: Array, bonus: Array, first: Any, n: Any) -> None:
     """Rearrange a row by its values z (n,)."""
     order = np.argsort(z[:n], kind="mergesort")

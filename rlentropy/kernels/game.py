@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rlentropy.kernels.cache import compiled, inlined, inner
+from rlentropy.kernels.cache import borrowing, compiled, inlined, inner
 from rlentropy.kernels.counting import Counts, count, to_frequencies
 from rlentropy.kernels.rows import (
     Rows,
@@ -101,6 +101,17 @@ def mean_gap(visits: Count, gap: Array) -> float:
     return total / count if count > 0 else np.inf
 
 
+@inner
+def keep(Q: Array, temperature: float, pi: NDArray[np.float32]) -> None:
+    """Store the policy that Q (H, S, A) induces, in single precision."""
+    exact = np.empty(Q.shape)
+    decisions(Q, temperature, exact)
+    for h in range(Q.shape[0]):
+        for s in range(Q.shape[1]):
+            for a in range(Q.shape[2]):
+                pi[h, s, a] = exact[h, s, a]
+
+
 @inlined
 def book(
     truth: Rows,
@@ -123,13 +134,7 @@ def book(
     if K > 0:
         place = episode if episode < K else np.int64(mixture_rng.random() * (episode + 1))
         if place < K:
-            pi = np.empty(Q.shape)
-            decisions(Q, temperature, pi)
-            H, S, A = Q.shape
-            for h in range(H):
-                for s in range(S):
-                    for a in range(A):
-                        mixture[place, h, s, a] = pi[h, s, a]
+            keep(Q, temperature, mixture[place])
 
 
 @inlined
@@ -236,7 +241,7 @@ def playing(plan: Callable[..., bool], revise: Callable[..., None]) -> Callable[
     """Whole episodes in the simulator."""
     learn = learning(revise)
 
-    @compiled
+    @borrowing
     def play(
         memory: Memory,
         task: Task,
@@ -250,6 +255,9 @@ def playing(plan: Callable[..., bool], revise: Callable[..., None]) -> Callable[
         mu: Array,
         D: Array,
         mixture: NDArray[np.float32],
+        states: Count,
+        actions: Count,
+        p: Array,
         env_rng: np.random.Generator,
         policy_rng: np.random.Generator,
         mixture_rng: np.random.Generator,
@@ -259,10 +267,8 @@ def playing(plan: Callable[..., bool], revise: Callable[..., None]) -> Callable[
         Returns the episodes and the steps it took; they are fewer than asked when the plan is
         certified before.
         """
-        H, S, A = memory.visits.shape
-        model, temperature = memory.model, task.temperature
+        model, H, temperature = memory.model, memory.visits.shape[0], task.temperature
         rows = Rows(model.begin, model.end, model.successor, model.p, model.uniform)
-        states, actions, p = np.empty(H + 1, np.int64), np.empty(H, np.int64), np.empty((S, A))
         steps = 0
         for t in range(schedule.offset.shape[0]):
             for h in range(H):

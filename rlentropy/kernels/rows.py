@@ -246,13 +246,9 @@ def decide(q: Array, temperature: float, now: Array, d: Array) -> None:
 @compiled
 def decisions(Q: Array, temperature: float, pi: Array) -> None:
     """Fill pi (H, S, A) with the policy that Q (H, S, A) induces."""
-    H, S, A = Q.shape
-    ones, p = np.ones(S), np.empty((S, A))
-    for h in range(H):
-        decide(Q[h], temperature, ones, p)
-        for s in range(S):
-            for a in range(A):
-                pi[h, s, a] = p[s, a]
+    for h in range(Q.shape[0]):
+        for s in range(Q.shape[1]):
+            decide_state(Q[h], s, temperature, 1.0, pi[h])
 
 
 @inner

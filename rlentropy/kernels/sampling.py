@@ -53,7 +53,7 @@ def draw_successor(world: World, i: int, rng: np.random.Generator) -> np.int64:
     return np.int64(world.successor[j])
 
 
-@compiled
+@inner
 def pick_action(p: Array, s: Any, u: float) -> int:
     """The action at u in [0, 1) of the probabilities p (S, A) of state s, laid end to end."""
     chosen = 0
@@ -66,7 +66,7 @@ def pick_action(p: Array, s: Any, u: float) -> int:
     return chosen
 
 
-@compiled
+@inner
 def draw_action(p: Array, s: Any, rng: np.random.Generator) -> int:
     """Draw from the probabilities p (S, A) of state s; a sure action costs no random number."""
     for a in range(p.shape[1]):
