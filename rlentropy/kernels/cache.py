@@ -139,8 +139,8 @@ def private_folder() -> Path | None:
     return None
 
 
-# A division by zero gives inf, as in numpy. Whether references to arrays are counted (_nrt) is said by
-# each kind of function, since callees would else do as their first caller does.
+# A division by zero gives inf, as in numpy. Each kind of function says whether it counts references
+# to arrays (_nrt), since callees would else do as their first caller does.
 PLAIN: dict[str, Any] = {"no_cfunc_wrapper": True, "error_model": "numpy"}
 
 
