@@ -52,7 +52,7 @@ AT_START = ("envs", "start")  # what `import rlentropy` itself imports
 # unit of the table. ``run`` held the Result that every algorithm returned.
 FORMER_LAYERS = LAYERS | dict.fromkeys(("collect", "compare", "evaluate", "sweep"), 7)
 FORMER_UNITS = {
-    **dict.fromkeys(("empirical", "known", "mdp_arrays", "mdp_formats"), "mdp"),
+    **dict.fromkeys(("empirical", "estimators", "known", "mdp_arrays", "mdp_formats"), "mdp"),
     **dict.fromkeys(("grids", "parameters"), "perturbations"),
     **{"checked": "wrappers", "figures": "plots", "networks": "neural", "objectives": "types"},
     "run": "log",
