@@ -155,7 +155,8 @@ def result(folder):
     files = sorted(p for p in folder.glob("*.npz"))
     assert "policy.npz" in [p.name for p in files]
     summary = json.loads((folder / "summary.json").read_text())
-    assert summary.pop("wall_seconds") > summary.pop("compile_seconds") >= 0.0
+    assert summary.pop("wall_seconds") > 0.0
+    assert summary.pop("compile_seconds") >= 0.0
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     keys = [(row["tag"], row["step"]) for row in rows]
     assert len(keys) == len(set(keys)), "a line was written twice"
