@@ -1,0 +1,17 @@
+"""Preferences: which pairs of segments to ask about, so that few labels align a policy."""
+
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rlentropy.preferences import neural, reward_models
+
+__all__ = ["neural", "reward_models"]
+
+
+def __getattr__(name: str) -> ModuleType:
+    """Import on first use: torch takes seconds to load, and tables do without it."""
+    if name in __all__:
+        return import_module(f"rlentropy.preferences.{name}")
+    raise AttributeError(f"module 'rlentropy.preferences' has no attribute {name!r}")

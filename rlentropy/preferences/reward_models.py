@@ -1,0 +1,1 @@
+"""Reward models learnt from labels, in torch."""
