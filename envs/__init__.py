@@ -12,6 +12,7 @@ for _id, _entry_point, _max_episode_steps in (
     ("Fan", "fan:FanEnv", 2),
     ("MachineReplacement", "machine_replacement:MachineReplacementEnv", 50),
     ("Inventory", "inventory:InventoryEnv", 50),
+    ("StakesGrid", "stakes_grid:StakesGridEnv", 12),
 ):
     gymnasium.register(
         id=f"rlentropy/{_id}-v0",

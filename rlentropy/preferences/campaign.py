@@ -1,0 +1,316 @@
+"""A campaign: rounds of candidates, choice, questions, answers and training, within a budget.
+
+In a round the policy rolls out a pool of pairs, an acquisition rule chooses some, a teacher answers,
+and the policy learns (preferences §1.2). Answers are durable before they are used. Each purpose has
+a generator of its own, so that two campaigns that differ in the rule alone meet the same start
+states, the same noise of actions and the same noise of answers.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from rlentropy.errors import InputError
+from rlentropy.preferences.acquisition import RULES, Pool, Rule, Selection, filter_prompts, select
+from rlentropy.preferences.beliefs import Belief
+from rlentropy.preferences.scores import value_scale
+from rlentropy.preferences.segments import Pairs, joined_pairs
+from rlentropy.preferences.store import Store
+from rlentropy.types import Array, Count, Mask, State
+
+DRAWS = 32  # rewards that stand for the posterior where values differ from gaps
+ATTEMPTS = 100  # pools of a round, while a teacher leaves questions unanswered
+WAIT = 0.2  # seconds between looks for a person's answers
+
+Generator = np.random.Generator
+Teach = Callable[[Pairs, list[str], Count], Array]  # pairs, their ids, how often asked → answers
+
+
+class Subject(Protocol):
+    """What is aligned: a policy that can roll out pairs from shared starts, be scored and learn."""
+
+    def prompts(self, n: int, rng: Generator) -> Count: ...
+    def prompt_scores(self, prompts: Count, rng: Generator) -> Array: ...  # entropy, (n,)
+    def roll_out(self, prompts: Count, rng: Generator) -> Pairs: ...
+    def margins(self, pairs: Pairs) -> Array: ...  # (N,)
+    def duplicates(self, pairs: Pairs) -> Mask: ...  # (N,)
+    def features(self, pairs: Pairs) -> Array: ...  # x, (N, D)
+    def observe(self, pairs: Pairs) -> None: ...  # transitions, free of labels
+    def values(self, pairs: Pairs, x: Array, w: Array) -> Array | None: ...  # ΔA (J, N)
+    def learn(self, pairs: Pairs, y: Array, newest: int, rng: Generator) -> dict[str, float]: ...
+    def score(self) -> dict[str, float]: ...  # of the policy as it is, once a round
+    def state_dict(self) -> State: ...
+    def load_state_dict(self, state: State) -> None: ...
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How labels are bought."""
+
+    labels: int  # the budget
+    batch_size: int = 16  # labels a round
+    schedule: tuple[int, ...] = ()  # labels at which rounds end, before those of batch_size
+    pool: int = 16  # candidate pairs a label
+    prompts: int = 8  # start states scored for each that an entropy filter keeps
+    acquisition: str = "random"
+    random_share: float | None = None  # of a batch; None: the rule's own
+    power: float | None = None  # of scores in soft draws; None: the rule's own
+    diversity: str | None = None
+    alpha: float | None = None  # of push-value; None: the rule's own
+    prior_scales: tuple[float, ...] = ()  # nats; empty: the rule's own
+
+
+@dataclass
+class Labelled:
+    """All pairs that were answered, in the order in which they were asked."""
+
+    parts: list[Pairs] = field(default_factory=list)
+    answers: list[Array] = field(default_factory=list)
+
+    @property
+    def pairs(self) -> Pairs:
+        if len(self.parts) > 1:
+            self.parts = [joined_pairs(self.parts)]
+        return self.parts[0]
+
+    @property
+    def y(self) -> Array:
+        return np.concatenate(self.answers)
+
+
+@dataclass
+class Asked:
+    """A batch of questions that is out."""
+
+    pairs: Pairs
+    margins: Array
+    x: Array | None
+    first: int  # position in the round
+
+
+class Campaign:
+    """Spends a budget of labels on a subject; an agent of `rlentropy.log.drive`."""
+
+    stopped = False
+
+    def __init__(
+        self, subject: Subject, plan: Plan, teach: Teach | None, store: Store, rng: Generator
+    ) -> None:
+        self.subject, self.plan, self.teach, self.store = subject, plan, teach, store
+        self.rule: Rule = RULES[plan.acquisition]
+        self.rngs = dict(zip(STREAMS, rng.spawn(len(STREAMS)), strict=True))
+        self.round = self.labels = 0  # finished rounds; labels in them
+        self.labelled = Labelled()
+        self.belief: Belief | None = None
+        self.curve: list[dict[str, float]] = [subject.score()]  # at 0 labels, then after each round
+        self.at = [0]  # labels at the points of the curve
+        self.costs = {"candidates": 0, "env_steps": 0, "skipped": 0}
+        self.asked: Asked | None = None
+        self.bought = 0  # answered in this round
+        self.positions = 0  # asked in this round
+        self.figures: dict[str, float] = {}
+        self.before: State | None = None  # of the round, while a person is asked
+
+    # ---------------------------------------------------------------- what drive needs
+
+    @property
+    def done(self) -> int:
+        return self.labels
+
+    @property
+    def step(self) -> int:
+        return self.labels
+
+    def advance(self, units: int) -> Mapping[str, float] | None:
+        """A round; less where a person has not answered yet."""
+        while True:
+            if self.asked is None:
+                if self.positions == 0 and self.teach is None:
+                    self.before = self._state(copy.deepcopy(self.rngs))
+                self._ask(self._target() - self.labels - self.bought)
+            if (answers := self._answers()) is None:
+                time.sleep(WAIT)
+                return None
+            self._take(answers)
+            if self.labels + self.bought >= self._target():
+                return self._finish()
+
+    def _target(self) -> int:
+        """Labels at which the present round ends."""
+        for total in self.plan.schedule:
+            if total > self.labels:
+                return min(total, self.plan.labels)
+        return min(self.labels + self.plan.batch_size, self.plan.labels)
+
+    # ---------------------------------------------------------------- a round
+
+    def _ask(self, n: int) -> None:
+        """Choose n pairs and write them down as questions."""
+        if self.positions >= ATTEMPTS * self.plan.batch_size:
+            raise InputError(
+                f"oracle must answer some of {self.positions} questions of a round, got "
+                f"{self.bought} answers"
+            )
+        prompts = self._prompts(n)
+        pairs = self.subject.roll_out(prompts, self.rngs["rollouts"])
+        self.costs["candidates"] += len(pairs)
+        self.costs["env_steps"] += int(pairs.a.lengths.sum() + pairs.b.lengths.sum())
+        pool = self._pool(pairs, prompts)
+        chosen = select(
+            self.rule,
+            pool,
+            n,
+            self.rngs["choice"],
+            random_share=self.plan.random_share,
+            power=self.plan.power,
+            diversity=self.plan.diversity,
+        )
+        asked = pairs.take(chosen.indices)
+        margins, x = pool.margins[chosen.indices], pool.features
+        x = None if x is None else x[chosen.indices]
+        self._diagnose(pool, chosen)
+        self.asked = Asked(asked, margins, x, self.positions)
+        self.store.ask(
+            self.round,
+            asked,
+            first=self.positions,
+            score=chosen.scores[chosen.indices],
+            margin=margins,
+            propensity=chosen.propensities[chosen.indices],
+        )
+        self.positions += len(asked)
+
+    def _prompts(self, n: int) -> Count:
+        """Start states of the pool, those of highest entropy where the rule filters them."""
+        pool = n * (1 if self.plan.acquisition == "entropy" else self.plan.pool)
+        if not self.rule.filters_prompts:
+            return self.subject.prompts(pool, self.rngs["prompts"])
+        drawn = self.subject.prompts(pool * self.plan.prompts, self.rngs["prompts"])
+        scores = self.subject.prompt_scores(drawn, self.rngs["estimates"])
+        return drawn[filter_prompts(scores, pool, self.rngs["choice"])]
+
+    def _pool(self, pairs: Pairs, prompts: Count) -> Pool:
+        """What the rule may look at."""
+        needs, subject = self.rule.needs, self.subject
+        margins, duplicates = subject.margins(pairs), subject.duplicates(pairs)
+        found: dict[str, Any] = {"prompts": prompts}
+        if needs & LEARNT or self.plan.diversity is not None:
+            subject.observe(pairs)
+            x = found["features"] = subject.features(pairs)
+            belief = self._belief(x[~duplicates])
+            found["covariance"] = belief.covariance() if "covariance" in needs else None
+            found |= self._gaps(belief, pairs, x) if "gaps" in needs else {}
+        if "true_gaps" in needs:
+            found["true_gaps"] = pairs.gaps
+        return Pool(margins, duplicates, **found)
+
+    def _gaps(self, belief: Belief, pairs: Pairs, x: Array) -> dict[str, Array]:
+        """Beliefs about return gaps, and about values where luck parts the two."""
+        if "values" in self.rule.needs:
+            w = belief.draws(DRAWS, self.rngs["estimates"])
+            values = self.subject.values(pairs, x, w)
+            if values is not None:
+                gaps = w @ x.T
+                return {"gaps": gaps, "weights": np.full(DRAWS, 1.0 / DRAWS), "values": values}
+        gaps, weights = belief.gaps(x)
+        return {"gaps": gaps, "weights": weights, "values": gaps}
+
+    def _belief(self, x: Array) -> Belief:
+        """The belief; the first pool sets the unit of its prior."""
+        if self.belief is None:
+            square = float((x * x).sum(1).mean()) if len(x) else 1.0
+            scales = self.plan.prior_scales or self.rule.prior_scales
+            self.belief = Belief(x.shape[1], square or 1.0, scales)
+        return self.belief
+
+    def _answers(self) -> Array | None:
+        """Answers to the questions that are out, (n,); None while some are missing."""
+        assert self.asked is not None
+        first, n = self.asked.first, len(self.asked.pairs)
+        if self.store.pending(self.round):
+            if self.teach is None:
+                return None
+            ids, repeats = self.store.identities(self.round, first)
+            self.store.answer_all(self.round, first, self.teach(self.asked.pairs, ids, repeats))
+        return self.store.answers(self.round)[first : first + n]
+
+    def _take(self, answers: Array) -> None:
+        """Keep the pairs that were answered, and let the belief know."""
+        assert self.asked is not None
+        asked, self.asked = self.asked, None
+        decided = np.flatnonzero(~np.isnan(answers))
+        self.costs["skipped"] += len(answers) - decided.size
+        if not decided.size:
+            return
+        y, margins = answers[decided], asked.margins[decided]
+        self.labelled.parts.append(asked.pairs.take(decided))
+        self.labelled.answers.append(y)
+        self.bought += decided.size
+        said = y != 0.5
+        agree = np.where(margins == 0.0, 0.5, (margins > 0.0) == (y > 0.5))[said]
+        self.figures["train/ties"] = float((~said).mean())
+        self.figures["train/agreement"] = float(agree.mean()) if said.any() else 0.5
+        self.figures["train/margin"] = float(np.abs(margins).mean())
+        if self.belief is not None and asked.x is not None:
+            x = asked.x[decided]
+            guess = (x @ self.belief.mean())[said]
+            right = np.where(guess == 0.0, 0.5, (guess > 0.0) == (y[said] > 0.5))
+            self.figures["train/belief_agreement"] = float(right.mean()) if said.any() else 0.5
+            self.belief.update(x, y)
+
+    def _finish(self) -> dict[str, float]:
+        """Train on the round, and close it."""
+        newest, self.bought, self.positions = self.bought, 0, 0
+        self.labels += newest
+        self.round += 1
+        labelled = self.labelled
+        figures = self.subject.learn(labelled.pairs, labelled.y, newest, self.rngs["training"])
+        self.curve.append(self.subject.score())
+        self.at.append(self.labels)
+        self.before = None
+        figures, self.figures = {**self.figures, **figures}, {}
+        return figures
+
+    def _diagnose(self, pool: Pool, chosen: Selection) -> None:
+        """Figures of the choice."""
+        names = {"duplicates", "degenerate", "pool_score", "batch_score"}
+        self.figures |= {f"train/{k}": v for k, v in chosen.diagnostics.items() if k in names}
+        if pool.values is not None and pool.weights is not None:
+            self.figures["train/value_scale"] = value_scale(pool.values, pool.weights)
+
+    # ---------------------------------------------------------------- checkpoints
+
+    def _state(self, rngs: Mapping[str, Generator]) -> State:
+        names = ("round", "labels", "curve", "at", "costs")
+        return {name: copy.copy(getattr(self, name)) for name in names} | {
+            "rngs": dict(rngs),
+            "subject": self.subject.state_dict(),
+            "belief": None if self.belief is None else self.belief.state_dict(),
+        }
+
+    def state_dict(self) -> State:
+        """The state after the last finished round; answers since then are in the store."""
+        return self._state(self.rngs) if self.before is None else self.before
+
+    def load_state_dict(self, state: State) -> None:
+        for name in ("round", "labels", "curve", "at", "costs", "rngs"):
+            setattr(self, name, state[name])
+        self.subject.load_state_dict(state["subject"])
+        if (stored := state["belief"]) is not None:
+            scales = self.plan.prior_scales or self.rule.prior_scales
+            self.belief = Belief(len(stored["posteriors"][0]["mu"]), 1.0, scales)
+            self.belief.load_state_dict(stored)
+        for k in range(self.round):
+            pairs, y = self.store.labelled(k)
+            self.labelled.parts.append(pairs)
+            self.labelled.answers.append(y)
+
+
+STREAMS = ("prompts", "rollouts", "estimates", "choice", "training")
+LEARNT = {"gaps", "values", "features", "covariance"}  # what a belief is needed for

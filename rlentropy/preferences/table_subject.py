@@ -1,0 +1,129 @@
+"""A tabular policy as a campaign aligns it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from rlentropy.preferences.acquisition import best_pairs
+from rlentropy.preferences.segments import Pairs, Segments
+from rlentropy.preferences.table_rewards import SeenTransitions, TableFeatures, luck
+from rlentropy.preferences.tables import TablePolicy, TabularTask
+from rlentropy.preferences.training import Training, fit
+from rlentropy.types import Array, Count, Mask, State
+
+Generator = np.random.Generator
+
+
+class TableSubject:
+    """See `rlentropy.preferences.campaign.Subject`.
+
+    Args:
+        temperature: of the actions in candidates; 1 plays the policy itself.
+        completions: segments a prompt, of which the pair with the largest margin is kept; 2: all.
+        offline: candidates come from the reference.
+    """
+
+    def __init__(
+        self,
+        task: TabularTask,
+        policy: TablePolicy,
+        features: TableFeatures,
+        training: Training,
+        *,
+        temperature: float = 1.0,
+        completions: int = 2,
+        offline: bool = False,
+    ) -> None:
+        self.task, self.policy, self.psi, self.training = task, policy, features, training
+        self.temperature, self.completions, self.offline = temperature, completions, offline
+        self.original = policy.reference.copy()  # scores compare with it, whatever is trained on
+        self.seen = SeenTransitions(*policy.pi.shape)
+        self.sizes: list[int] = []  # labels of each round
+        mean = float(task.optimum.V[0][task.starts].mean())
+        self.bounds = task.score(self.original, self.original)[0], mean
+        self._equal: Mask | None = None
+
+    def prompts(self, n: int, rng: Generator) -> Count:
+        return self.task.prompts(n, rng)
+
+    def prompt_scores(self, prompts: Count, rng: Generator) -> Array:
+        return self.task.entropies(self.policy.pi, prompts)
+
+    @property
+    def playing(self) -> Array:
+        """The policy that candidates come from, (S, A)."""
+        pi = self.policy.reference if self.offline else self.policy.pi
+        if self.temperature == 1.0:
+            return pi
+        warm = pi ** (1.0 / self.temperature)
+        return np.asarray(warm / warm.sum(1, keepdims=True))
+
+    def roll_out(self, prompts: Count, rng: Generator) -> Pairs:
+        n, k = len(prompts), self.completions
+        segments = self.task.roll_out(self.playing, np.tile(prompts, k), rng)
+        if k == 2:
+            return Pairs(segments.take(slice(0, n)), segments.take(slice(n, None)))
+        pairs = best_pairs(self.policy.log_ratios(segments).reshape(k, n).T)
+        a, b = (segments.take(pairs[:, side] * n + np.arange(n)) for side in (0, 1))
+        return Pairs(a, b)
+
+    def log_ratios(self, segments: Segments) -> Array:
+        return self.policy.log_ratios(segments, self.training.gamma)
+
+    def margins(self, pairs: Pairs) -> Array:
+        a, b = self.log_ratios(pairs.a), self.log_ratios(pairs.b)
+        return self.training.beta * (a - b)
+
+    def duplicates(self, pairs: Pairs) -> Mask:
+        """Pairs whose segments take and enter the same as often: nothing can be learnt of them."""
+        a, b = (self.psi.keys(segments) for segments in (pairs.a, pairs.b))
+        return np.asarray((a == b).all(1))
+
+    def features(self, pairs: Pairs) -> Array:
+        return self.psi.of(pairs)
+
+    def observe(self, pairs: Pairs) -> None:
+        for segments in (pairs.a, pairs.b):
+            self.seen.add(segments)
+
+    def values(self, pairs: Pairs, x: Array, w: Array) -> Array | None:
+        """Gaps without their luck under J rewards w, (J, N); None where nothing was random yet."""
+        if not self.seen.stochastic:
+            return None
+        P, (r, entered) = self.seen.kernel(), self.psi.rewards(w)
+        lucks = [
+            luck(segments, self.playing, P, self.seen.ended, r, entered)
+            for segments in (pairs.a, pairs.b)
+        ]
+        return np.asarray(w @ x.T - (lucks[0] - lucks[1]))
+
+    def learn(self, pairs: Pairs, y: Array, newest: int, rng: Generator) -> dict[str, float]:
+        self.sizes.append(newest)
+        return fit(self.policy, pairs, y, np.array(self.sizes), self.training, rng)
+
+    def score(self) -> dict[str, float]:
+        J, kl = self.task.score(self.policy.pi, self.original)
+        low, high = self.bounds
+        normalised = (J - low) / (high - low) if high > low else float("nan")
+        return {"return": J, "kl": kl, "normalised_return": normalised}
+
+    def state_dict(self) -> State:
+        return {
+            "policy": self.policy.state_dict(),
+            "seen": self.seen.state_dict(),
+            "sizes": list(self.sizes),
+        }
+
+    def load_state_dict(self, state: State) -> None:
+        self.policy.load_state_dict(state["policy"])
+        self.seen.load_state_dict(state["seen"])
+        self.sizes = list(state["sizes"])
+
+
+def direct(reference: Array, Q: Any, beta: float) -> Array:
+    """π(a|s) proportional to π_ref(a|s) exp(Q(s, a) / β), (S, A)."""
+    logits = np.log(reference) + Q / beta
+    x = np.exp(logits - logits.max(1, keepdims=True))
+    return np.asarray(x / x.sum(1, keepdims=True))
