@@ -8,6 +8,8 @@ eigenvalues of K / n for a similarity matrix K, positive semidefinite with ones 
 
 It is n for n things of no similarity, 1 for n equal ones, and never increases in q: small orders
 count what is rare, large ones only what is common. From a sample it is biased low, and at most n.
+
+Greedy choices of n things that differ, from a pool of N, are below the kernels (diversity §1.1).
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from rlentropy.entropy import staged_policy
 from rlentropy.errors import InputError, in_range, one_of, whole
 from rlentropy.kernels.sampling import rollout
 from rlentropy.mdp import ROUNDING, FiniteMDP
-from rlentropy.types import Array
+from rlentropy.types import Array, Count
 
 if TYPE_CHECKING:
     import scipy.sparse as sp
@@ -176,6 +178,15 @@ def cosine_kernel(X: Any) -> Array:
     return _dense(X @ X.T)
 
 
+def query_kernel(X: Any) -> Array:
+    """(⟨x_i, x_j⟩ / (|x_i| |x_j|))², (N, N), of feature differences X (N, d) of pairs.
+
+    An answer tells as much about x as about -x, so the order of a pair must not matter.
+    """
+    K: Array = cosine_kernel(X) ** 2
+    return K
+
+
 def rbf_kernel(X: Any, bandwidth: float = 1.0) -> Array:
     """exp(-|z_i - z_j|² / (2 d bandwidth²)), (n, n), z the d features that vary, standardised.
 
@@ -216,6 +227,118 @@ def _unit_rows(X: Any) -> Any:
     if not norm.all():
         raise InputError(f"X must have no row of zeros, got one at {int(np.argmin(norm))}")
     return sp.diags_array(1.0 / norm) @ X if sp.issparse(X) else X / norm[:, None]
+
+
+# ---------------------------------------------------------------- greedy choices
+
+
+def k_center(X: Any, n: int, chosen: Any = None) -> Count:
+    """Indices of n rows of X (N, d), each the farthest from all before it, (n,).
+
+    The largest distance to what is chosen is at most twice the least possible one (Gonzalez, 1985).
+
+    Args:
+        n: in 1..N.
+        chosen: what was chosen before, (M, d). With none, the row nearest the mean is the first.
+
+    Raises:
+        ValueError: an argument is out of range, or not finite.
+    """
+    X = _features(_dense(X))
+    whole("n", n, 1, len(X))
+    before = X[:0] if chosen is None or not len(chosen) else _features(_dense(chosen))
+    if before.shape[1] != X.shape[1]:
+        raise InputError(f"chosen must be (M, {X.shape[1]}) like X, got {before.shape}")
+    square = (X * X).sum(1)
+    if len(before):
+        to_each = square[:, None] + (before * before).sum(1) - 2.0 * X @ before.T
+        distance = np.maximum(to_each.min(1), 0.0)
+    else:
+        distance = -((X - X.mean(0)) ** 2).sum(1)
+    found: Count = np.empty(n, np.int64)
+    for k in range(n):
+        found[k] = j = int(np.argmax(distance))
+        to_new = ((X - X[j]) ** 2).sum(1)
+        distance = to_new if k == 0 and not len(before) else np.minimum(distance, to_new)
+        distance[found[: k + 1]] = -1.0
+    return found
+
+
+def dpp_greedy(K: Any, scores: Any, n: int) -> Count:
+    """Indices of n things of a large det of L_ij = q_i K_ij q_j, found one by one, (n,).
+
+    Each maximises what the Schur complement leaves of its L_ii (Chen et al., 2018: O(N n) a step).
+    Where nothing is left, because K has a rank below n, the highest scores fill the rest.
+
+    Args:
+        K: similarities, (N, N), positive semidefinite; not checked for it.
+        scores: qualities q, (N,), >= 0 and finite.
+        n: in 1..N.
+
+    Raises:
+        ValueError: an argument is out of range.
+    """
+    K, q = _pool(K, scores, "scores", n)
+    if not ((q >= 0.0) & (q < np.inf)).all():
+        raise InputError(f"scores must be >= 0 and finite, got {q.min()} to {q.max()}")
+    left = np.diag(K) * q * q  # (N,) Schur complements
+    least = 1e-12 * left.max()
+    factor = np.zeros((n, q.size))  # rows of a Cholesky factor of L
+    taken = np.zeros(q.size, bool)
+    found: Count = np.empty(n, np.int64)
+    for k in range(n):
+        found[k] = j = int(np.argmax(np.where(taken, -1.0, left)))
+        if not left[j] > least:
+            found[k:] = np.argsort(np.where(taken, np.inf, -q), kind="stable")[: n - k]
+            break
+        taken[j] = True
+        factor[k] = (q[j] * K[j] * q - factor[:k, j] @ factor[:k]) / np.sqrt(left[j])
+        left = left - factor[k] ** 2
+    return found
+
+
+def vendi_greedy(K: Any, log_scores: Any, n: int, eta: float = 1.0, q: float = 2.0) -> Count:
+    """Indices of n things, each maximising log_scores_i + η log VS_q(chosen and i), (n,).
+
+    At q = 2, VS_2 = n² / ‖K‖²_F, a step costs O(N); at other orders an eigenproblem a candidate.
+
+    Args:
+        K: similarities, (N, N), with unit diagonal.
+        log_scores: (N,), -inf for what comes last.
+        n: in 1..N.
+        eta: η >= 0; 0 keeps the highest scores.
+
+    Raises:
+        ValueError: an argument is out of range.
+    """
+    K, log_scores = _pool(K, log_scores, "log_scores", n)
+    if not (log_scores < np.inf).all():
+        raise InputError("log_scores must not be NaN or inf, got one that is")
+    in_range("eta", eta, "[0, inf)")
+    in_range("q", q, "[0, inf]")
+    found: Count = np.empty(n, np.int64)
+    square, inside, across = K * K, 0.0, np.zeros(len(K))  # ‖K‖² of the chosen, Σ K² with them
+    rest = np.arange(len(K))
+    for k in range(n):
+        if q == 2.0:
+            log_vs = -np.log(inside + 2.0 * across + square.diagonal())[rest]
+        else:
+            sets = [np.append(found[:k], i) for i in rest]
+            log_vs = np.log([vendi_score(K[np.ix_(s, s)], q) for s in sets])
+        found[k] = j = rest[np.argmax(log_scores[rest] + eta * log_vs)]
+        inside += 2.0 * across[j] + square[j, j]
+        across += square[j]
+        rest = rest[rest != j]
+    return found
+
+
+def _pool(K: Any, scores: Any, name: str, n: int) -> tuple[Array, Array]:
+    K, scores = np.asarray(K, np.float64), np.asarray(scores, np.float64)
+    N = scores.size
+    if scores.ndim != 1 or K.shape != (N, N):
+        raise InputError(f"K must be (N, N) and {name} (N,), got {K.shape} and {scores.shape}")
+    whole("n", n, 1, N)
+    return K, scores
 
 
 # ---------------------------------------------------------------- of a policy

@@ -1,5 +1,6 @@
 """Vendi scores against matrix functions, similarities against counting by hand, and the tag."""
 
+import itertools
 import json
 from collections import Counter
 
@@ -8,14 +9,18 @@ import numpy as np
 import pytest
 import scipy.linalg
 import scipy.sparse as sp
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 
 from rlentropy.diversity import (
     cosine_kernel,
+    dpp_greedy,
+    k_center,
+    query_kernel,
     rbf_kernel,
     trajectory_features,
+    vendi_greedy,
     vendi_score,
     vendi_score_of_features,
     vendi_score_of_policy,
@@ -221,6 +226,123 @@ def test_what_are_no_trajectories(arguments, message) -> None:
 def test_a_bandwidth_of_zero() -> None:
     with pytest.raises(ValueError, match="bandwidth must be > 0, got 0"):
         rbf_kernel(np.eye(2), 0.0)
+
+
+@given(seed=seeds)
+def test_queries_have_no_order(seed) -> None:
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(9, 4))
+    K = query_kernel(X)
+    swapped = X * rng.choice([-1.0, 1.0], size=(9, 1))
+    np.testing.assert_allclose(query_kernel(swapped), K, rtol=0, atol=1e-15)
+    outer = np.einsum("ni,nj->nij", X, X).reshape(9, -1)  # the kernel is the cosine of x xᵀ
+    norm = np.sqrt((outer**2).sum(1))
+    np.testing.assert_allclose(K, (outer @ outer.T) / norm[:, None] / norm, atol=1e-14)
+    assert np.linalg.eigvalsh(K)[0] > -1e-12
+    with pytest.raises(ValueError, match="X must have no row of zeros, got one at 1"):
+        query_kernel([[1.0, 0.0], [0.0, 0.0]])
+
+
+# ---------------------------------------------------------------- greedy choices
+
+
+def first_of_best(values, taken) -> int:
+    """The lowest index of the largest value, up to rounding, among those not taken."""
+    values = np.where(np.isin(np.arange(len(values)), taken), -np.inf, values)
+    return int(np.flatnonzero(values >= values.max() - 1e-9)[0])
+
+
+@given(seed=seeds, N=st.integers(1, 8), before=st.integers(0, 3))
+def test_farthest_points(seed, N, before) -> None:
+    assume(N != 2 or before)  # both are as near to their mean
+    rng = np.random.default_rng(seed)
+    X, chosen = rng.normal(size=(N, 2)), rng.normal(size=(before, 2))
+    n = int(rng.integers(1, N + 1))
+    found = k_center(X, n, chosen)
+    want = [] if before else [first_of_best(-cdist(X, X.mean(0)[None])[:, 0], [])]
+    while len(want) < n:
+        centres = np.concatenate([chosen, X[want]])
+        want.append(first_of_best(cdist(X, centres).min(1), want))
+    np.testing.assert_array_equal(found, want)
+    if not before:  # within a factor of two of the best n centres
+        sets = itertools.combinations(range(N), n)
+        best = min(cdist(X, X[list(s)]).min(1).max() for s in sets)
+        assert cdist(X, X[found]).min(1).max() <= 2 * best + 1e-12
+
+
+@given(seed=seeds, N=st.integers(1, 7), rank=st.integers(1, 7))
+def test_determinants(seed, N, rank) -> None:
+    rng = np.random.default_rng(seed)
+    K, q = random_kernel(rng, N, rank), rng.uniform(0.5, 2.0, size=N)
+    n = int(rng.integers(1, N + 1))
+    found = dpp_greedy(K, q, n)
+    L, want = np.outer(q, q) * K, []
+    for _ in range(min(n, rank)):
+        log_dets = [np.linalg.slogdet(L[np.ix_([*want, i], [*want, i])])[1] for i in range(N)]
+        want.append(first_of_best(log_dets, want))
+    assert found[: len(want)].tolist() == want
+    rest = [i for i in np.argsort(-q, kind="stable").tolist() if i not in want]
+    np.testing.assert_array_equal(found[len(want) :], rest[: n - len(want)])
+    assert len(set(found.tolist())) == n
+
+
+def test_determinants_weigh_quality_against_likeness() -> None:
+    K = np.array([[1.0, 0.99, 0.0], [0.99, 1.0, 0.0], [0.0, 0.0, 1.0]])
+    assert dpp_greedy(K, [1.0, 0.9, 0.5], 2).tolist() == [0, 2]
+    assert dpp_greedy(np.eye(3), [1.0, 0.9, 1.5], 3).tolist() == [2, 0, 1]
+    assert dpp_greedy(np.eye(3), [0.0, 0.0, 0.0], 2).tolist() == [0, 1]
+
+
+@given(
+    seed=seeds, N=st.integers(1, 7), eta=st.floats(0, 5), q=st.sampled_from([0.5, 1.0, 2.0, np.inf])
+)
+def test_greedy_vendi_scores(seed, N, eta, q) -> None:
+    rng = np.random.default_rng(seed)
+    K, log_scores = query_kernel(rng.normal(size=(N, 3))), rng.normal(size=N)
+    n = int(rng.integers(1, N + 1))
+    want: list[int] = []
+    for _ in range(n):
+        values = [
+            log_scores[i] + eta * np.log(vendi_score(K[np.ix_([*want, i], [*want, i])], q))
+            for i in range(N)
+        ]
+        want.append(first_of_best(values, want))
+    np.testing.assert_array_equal(vendi_greedy(K, log_scores, n, eta, q), want)
+
+
+def test_greedy_vendi_scores_take_from_each_group() -> None:
+    groups = np.kron(np.eye(3), np.ones((4, 4)))
+    for q in (1.0, 2.0):
+        found = vendi_greedy(groups, np.zeros(12), 3, q=q)
+        assert sorted(found // 4) == [0, 1, 2]
+    log_scores = np.array([-np.inf, 0.0, -1.0, -np.inf])
+    assert vendi_greedy(np.eye(4), log_scores, 4).tolist() == [1, 2, 0, 3]
+    assert vendi_greedy(groups, np.arange(12.0), 3, eta=0.0).tolist() == [11, 10, 9]
+
+
+@pytest.mark.parametrize(
+    ("choose", "message"),
+    [
+        (lambda: k_center(np.eye(3), 4), "n must be <= 3, got 4"),
+        (
+            lambda: k_center(np.eye(3), 1, np.eye(2)),
+            r"chosen must be \(M, 3\) like X, got \(2, 2\)",
+        ),
+        (lambda: k_center([[np.nan]], 1), "X must be finite"),
+        (
+            lambda: dpp_greedy(np.eye(3), np.ones(2), 1),
+            r"K must be \(N, N\) and scores \(N,\), got",
+        ),
+        (lambda: dpp_greedy(np.eye(2), [-1.0, 1.0], 1), "scores must be >= 0 and finite, got -1.0"),
+        (lambda: vendi_greedy(np.eye(2), np.ones(2), 0), "n must be >= 1, got 0"),
+        (lambda: vendi_greedy(np.eye(2), [0.0, np.nan], 1), "log_scores must not be NaN or inf"),
+        (lambda: vendi_greedy(np.eye(2), np.ones(2), 1, eta=-1.0), "eta must be >= 0"),
+        (lambda: vendi_greedy(np.eye(2), np.ones(2), 1, q=-1.0), "q must be >= 0, got -1.0"),
+    ],
+)
+def test_what_can_not_be_chosen(choose, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        choose()
 
 
 # ---------------------------------------------------------------- of a policy
