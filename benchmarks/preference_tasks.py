@@ -18,8 +18,8 @@ import numpy as np
 import rlentropy  # noqa: F401  # registers environments
 from rlentropy import FiniteMDP
 from rlentropy.envs.stakes_grid import StakesGridEnv
-from rlentropy.preferences import oracles
 from rlentropy.preferences.campaign import Campaign, Plan
+from rlentropy.preferences.oracles import Teacher, parse_oracle
 from rlentropy.preferences.store import Store
 from rlentropy.preferences.table_rewards import TableFeatures
 from rlentropy.preferences.table_subject import TableSubject
@@ -30,6 +30,7 @@ from rlentropy.preferences.tables import (
     noisy_expert,
     state_features,
 )
+from rlentropy.preferences.teaching import SimulatedTeacher
 from rlentropy.preferences.training import Training
 
 WORST = -10.0  # a step's reward in CliffWalking, where falls are clipped
@@ -73,7 +74,7 @@ def cells() -> list[Cell]:
         (sparse, {"oracle": "bradley-terry:4std"}),
         (sparse, {"oracle": "bradley-terry:4std", "train": "all"}),
         (sparse, {"learning_rate": 0.08}),
-        (sparse, {"neural": True}),
+        (sparse, {"neural": True, "learning_rate": 0.005}),
         (sparse, {"train": "all", "restart": True, "rounds": 12, "epochs": 60}),
         (("lake4", "grid2", "cliffslip"), {}),
     ]
@@ -118,14 +119,16 @@ def subject_of(cell: Cell, seed: int) -> TableSubject:
     phi = state_features(task, "rbf")
     logits: Any = LinearLogits(phi, A, cell.learning_rate)
     if cell.neural:
-        from rlentropy.preferences.neural import NetworkLogits
+        from rlentropy.preferences.network_logits import NetworkLogits
 
-        logits = NetworkLogits(task.grid_shape, S, A, cell.learning_rate, rng)
+        logits = NetworkLogits(state_features(task, "cells"), A, cell.learning_rate, rng)
         phi = logits.features
     entered = not cell.oracle.startswith("regret")
     features = TableFeatures(phi, task.starts, A, entered)
     training = Training(
-        train=cell.train, epochs=cell.epochs, restart=cell.restart  # type: ignore[arg-type]
+        train=cell.train,
+        epochs=cell.epochs,
+        restart=cell.restart,  # type: ignore[arg-type]
     )
     return TableSubject(task, TablePolicy(reference, logits), features, training)
 
@@ -134,9 +137,18 @@ def campaign_of(cell: Cell, acquisition: str, seed: int, **plan: Any) -> Campaig
     """A campaign in memory; arms of one seed meet the same starts and the same noise."""
     subject = subject_of(cell, seed)
     settings = Plan(labels=16 * cell.rounds, acquisition=acquisition)
-    teach = oracles.teacher(cell.oracle, subject.task, subject.original, seed)
+    teach = teacher(cell.oracle, subject.task, subject.original, seed)
     rng = np.random.default_rng([seed, 0])
     return Campaign(subject, dataclasses.replace(settings, **plan), teach, Store(None), rng)
+
+
+def teacher(oracle: str, task: TabularTask, reference: Any, seed: int) -> SimulatedTeacher:
+    """Answers to pairs, by the environment's own rewards."""
+    rng = np.random.default_rng([seed, 2])
+    sample = task.roll_out(reference, task.prompts(4000, rng), rng)
+    spec = parse_oracle(oracle)
+    assert isinstance(spec, Teacher)
+    return SimulatedTeacher(spec, sample, task.optimum, seed)
 
 
 def run(cell: Cell, acquisition: str, seed: int, **plan: Any) -> dict[str, float]:

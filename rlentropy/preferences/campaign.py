@@ -1,9 +1,9 @@
 """A campaign: rounds of candidates, choice, questions, answers and training, within a budget.
 
-In a round the policy rolls out a pool of pairs, an acquisition rule chooses some, a teacher answers,
-and the policy learns (preferences §1.2). Answers are durable before they are used. Each purpose has
-a generator of its own, so that two campaigns that differ in the rule alone meet the same start
-states, the same noise of actions and the same noise of answers.
+In a round the policy rolls out a pool of pairs, an acquisition rule chooses some, a teacher
+answers, and the policy learns (preferences §1.5). Answers are durable before they are used. Each
+purpose has a generator of its own, so that two campaigns that differ in the rule alone meet the
+same start states, the same noise of actions and the same noise of answers.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ ATTEMPTS = 100  # pools of a round, while a teacher leaves questions unanswered
 WAIT = 0.2  # seconds between looks for a person's answers
 
 Generator = np.random.Generator
-Teach = Callable[[Pairs, list[str], Count], Array]  # pairs, their ids, how often asked → answers
+# Pairs, their ids, how often each was asked before, rounds and questions before → answers.
+Teach = Callable[[Pairs, list[str], Count, int, int], Array]
 
 
 class Subject(Protocol):
@@ -206,6 +207,8 @@ class Campaign:
             belief = self._belief(x[~duplicates])
             found["covariance"] = belief.covariance() if "covariance" in needs else None
             found |= self._gaps(belief, pairs, x) if "gaps" in needs else {}
+        if "entropies" in needs:
+            found["entropies"] = subject.prompt_scores(prompts, self.rngs["estimates"])
         if "true_gaps" in needs:
             found["true_gaps"] = pairs.gaps
         return Pool(margins, duplicates, **found)
@@ -225,9 +228,13 @@ class Campaign:
         """The belief; the first pool sets the unit of its prior."""
         if self.belief is None:
             square = float((x * x).sum(1).mean()) if len(x) else 1.0
-            scales = self.plan.prior_scales or self.rule.prior_scales
-            self.belief = Belief(x.shape[1], square or 1.0, scales)
+            self.belief = Belief(x.shape[1], square or 1.0, self.scales)
         return self.belief
+
+    @property
+    def scales(self) -> tuple[float, ...]:
+        """Prior scales of the belief, in nats."""
+        return self.plan.prior_scales or PRIOR_SCALES.get(self.plan.acquisition, (3.0,))
 
     def _answers(self) -> Array | None:
         """Answers to the questions that are out, (n,); None while some are missing."""
@@ -237,7 +244,9 @@ class Campaign:
             if self.teach is None:
                 return None
             ids, repeats = self.store.identities(self.round, first)
-            self.store.answer_all(self.round, first, self.teach(self.asked.pairs, ids, repeats))
+            before = self.labels + self.costs["skipped"] + first
+            found = self.teach(self.asked.pairs, ids, repeats, self.round, before)
+            self.store.answer_all(self.round, first, found)
         return self.store.answers(self.round)[first : first + n]
 
     def _take(self, answers: Array) -> None:
@@ -303,8 +312,7 @@ class Campaign:
             setattr(self, name, state[name])
         self.subject.load_state_dict(state["subject"])
         if (stored := state["belief"]) is not None:
-            scales = self.plan.prior_scales or self.rule.prior_scales
-            self.belief = Belief(len(stored["posteriors"][0]["mu"]), 1.0, scales)
+            self.belief = Belief(len(stored["posteriors"][0]["mu"]), 1.0, self.scales)
             self.belief.load_state_dict(stored)
         for k in range(self.round):
             pairs, y = self.store.labelled(k)
@@ -312,5 +320,6 @@ class Campaign:
             self.labelled.answers.append(y)
 
 
+PRIOR_SCALES = {"push-value": (3.0, 12.0)}  # nats; of the other rules (3,)
 STREAMS = ("prompts", "rollouts", "estimates", "choice", "training")
 LEARNT = {"gaps", "values", "features", "covariance"}  # what a belief is needed for

@@ -13,13 +13,15 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from rlentropy.entropy import shannon
-from rlentropy.errors import InputError
+from rlentropy.errors import InputError, one_of
 from rlentropy.mdp import FiniteMDP
 from rlentropy.planning import Plan, backward_induction
 from rlentropy.policies import running_sums
 from rlentropy.preferences.losses import preference_loss
 from rlentropy.preferences.segments import Pairs, Segments
 from rlentropy.types import Array, Count, State
+
+FEATURES = ("auto", "one-hot", "rbf", "cells")
 
 
 class Outcomes(NamedTuple):
@@ -149,18 +151,30 @@ def cell_positions(task: TabularTask) -> Array | None:
 
 
 def state_features(task: TabularTask, kind: str, width: float = 1.0) -> Array:
-    """Features of states, (S, F): one-hot, or radial basis functions around the cells of a grid.
+    """Features of states, (S, F).
+
+    Args:
+        kind: "one-hot"; "rbf", radial basis functions around the cells of a grid; "cells", its
+            standardised rows and columns; "auto", rbf where there is a grid.
 
     Raises:
-        InputError: radial basis functions where states are no cells.
+        InputError: another kind, or one of a grid where states are no cells.
     """
+    one_of("features", kind, FEATURES)
     S, positions = task.mdp.num_states, cell_positions(task)
     if kind == "one-hot" or (kind == "auto" and positions is None):
         return np.eye(S)
     if positions is None:
-        raise InputError("features must be one-hot where states are no cells of a grid, got rbf")
+        raise InputError(
+            f"features must be one-hot where states are no cells of a grid, got {kind}"
+        )
+    if kind == "cells":
+        deviation = np.maximum(positions.std(0), 1e-12)
+        phi = np.zeros((S, 2))  # a state that a table adds is no cell
+        phi[: len(positions)] = (positions - positions.mean(0)) / deviation
+        return phi
     square = ((positions[:, None] - positions) ** 2).sum(2)
-    phi = np.zeros((S, len(positions)))  # a state that a table adds is no cell
+    phi = np.zeros((S, len(positions)))
     phi[: len(positions)] = np.exp(-square / (2.0 * width**2))
     return phi
 

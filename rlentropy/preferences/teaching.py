@@ -1,0 +1,86 @@
+"""The teacher of a campaign: an oracle's numbers, the model it judges by, and its noise."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from rlentropy.planning import Plan
+from rlentropy.preferences import judges, oracles
+from rlentropy.preferences.segments import Pairs, Segments
+from rlentropy.types import Array, Count
+
+DIGITS = 9  # of judged scores: sums that differ by rounding alone are ties
+SIDE = 2  # of a query's uniform numbers: the choice, the mistake, who is shown left
+
+
+class SimulatedTeacher:
+    """Answers questions as `--oracle` says (preferences §3.1-3.2).
+
+    Args:
+        spec: from `oracles.parse_oracle`, not a person.
+        reference: segments of the reference, whose scores are the unit of temperatures in std.
+        plan: V* and Q* of the model, where it is known; for bootstrapped returns and regrets.
+        seed: of the noise, which belongs to a query and not to who asks it.
+
+    Raises:
+        InputError: what is judged needs a known model, or temperatures in std have no unit.
+    """
+
+    def __init__(
+        self,
+        spec: oracles.Teacher | judges.Judge,
+        reference: Segments,
+        plan: Plan | None,
+        seed: int,
+    ) -> None:
+        self.plan, self.seed = plan, seed
+        self.spec = spec
+        self.spec = oracles.resolved(spec, float(self.judged(reference).std()))
+
+    def judged(self, segments: Segments) -> Array:
+        """Scores of segments, (N,)."""
+        if isinstance(self.spec, judges.Judge):
+            return segments.returns
+        kind, myopic = self.spec.judged, self.spec.myopic
+        return oracles.judged_scores(segments, kind, self.plan, myopic).round(DIGITS)
+
+    def __call__(
+        self, pairs: Pairs, ids: list[str], repeats: Count, session: int = 0, asked: int = 0
+    ) -> Array:
+        """Answers to N questions, (N,): 1, 0, 1/2, or NaN for none.
+
+        Args:
+            ids: of the queries.
+            repeats: how often each was asked before, (N,).
+            session: rounds of questions before this one.
+            asked: questions before these.
+        """
+        first = oracles.in_order(pairs.a.digests(), pairs.b.digests())
+        if isinstance(self.spec, judges.Judge):
+            return self._by_judge(self.spec, pairs, ids, repeats, first)
+        u = oracles.keyed_uniforms(self.seed, ids, repeats, 3)
+        returns = pairs.a.returns, pairs.b.returns
+        usual = float(np.concatenate(returns).mean())
+        return oracles.answers(
+            self.spec,
+            self.judged(pairs.a),
+            self.judged(pairs.b),
+            u[:, :SIDE],
+            first=first,
+            left=(u[:, SIDE] < 0.5) == first,
+            asked=asked + np.arange(len(pairs)),
+            limits=oracles.thresholds(self.spec, usual, session),
+            returns=returns,
+        )
+
+    def _by_judge(
+        self, judge: judges.Judge, pairs: Pairs, ids: list[str], repeats: Count, first: Array
+    ) -> Array:
+        """Readings in both orders; those most in doubt go to a person, who sees the returns."""
+        k = 2 * judge.readings
+        u = oracles.keyed_uniforms(self.seed, ids, repeats, k + 1)
+        gaps = np.where(first, pairs.gaps, -pairs.gaps)
+        found = judges.judgement(judges.read(judge, gaps, u[:, :k]), judge.tie)
+        asked = judges.to_person(found.entropy, judge.human, u[:, k])
+        y = np.where(asked, judges.verdicts(gaps.round(DIGITS)), found.answers)
+        return np.where(first, y, 1.0 - y)
