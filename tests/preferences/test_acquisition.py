@@ -131,7 +131,7 @@ def test_the_scale_of_values_is_that_of_distinct_pairs():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_selection_is_a_function_of_its_generator(name):
-    pool, state = pool_of(4), np.random.get_state  # noqa: NPY002
+    pool, state = pool_of(4), np.random.get_state
     before = state()[1].copy()
     first = select(name, pool, 9, np.random.default_rng(7))
     again = select(name, pool_of(4), 9, np.random.default_rng(7))
