@@ -283,6 +283,10 @@ def _thompson(pool: Pool, free: Count, n: int, rng: Generator) -> Batch:
     return batches.thompson(pool.gaps[:, free], pool.weights, n, rng)
 
 
+def _duel(pool: Pool, free: Count, n: int, rng: Generator) -> Batch:
+    return batches.thompson(pool.gaps[:, free], pool.weights, n, rng, duel=True)
+
+
 def _d_optimal(pool: Pool, free: Count, n: int, rng: Generator) -> Batch:
     return batches.d_optimal(pool.features[free], pool.covariance, pool.margins[free], n, rng)
 
@@ -311,6 +315,8 @@ RULES: dict[str, Rule] = {
     "push-value": Rule(_push_value, BELIEF | {"values"}, random_share=0.25, power=POWER),
     "oracle-gap": Rule(lambda pool: np.abs(pool.true_gaps), frozenset({"true_gaps"})),
 }
+# Two draws a slot instead of one, which look for what they disagree about.
+THOMPSON_DUEL = _of_belief(scores.logit_deviation, choose=_duel)
 
 
 def compose(

@@ -7,8 +7,8 @@ pair, P_j = σ(x_j) and h the entropy of a coin in nats (preferences §4.2):
     h(E P)          predictive entropy     E h(P)          expected entropy
     h(E P) - E h(P) BALD                   Cov(P, x)       pairwise divergence
 
-All scores are finite at any finite gap. All but `certainty` and `uncertainty` take `gaps` and give
-(N,); none changes when both segments of a pair trade places.
+Each gives (N,), is finite for gaps up to 1e150, and does not change when the segments of a pair
+trade places.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ def label_information(gaps: Array, weights: Array) -> Array:
 
     It is `bayesian_certainty` + `bald`, and E[ΔR²] / 8 where gaps are small.
     """
-    return np.maximum(LOG2 - expected_entropy(gaps, weights), 0.0)
+    return weights @ np.maximum(LOG2 - _entropy_of_logits(gaps), 0.0)
 
 
 def volume_removal(gaps: Array, weights: Array) -> Array:
