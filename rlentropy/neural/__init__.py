@@ -5,9 +5,9 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rlentropy.neural import losses, networks, rollouts, spaces
+    from rlentropy.neural import actor_critic, estimator, losses, networks, rollouts, spaces
 
-__all__ = ["losses", "networks", "rollouts", "spaces"]
+__all__ = ["actor_critic", "estimator", "losses", "networks", "rollouts", "spaces"]
 
 
 def __getattr__(name: str) -> ModuleType:
