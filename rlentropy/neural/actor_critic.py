@@ -20,6 +20,7 @@ from rlentropy.neural.estimator import Estimates, estimate
 from rlentropy.neural.losses import linex_gradient, mean_linex_loss
 from rlentropy.neural.networks import MLP, Activation, Adam, Rows, forward, layers_of
 from rlentropy.neural.rollouts import Rollouts, VectorEnv, next_values, replicate
+from rlentropy.neural.saved import saved_policy
 from rlentropy.neural.spaces import (
     OBSERVATION_CLIP,
     Actions,
@@ -326,16 +327,8 @@ class ActorCritic:
         return loss, figures
 
     def saved_policy(self) -> dict[str, Any]:
-        """What policy.pt holds; `load_policy` reads it."""
-        mean, deviation = self.scaling
-        return {
-            "flat": self.policy.flat.detach().cpu().clone(),
-            "sizes": list(self.policy.sizes),
-            "activation": self.config.activation,
-            "mean": torch.as_tensor(mean),
-            "deviation": torch.as_tensor(deviation),
-            "stochastic": self.config.stochastic_evaluation,
-        }
+        """What policy.pt holds."""
+        return saved_policy(self.policy, self.scaling, self.config.stochastic_evaluation)
 
     def state_dict(self) -> State:
         parts = {name: getattr(self, name).state_dict() for name in PARTS}
