@@ -34,6 +34,7 @@ import torch
 
 from rlentropy import cli
 from rlentropy.log import Log
+from rlentropy.neural.actor_critic import ActorCritic
 from rlentropy.neural.networks import MLP
 from rlentropy.robust import actor_critic
 from rlentropy.runs.folder import RunFolder
@@ -137,7 +138,7 @@ def ours(risk: str) -> Callable[[], object]:
     """Trains on ten batches of 1024 steps."""
     config = actor_critic.Config(risk=risk, num_envs=8, rollout_steps=128, epochs=4, minibatches=4)
     env = gymnasium.make("CartPole-v1")
-    learner = actor_critic.ActorCritic(env, config, np.random.default_rng(0))
+    learner = ActorCritic(env, config, np.random.default_rng(0))
     return lambda: [learner.learn(learner.play()) for _ in range(10)]
 
 

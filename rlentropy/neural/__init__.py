@@ -5,9 +5,27 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rlentropy.neural import losses, networks, rollouts, spaces
+    from rlentropy.neural import (
+        actor_critic,
+        estimator,
+        gradients,
+        losses,
+        networks,
+        rollouts,
+        saved,
+        spaces,
+    )
 
-__all__ = ["losses", "networks", "rollouts", "spaces"]
+__all__ = [
+    "actor_critic",
+    "estimator",
+    "gradients",
+    "losses",
+    "networks",
+    "rollouts",
+    "saved",
+    "spaces",
+]
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -28,6 +28,7 @@ Tensor = torch.Tensor
 
 OBSERVATION_CLIP = 10.0  # deviations; early running ones may be of next to nothing
 LOG_DEVIATION = (-5.0, 2.0)  # range of a normal's logarithmic deviation
+HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
 
 MOST_OUTPUTS = 5000  # points of a grid of actions
 MOST_DIMENSIONS = 12  # of a grid of two points each, 2^12 outputs
@@ -153,6 +154,12 @@ class Head(Protocol):
     def law(self, outputs: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
         """Log-probabilities (of a normal, log-densities) of actions (B, K), and entropies, (B,)."""
 
+    def score(self, outputs: Rows, actions: Actions) -> tuple[Rows, Rows]:
+        """The log-probabilities of `law`, (B,), and their slopes in the outputs, in numpy."""
+
+    def entropies(self, outputs: Rows) -> Rows:
+        """The entropies of `law`, (B,), in numpy."""
+
 
 class Categorical:
     """One softmax a component: Discrete, MultiDiscrete and MultiBinary actions."""
@@ -204,6 +211,21 @@ class Categorical:
             entropy = entropy - (log_p.exp() * log_p).sum(dim=1)
         return log_probability, entropy
 
+    def score(self, outputs: Rows, actions: Actions) -> tuple[Rows, Rows]:
+        total, slopes = np.zeros(len(outputs), np.float32), np.empty_like(outputs)
+        for k, part in enumerate(self.parts):
+            log_p, chosen = log_softmax(outputs[:, part]), actions[:, k : k + 1]
+            total += np.take_along_axis(log_p, chosen, 1)[:, 0]
+            slope = np.exp(log_p, out=log_p)
+            np.negative(slope, out=slope)
+            slope[np.arange(len(slope)), chosen[:, 0]] += 1.0
+            slopes[:, part] = slope
+        return total, slopes
+
+    def entropies(self, outputs: Rows) -> Rows:
+        parts = [log_softmax(outputs[:, part]) for part in self.parts]
+        return np.asarray(-sum((np.exp(log_p) * log_p).sum(axis=1) for log_p in parts))
+
 
 class Gaussian:
     """Independent normals: Box actions, in units where finite bounds are -1 and 1.
@@ -252,9 +274,28 @@ class Gaussian:
         mean, log_deviation = outputs.split(self.num_components, dim=1)
         log_deviation = log_deviation.clamp(*LOG_DEVIATION)
         x = (actions - mean) * torch.exp(-log_deviation)
-        constant = 0.5 * float(np.log(2.0 * np.pi))
-        log_density = (-0.5 * x.square() - log_deviation - constant).sum(dim=1)
-        return log_density, (log_deviation + (constant + 0.5)).sum(dim=1)
+        log_density = (-0.5 * x.square() - log_deviation - HALF_LOG_2PI).sum(dim=1)
+        return log_density, (log_deviation + (HALF_LOG_2PI + 0.5)).sum(dim=1)
+
+    def score(self, outputs: Rows, actions: Actions) -> tuple[Rows, Rows]:
+        mean, free = outputs[:, : self.num_components], outputs[:, self.num_components :]
+        log_deviation = free.clip(*LOG_DEVIATION)
+        inverse = np.exp(-log_deviation)
+        x = (actions - mean) * inverse
+        log_density = (-0.5 * x * x - log_deviation - HALF_LOG_2PI).sum(axis=1)
+        by_log_deviation = (x * x - 1.0) * (free == log_deviation)
+        return log_density, np.concatenate([x * inverse, by_log_deviation], axis=1)
+
+    def entropies(self, outputs: Rows) -> Rows:
+        log_deviation = outputs[:, self.num_components :].clip(*LOG_DEVIATION)
+        return np.asarray((log_deviation + np.float32(HALF_LOG_2PI + 0.5)).sum(axis=1))
+
+
+def log_softmax(logits: Rows) -> Rows:
+    """Logarithms of softmax probabilities, (B, n), in the precision of the logits."""
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    shifted -= np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return np.asarray(shifted)
 
 
 def make_head(space: Space) -> Head:

@@ -5,9 +5,9 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rlentropy.preferences import neural, reward_models
+    from rlentropy.preferences import neural, neural_features, neural_rollouts, reward_models
 
-__all__ = ["neural", "reward_models"]
+__all__ = ["neural", "neural_features", "neural_rollouts", "reward_models"]
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -14,16 +14,10 @@ from rlentropy import FiniteMDP, cli, risk
 from rlentropy.envs.tabular import TabularEnv
 from rlentropy.errors import InputError
 from rlentropy.log import Log
+from rlentropy.neural.actor_critic import ActorCritic, clipped_gain, risk_aversion
+from rlentropy.neural.estimator import estimate
 from rlentropy.neural.rollouts import next_values
-from rlentropy.robust.actor_critic import (
-    ActorCritic,
-    Config,
-    clipped_gain,
-    load_policy,
-    risk_aversion,
-    run,
-)
-from rlentropy.robust.estimator import estimate
+from rlentropy.robust.actor_critic import Config, load_policy, run
 from rlentropy.runs.policies import load
 
 SMALL = {"num_envs": 2, "rollout_steps": 16, "epochs": 2, "minibatches": 2, "final_episodes": 3}

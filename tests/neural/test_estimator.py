@@ -8,14 +8,14 @@ import torch
 from scipy.special import logsumexp, softmax
 
 from rlentropy import FiniteMDP, planning, risk
-from rlentropy.neural.losses import linex_gradient
-from rlentropy.robust.estimator import (
+from rlentropy.neural.estimator import (
     advantages,
     estimate,
     occupancy_weights,
     self_normalised,
     transition_weights,
 )
+from rlentropy.neural.losses import linex_gradient
 
 GAMMA, S, A = 0.7, 4, 3
 
