@@ -11,6 +11,7 @@ tie. Tables and networks share these functions: a network hands dL/dS to its bac
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -28,6 +29,9 @@ class Loss(NamedTuple):
     value: Array
     by_a: Array
     by_b: Array
+
+
+LossFunction = Callable[[Array, Array, Array], Loss]  # of S_a, S_b and y, (N,) each
 
 
 def sigmoid(x: Array) -> Array:

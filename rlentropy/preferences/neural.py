@@ -9,7 +9,7 @@ never changes, so labelled pairs carry it with them.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -27,11 +27,9 @@ from rlentropy.neural.spaces import (
     make_head,
     standardised,
 )
-from rlentropy.preferences.losses import Loss
-from rlentropy.preferences.segments import Pairs, Segments, joined
+from rlentropy.preferences.losses import LossFunction
+from rlentropy.preferences.segments import Pairs, Segments, check_starts, joined
 from rlentropy.types import Array, Count, Env, State
-
-LossFunction = Callable[[Array, Array, Array], Loss]  # of S_a, S_b and y, (N,) each
 
 
 class Flat(NamedTuple):
@@ -166,6 +164,14 @@ class SegmentPolicy:
         self.network.gradient.zero_()
         self.adam.load_state_dict({})
 
+    def fresh_optimiser(self) -> None:
+        self.adam.load_state_dict({})
+
+    def rebase(self) -> None:
+        """Let the policy as it is now be the reference; pairs must be labelled anew."""
+        self.reference = [(w.copy(), b.copy()) for w, b in layers_of(self.network)]
+        self.reset()
+
     def acting(self, stochastic: bool = True) -> NeuralPolicy:
         """The policy as it is now, to roll out or to evaluate."""
         policy = copy.copy(self._acting)
@@ -208,11 +214,8 @@ class SegmentPolicy:
         Raises:
             InputError: it does, and some don't share theirs.
         """
-        if shared_start and not (same := pairs.same_start).all():
-            raise InputError(
-                "pairs must start in one state each, unless loss is cpl or reward-model, got "
-                f"{len(pairs) - int(same.sum())} of {len(pairs)} that don't"
-            )
+        if shared_start:
+            check_starts(pairs)
         order = np.arange(2 * len(pairs)).reshape(2, -1).T.ravel()
         flat = flattened(joined([pairs.a, pairs.b]).take(order), self.scaling, self.gamma)
         log_p = np.zeros(len(flat.x))

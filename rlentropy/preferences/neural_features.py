@@ -45,11 +45,16 @@ class RandomFeatures:
     def size(self) -> int:
         return len(self.b) + 1
 
-    def of(self, observations: Rows, actions: Actions) -> Rows:
-        """ψ of steps, (B, D), float32, from encoded observations (B, width) and actions (B, K)."""
+    def of(self, observations: Rows, actions: Actions | None) -> Rows:
+        """ψ of steps, (B, D), float32, from encoded observations (B, width) and actions (B, K).
+
+        Without actions it is of the state alone.
+        """
         x = standardised(observations, *self.scaling, FEATURE_CLIP)
         found = np.ones((len(x), self.size), np.float32)
-        found[:, 1:] = np.concatenate([x, self.head.features(actions)], axis=1) @ self.W
+        found[:, 1:] = x @ self.W[: x.shape[1]]
+        if actions is not None:
+            found[:, 1:] += self.head.features(actions) @ self.W[x.shape[1] :]
         found[:, 1:] += self.b
         np.tanh(found[:, 1:], out=found[:, 1:])
         return found

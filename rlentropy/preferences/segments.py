@@ -124,6 +124,19 @@ class Pairs:
         return [hashlib.sha256("".join(sorted(pair)).encode()).hexdigest()[:32] for pair in both]
 
 
+def check_starts(pairs: Pairs) -> None:
+    """Refuse pairs for losses that compare segments from one state only (§1.2).
+
+    Raises:
+        InputError: some pair's segments start in different states.
+    """
+    if not (same := pairs.same_start).all():
+        raise InputError(
+            "pairs must start in one state each, unless loss is cpl or reward-model, got "
+            f"{len(pairs) - int(same.sum())} of {len(pairs)} that don't"
+        )
+
+
 def joined(parts: Sequence[Segments]) -> Segments:
     """Segments of several batches, which must agree in T.
 

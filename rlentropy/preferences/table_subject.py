@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from rlentropy.preferences.acquisition import best_pairs
-from rlentropy.preferences.segments import Pairs, Segments
+from rlentropy.preferences.segments import Pairs
 from rlentropy.preferences.table_rewards import SeenTransitions, TableFeatures, luck
 from rlentropy.preferences.tables import TablePolicy, TabularTask
 from rlentropy.preferences.training import Training, fit
@@ -69,11 +67,8 @@ class TableSubject:
         a, b = (segments.take(pairs[:, side] * n + np.arange(n)) for side in (0, 1))
         return Pairs(a, b)
 
-    def log_ratios(self, segments: Segments) -> Array:
-        return self.policy.log_ratios(segments, self.training.gamma)
-
     def margins(self, pairs: Pairs) -> Array:
-        a, b = self.log_ratios(pairs.a), self.log_ratios(pairs.b)
+        a, b = self.policy.log_ratios(pairs.a), self.policy.log_ratios(pairs.b)
         return self.training.beta * (a - b)
 
     def duplicates(self, pairs: Pairs) -> Mask:
@@ -120,10 +115,3 @@ class TableSubject:
         self.policy.load_state_dict(state["policy"])
         self.seen.load_state_dict(state["seen"])
         self.sizes = list(state["sizes"])
-
-
-def direct(reference: Array, Q: Any, beta: float) -> Array:
-    """π(a|s) proportional to π_ref(a|s) exp(Q(s, a) / β), (S, A)."""
-    logits = np.log(reference) + Q / beta
-    x = np.exp(logits - logits.max(1, keepdims=True))
-    return np.asarray(x / x.sum(1, keepdims=True))

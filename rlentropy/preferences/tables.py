@@ -13,12 +13,12 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from rlentropy.entropy import shannon
-from rlentropy.errors import InputError, one_of
+from rlentropy.errors import InputError, in_range, one_of
 from rlentropy.mdp import FiniteMDP
 from rlentropy.planning import Plan, backward_induction
 from rlentropy.policies import running_sums
-from rlentropy.preferences.losses import preference_loss
-from rlentropy.preferences.segments import Pairs, Segments
+from rlentropy.preferences.losses import LossFunction
+from rlentropy.preferences.segments import Pairs, Segments, check_starts
 from rlentropy.types import Array, Count, State
 
 FEATURES = ("auto", "one-hot", "rbf", "cells")
@@ -273,57 +273,65 @@ class LinearLogits:
         vars(self).update(state)
 
 
+class LabelledSteps(NamedTuple):
+    """The steps of n pairs, as a policy learns from them."""
+
+    a: Steps
+    b: Steps
+
+
 class TablePolicy:
     """π = softmax(log π_ref + logits), trained on labelled pairs (§1.1).
 
     Args:
         reference: π_ref, (S, A), positive.
+        gamma: γ in (0, 1] of the sums S.
+        with_reference: whether S sums log-ratios; else log π.
     """
 
-    def __init__(self, reference: Array, logits: Logits) -> None:
+    def __init__(
+        self, reference: Array, logits: Logits, gamma: float = 1.0, with_reference: bool = True
+    ) -> None:
+        in_range("gamma", gamma, "(0, 1]")
         self.reference, self.logits = reference, logits
+        self.gamma, self.with_reference = gamma, with_reference
         self._refresh()
 
     def _refresh(self) -> None:
         log_reference = np.log(self.reference)
         self.pi = softmax(log_reference + self.logits.table())
-        self.log_ratio = np.log(np.maximum(self.pi, 1e-300)) - log_reference
+        log_pi = np.log(np.maximum(self.pi, 1e-300))
+        self.summed = log_pi - log_reference if self.with_reference else log_pi
 
-    def log_ratios(self, segments: Segments, gamma: float = 1.0) -> Array:
-        """S = Σ_t γ^t log π(a_t|s_t)/π_ref(a_t|s_t) of each segment, (N,)."""
-        return steps_of(segments, self.pi.shape[1], gamma).sums(self.log_ratio)
+    def log_ratios(self, segments: Segments) -> Array:
+        """S of each segment, (N,); exactly 0 where the policy is its reference."""
+        return steps_of(segments, self.pi.shape[1], self.gamma).sums(self.summed)
 
-    def learn(
-        self,
-        pairs: Pairs,
-        y: Array,
-        loss: str,
-        beta: float,
-        *,
-        gamma: float = 1.0,
-        smoothing: float = 0.0,
-        conservative: float = 1.0,
-        with_reference: bool = True,
-    ) -> float:
-        """One gradient step on the mean loss of all pairs; returns that loss, before the step.
+    def labelled(self, pairs: Pairs, shared_start: bool = True) -> LabelledSteps:
+        """Pairs to learn from.
+
+        Args:
+            shared_start: whether the loss compares segments from one state only, as dpo and ipo do.
+
+        Raises:
+            InputError: it does, and some don't share theirs.
+        """
+        if shared_start:
+            check_starts(pairs)
+        A = self.pi.shape[1]
+        a, b = (steps_of(segments, A, self.gamma) for segments in (pairs.a, pairs.b))
+        return LabelledSteps(a, b)
+
+    def learn(self, labelled: LabelledSteps, y: Array, loss: LossFunction) -> float:
+        """One gradient step on the mean loss of pairs, which is returned.
 
         With C(s, a) the weights γ^t dL/dS that pass through a cell, the gradient by the logits is
         C(s, a) - π(a|s) Σ_b C(s, b).
         """
         S, A = self.pi.shape
-        table = self.log_ratio if with_reference else self.log_ratio + np.log(self.reference)
-        a, b = steps_of(pairs.a, A, gamma), steps_of(pairs.b, A, gamma)
-        found = preference_loss(
-            loss,
-            a.sums(table),
-            b.sums(table),
-            y,
-            beta=beta,
-            smoothing=smoothing,
-            conservative=conservative,
-        )
+        found = loss(labelled.a.sums(self.summed), labelled.b.sums(self.summed), y)
         C = np.zeros(S * A)
-        for steps, slope in ((a, found.by_a), (b, found.by_b)):
+        for steps, slope in ((labelled.a, found.by_a), (labelled.b, found.by_b)):
             weights = (steps.weights * slope[:, None]).ravel()
             C += np.bincount(steps.cells.ravel(), weights=weights, minlength=S * A)
         C = C.reshape(S, A) / len(y)
@@ -335,6 +343,9 @@ class TablePolicy:
         """Back to the reference, bit for bit, with a fresh optimiser."""
         self.logits.reset()
         self._refresh()
+
+    def fresh_optimiser(self) -> None:
+        self.logits.fresh_optimiser()
 
     def rebase(self) -> None:
         """Let the policy as it is now be the reference."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 
 from rlentropy.errors import in_range, one_of, whole
-from rlentropy.preferences.losses import LOSSES
+from rlentropy.preferences.losses import LOSSES, LossFunction, preference_loss
 from rlentropy.preferences.segments import Pairs
 from rlentropy.types import Array, Count
 
@@ -21,10 +22,8 @@ class Training:
 
     loss: str = "dpo"
     beta: float = 0.2  # temperature of the implicit reward
-    gamma: float = 1.0  # of the sums S
     label_smoothing: float = 0.0
     conservative: float = 1.0  # λ of cpl
-    with_reference: bool = True  # log π/π_ref, or log π alone
     train: Literal["newest", "all"] = "newest"
     epochs: int = 3  # gradient steps a round, each on all labels that it trains on
     restart: bool = False  # from the reference each round, with a fresh optimiser
@@ -36,7 +35,6 @@ class Training:
     def __post_init__(self) -> None:
         one_of("loss", self.loss, LOSSES)
         in_range("dpo_beta", self.beta, "(0, inf)")
-        in_range("segment_gamma", self.gamma, "(0, 1]")
         in_range("label_smoothing", self.label_smoothing, "[0, 0.5)")
         in_range("conservative", self.conservative, "(0, 1]")
         one_of("train", self.train, get_args(Literal["newest", "all"]))
@@ -46,17 +44,21 @@ class Training:
         in_range("early_stop", self.early_stop, "[0, 1)")
 
     @property
-    def loss_options(self) -> dict[str, Any]:
-        """What `learn` of a policy takes by name."""
-        names = ("loss", "beta", "gamma", "conservative", "with_reference")
-        found = {name: getattr(self, name) for name in names}
-        return found | {"smoothing": self.label_smoothing}
+    def loss_function(self) -> LossFunction:
+        return partial(
+            preference_loss,
+            self.loss,
+            beta=self.beta,
+            smoothing=self.label_smoothing,
+            conservative=self.conservative,
+        )
 
 
 class Learner(Protocol):
     """A policy that takes gradient steps on pairs."""
 
-    def learn(self, pairs: Pairs, y: Array, **options: Any) -> float: ...
+    def labelled(self, pairs: Pairs, shared_start: bool = True) -> Any: ...
+    def learn(self, labelled: Any, y: Array, loss: LossFunction) -> float: ...
     def reset(self) -> None: ...
     def fresh_optimiser(self) -> None: ...
     def rebase(self) -> None: ...
@@ -106,13 +108,14 @@ def fit(
     chosen: Any = slice(len(y) - int(sizes[-1]), len(y))
     if training.train == "all":
         chosen = slice(0, len(y))
-    batch, answers = pairs.take(chosen), y[chosen]
+    shared_start, loss = training.loss != "cpl", training.loss_function
+    batch, answers = policy.labelled(pairs.take(chosen), shared_start), y[chosen]
     average = largest = first = last = 0.0
     for epoch in range(training.epochs):
         if training.mixing is not None:
             chosen = mixed(sizes, training.mixing, rng)
-            batch, answers = pairs.take(chosen), y[chosen]
-        last = policy.learn(batch, answers, **training.loss_options)
+            batch, answers = policy.labelled(pairs.take(chosen), shared_start), y[chosen]
+        last = policy.learn(batch, answers, loss)
         first = last if epoch == 0 else first
         average = last if epoch == 0 else DECAY * average + (1.0 - DECAY) * last
         largest = max(largest, average)

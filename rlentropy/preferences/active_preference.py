@@ -1,0 +1,138 @@
+"""Active preference learning: buy the labels that teach a policy most, and align it with them.
+
+Rounds of candidates, choice, questions and DPO (Muldrew et al., "Active Preference Learning for
+Large Language Models", ICML 2024, arXiv 2402.08114), on segments of gymnasium environments. The
+acquisition rules are a table (`rlentropy.preferences.acquisition`); `label-information` and
+`push-value` are this package's own (preferences §4.4-4.5).
+
+Differences from the paper's code: start states are shared by setting a tabular state or by reset
+seeds; entropies of tables are exact; every candidate is scored; identical pairs are dropped; the
+online form (newest labels, no restart) is the default, since it is what selection helps most.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+from gymnasium.spaces import Discrete
+
+from rlentropy.errors import InputError, in_range, one_of, whole
+from rlentropy.log import Log, drive
+from rlentropy.policies import Policy
+from rlentropy.preferences import acquisition, oracles
+from rlentropy.preferences.campaign import Campaign, Plan
+from rlentropy.preferences.evaluation import labels_to, return_at_divergence
+from rlentropy.preferences.store import Store
+from rlentropy.preferences.training import Training
+from rlentropy.types import Env, Result
+
+Approximator = Literal["auto", "tabular", "neural"]
+Train = Literal["newest", "all"]
+LossName = Literal["dpo", "cpl", "ipo", "reward-model"]
+
+
+@dataclass(frozen=True)
+class Config:
+    """Active preference learning."""
+
+    labels: int = 640  # budget
+    batch_size: int = 16  # labels a round
+    schedule: tuple[int, ...] = ()  # labels at which rounds end, before those of --batch-size
+    pool: int = 16  # candidate pairs per label
+    # rule that chooses what is asked; compare them in docs/results/preferences.md
+    acquisition: str = "label-information"
+    random_share: float | None = None  # of each batch, in [0, 1]; default: the rule's own
+    power: float | None = None  # of scores in soft draws, > 0; default: the rule's own
+    diversity: Literal["none", "k-center", "dpp", "vendi"] = "none"  # of a batch
+    prompts: int = 8  # start states scored for each that an entropy filter keeps
+    completions: int = 2  # segments a start, tables; of more the pair of largest margin is kept
+    prior_scales: tuple[float, ...] = ()  # nats; default: the rule's own
+    # return, bootstrapped-return:τ, bradley-terry:τ, regret:τ, judge or human; τ in units of
+    # return, or in standard deviations of the reference's (1std); options follow (,mistake=0.1)
+    oracle: str = "return"
+    segment_length: int | None = None  # steps; default 16, of networks 50
+    starts: Literal["all", "initial"] = "all"  # tables: every live state, or the initial ones
+    # uniform, noisy-expert (known models), or a run folder; what is trained starts there
+    reference: str = "uniform"
+    reference_floor: float = 0.01  # share of uniform actions mixed into a table's reference
+    approximator: Approximator = "auto"  # tables where observations and actions are Discrete
+    features: Literal["auto", "one-hot", "rbf", "cells"] = "auto"  # of states, tables; rbf on grids
+    reward_features: int = 128  # of the belief about rewards, networks
+    hidden: tuple[int, ...] = (64, 64)  # widths of a network's hidden layers
+    loss: LossName = "dpo"  # what labels train
+    dpo_beta: float = 0.2  # temperature of the implicit reward, > 0
+    segment_gamma: float = 1.0  # discount of a segment's log-ratios, in (0, 1]
+    label_smoothing: float = 0.0  # probability that a label is wrong, in [0, 0.5)
+    conservative: float = 1.0  # λ of cpl, in (0, 1]
+    train: Train = "newest"  # labels of the newest round, or all
+    epochs: int = 3  # gradient steps a round
+    learning_rate: float | None = None  # of Adam; default 0.02, of networks 0.003
+    restart: bool = False  # from the reference each round
+    fresh_optimiser: bool = False  # each round
+    update_reference: bool = False  # after each round the policy becomes the reference
+    mixing: float | None = None  # r: epochs draw from all rounds, newer ones more the larger r
+    early_stop: float = 0.0  # share of its largest value at which the loss ends a round, 0: never
+    offline: bool = False  # candidates come from the reference
+    temperature: float = 1.0  # of candidates' actions, > 0
+    horizon: int | None = None  # steps that truncate an episode of networks; default: the limit's
+    evaluation_segments: int = 64  # of each score of a network
+    final_episodes: int = 100  # of the summary's mean_return, networks
+
+    def __post_init__(self) -> None:
+        for name in ("labels", "batch_size", "pool", "prompts", "evaluation_segments"):
+            whole(name, getattr(self, name), 1)
+        for name in ("final_episodes", "completions", "reward_features"):
+            whole(name, getattr(self, name), 2)
+        if list(self.schedule) != sorted(set(self.schedule)) or min(self.schedule, default=1) < 1:
+            raise InputError(f"schedule must be rising label counts >= 1, got {self.schedule}")
+        one_of("acquisition", self.acquisition, acquisition.RULES)
+        if self.segment_length is not None:
+            whole("segment_length", self.segment_length, 1)
+        for width in self.hidden:
+            whole("hidden", width, 1)
+        in_range("reference_floor", self.reference_floor, "[0, 1]")
+        in_range("temperature", self.temperature, "(0, inf)")
+        if self.random_share is not None:
+            in_range("random_share", self.random_share, "[0, 1]")
+        if self.power is not None:
+            in_range("power", self.power, "(0, inf)")
+        if self.learning_rate is not None:
+            in_range("learning_rate", self.learning_rate, "(0, inf)")
+        for scale in self.prior_scales:
+            in_range("prior_scales", scale, "(0, inf)")
+        oracles.parse_oracle(self.oracle)
+        _ = self.training
+
+    @property
+    def training(self) -> Training:
+        return Training(
+            loss="dpo" if self.loss == "reward-model" else self.loss,
+            beta=self.dpo_beta,
+            label_smoothing=self.label_smoothing,
+            conservative=self.conservative,
+            train=self.train,
+            epochs=self.epochs,
+            restart=self.restart,
+            fresh_optimiser=self.fresh_optimiser,
+            update_reference=self.update_reference,
+            mixing=self.mixing,
+            early_stop=self.early_stop,
+        )
+
+    @property
+    def plan(self) -> Plan:
+        return Plan(
+            labels=self.labels,
+            batch_size=self.batch_size,
+            schedule=self.schedule,
+            pool=self.pool,
+            prompts=self.prompts,
+            acquisition=self.acquisition,
+            random_share=self.random_share,
+            power=self.power,
+            diversity=None if self.diversity == "none" else self.diversity,
+            prior_scales=self.prior_scales,
+        )

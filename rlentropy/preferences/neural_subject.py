@@ -1,0 +1,139 @@
+"""A policy network as a campaign aligns it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from rlentropy.preferences.neural import SegmentPolicy
+from rlentropy.preferences.neural_features import RandomFeatures
+from rlentropy.preferences.neural_rollouts import SharedStarts
+from rlentropy.preferences.path_entropy import by_prompt, conditional_scores
+from rlentropy.preferences.segments import Pairs, Segments, joined
+from rlentropy.preferences.training import Training, fit
+from rlentropy.types import Array, Count, Mask, State
+
+Generator = np.random.Generator
+
+SAMPLES = 8  # rollouts behind the entropy of a start
+PROBES = 4  # starts by which dynamics are seen to be deterministic
+RIDGE = 1e-3  # of regressions, against mean squares of 1
+
+
+class NeuralSubject:
+    """See `rlentropy.preferences.campaign.Subject`.
+
+    Args:
+        length: T, steps of a segment.
+        evaluations: starts that each score is a mean over; the same ones every time.
+        seed: of the evaluations.
+    """
+
+    def __init__(
+        self,
+        policy: SegmentPolicy,
+        starts: SharedStarts,
+        features: RandomFeatures,
+        training: Training,
+        length: int,
+        *,
+        temperature: float = 1.0,
+        offline: bool = False,
+        evaluations: int = 64,
+        seed: int = 0,
+    ) -> None:
+        self.policy, self.starts, self.psi, self.training = policy, starts, features, training
+        self.length, self.temperature, self.offline = length, temperature, offline
+        self.original = policy.acting()  # scores compare with it, whatever is trained on
+        self.original.layers = [(w.copy(), b.copy()) for w, b in self.original.layers]
+        self.sizes: list[int] = []  # labels of each round
+        self.evaluations, self.seed = evaluations, seed
+        probes = starts.draw(PROBES, np.random.default_rng([seed, 1]))
+        pairs = starts.pairs(self.original, probes, length, np.random.default_rng(seed), 0.0)
+        self.deterministic = bool(pairs.identical.all())  # the same actions led to the same states
+        self.reference_segments = self._evaluation_segments()
+
+    def prompts(self, n: int, rng: Generator) -> Count:
+        return self.starts.draw(n, rng)
+
+    def prompt_scores(self, prompts: Count, rng: Generator) -> Array:
+        """Rao-Blackwell estimates of what the policy does from each start (§2.2)."""
+        many = np.repeat(prompts, SAMPLES)
+        segments = self.starts.segments(self.policy.acting(), many, self.length, rng)
+        entropy = by_prompt(self.policy.steps(segments).entropy, SAMPLES)
+        return conditional_scores(entropy, by_prompt(segments.mask, SAMPLES)).mean
+
+    def roll_out(self, prompts: Count, rng: Generator) -> Pairs:
+        playing = self.original if self.offline else self.policy.acting()
+        return self.starts.pairs(playing, prompts, self.length, rng, self.temperature)
+
+    def margins(self, pairs: Pairs) -> Array:
+        a, b = self.policy.log_ratios(pairs.a), self.policy.log_ratios(pairs.b)
+        return self.training.beta * (a - b)
+
+    def duplicates(self, pairs: Pairs) -> Mask:
+        return pairs.identical
+
+    def features(self, pairs: Pairs) -> Array:
+        return self.psi.sums(pairs.a) - self.psi.sums(pairs.b)
+
+    def observe(self, pairs: Pairs) -> None:
+        """Nothing is kept: values are regressed on each pool anew."""
+
+    def values(self, pairs: Pairs, x: Array, w: Array) -> Array | None:
+        """Summed advantages under J rewards w, (J, N); None where dynamics are deterministic."""
+        if self.deterministic:
+            return None
+        advantages = advantage_features(self.psi, joined([pairs.a, pairs.b]))
+        return np.asarray(w @ (advantages[: len(pairs)] - advantages[len(pairs) :]).T)
+
+    def learn(self, pairs: Pairs, y: Array, newest: int, rng: Generator) -> dict[str, float]:
+        self.sizes.append(newest)
+        return fit(self.policy, pairs, y, np.array(self.sizes), self.training, rng)
+
+    def _evaluation_segments(self) -> Segments:
+        rng = np.random.default_rng([self.seed, 2])
+        starts = self.starts.draw(self.evaluations, rng)
+        return self.starts.segments(self.policy.acting(), starts, self.length, rng)
+
+    def score(self) -> dict[str, float]:
+        """Return and divergence over the same starts and the same noise each time."""
+        segments = self._evaluation_segments()
+        gap = segments.returns - self.reference_segments.returns
+        return {
+            "return": float(segments.returns.mean()),
+            "kl": float(self.policy.log_ratios(segments).mean()),
+            "win_rate": float((0.5 * (1.0 + np.sign(gap))).mean()),
+            "length": float(segments.lengths.mean()),
+        }
+
+    def state_dict(self) -> State:
+        return {"policy": self.policy.state_dict(), "sizes": list(self.sizes)}
+
+    def load_state_dict(self, state: State) -> None:
+        self.policy.load_state_dict(state["policy"])
+        self.sizes = list(state["sizes"])
+
+
+def advantage_features(psi: RandomFeatures, segments: Segments) -> Array:
+    """Σ_t Q̂_t - V̂_t of each segment, (N, D), for the reward of each feature on its own (§4.5).
+
+    Q̂ and V̂ are least squares of what followed in these segments, on features of (s, a) and of s,
+    each beside itself times the share of the steps that is left. What dynamics did by chance
+    averages out of both, so the sum has the advantages without the luck.
+    """
+    mask, T = segments.mask, segments.rewards.shape[1]
+    owner, t = np.nonzero(mask)
+    seen, acted = segments.states[:, :-1][mask], segments.actions[mask]
+    steps = np.zeros((*mask.shape, psi.size))
+    steps[mask] = psi.of(seen, acted)
+    ahead = np.cumsum(steps[:, ::-1], axis=1)[:, ::-1][mask]  # Σ of ψ from here on, (B, D)
+    left = (1.0 - t / T)[:, None]
+    values = []
+    for features in (steps[mask], psi.of(seen, None).astype(np.float64)):
+        inputs = np.concatenate([features, features * left], axis=1)
+        gram = inputs.T @ inputs
+        gram += RIDGE * np.trace(gram) / len(gram) * np.eye(len(gram))
+        values.append(inputs @ np.linalg.solve(gram, inputs.T @ ahead))
+    total = np.zeros((len(segments), psi.size))
+    np.add.at(total, owner, values[0] - values[1])
+    return total
