@@ -117,8 +117,6 @@ class Store:
         """
         a, b = pairs.a.digests(), pairs.b.digests()
         rows = _rows(round, first, pairs, a, b, shown_left, columns)
-        self._keep(pairs.a, a)
-        self._keep(pairs.b, b)
         n = len(rows)
         with self.database.transaction():
             known = self.database.read(
@@ -132,6 +130,8 @@ class Store:
                     f"other questions in round {round}"
                 )
             if len(known) < n:
+                self._keep(pairs.a, a)  # before the question, which names them
+                self._keep(pairs.b, b)
                 self.database.write(ASK, rows[len(known) :])
                 self.database.write(CLOSE, [(round, first)])
 
