@@ -120,8 +120,12 @@ class Pairs:
 
     def query_ids(self) -> list[str]:
         """A hash of each pair that does not depend on the order of its segments."""
-        both = zip(self.a.digests(), self.b.digests(), strict=True)
-        return [hashlib.sha256("".join(sorted(pair)).encode()).hexdigest()[:32] for pair in both]
+        return [query_id(*both) for both in zip(self.a.digests(), self.b.digests(), strict=True)]
+
+
+def query_id(a: str, b: str) -> str:
+    """The hash of a pair from those of its segments, in either order."""
+    return hashlib.sha256((a + b if a <= b else b + a).encode()).hexdigest()[:32]
 
 
 def check_starts(pairs: Pairs) -> None:

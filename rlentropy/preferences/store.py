@@ -1,0 +1,418 @@
+"""What was asked and answered, durable before it is used, in one SQLite file of a campaign.
+
+A question is on disk before anyone is asked, and an answer before the next question is shown.
+Answers are only ever added: an undo supersedes the last one, and so does the answer after it. Any
+other process may answer, a console or a page; the first answer to a question stands. Segments lie
+beside the file, each in an .npz that is named by the hash of what it shows.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from rlentropy.errors import InputError, in_range
+from rlentropy.files import Unreadable, writing
+from rlentropy.preferences.database import FILE, SCHEMA, Database
+from rlentropy.preferences.segment_files import load, pick, save
+from rlentropy.preferences.segments import Pairs, Segments, query_id
+from rlentropy.types import Array, Count, Mask
+
+COLUMNS = ("score", "entropy", "margin", "policy", "propensity")  # what a campaign may add
+ASK = (
+    "INSERT INTO questions VALUES "
+    "(?1, ?2, ?3, (SELECT count(*) FROM questions WHERE query_id = ?3), "
+    "?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, 0)"
+)
+QUESTION = (
+    *("round", "position", "query_id", "repeats", "start", "segment_a", "segment_b", "shown_left"),
+    *("asked_at", *COLUMNS),
+)
+REPLY = (
+    *("id", "mirrored", "answer", "probability", "labeller", "answered_at", "duration_ms"),
+    "superseded_by",
+)
+CLOSE = "UPDATE questions SET closed = 1 WHERE closed = 0 AND (round, position) < (?, ?)"
+SUPERSEDE = "UPDATE answers SET superseded_by = ? WHERE id = ?"
+ANSWER = "INSERT INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, NULL)"
+STANDING = (
+    "questions q LEFT JOIN answers s ON s.round = q.round AND s.position = q.position "
+    "AND s.mirrored = {mirrored} AND s.superseded_by IS NULL AND s.answer != 'undo'"
+)
+ANSWERED, MIRRORED = STANDING.format(mirrored=0), STANDING.format(mirrored=1)
+
+
+class Question(NamedTuple):
+    """A pair that waits for an answer."""
+
+    position: int
+    query_id: str
+    left: bool  # whether the first segment is shown left
+    pair: Pairs  # one
+
+
+class Store:
+    """Questions and answers of a campaign, in a folder or, for simulated teachers, in memory."""
+
+    def __init__(
+        self,
+        folder: Path | None,
+        about: Mapping[str, Any] | None = None,
+        *,
+        must_exist: bool = False,
+    ) -> None:
+        """Open the store of a folder, or make it.
+
+        Args:
+            about: what is the same for all questions, like env_id, env_kwargs, rule and oracle. A
+                store that exists must agree with it.
+            must_exist: refuse a folder without a store.
+
+        Raises:
+            InputError: there is none, it is damaged, somebody else's, or about something else.
+            OutputError: the folder can't be written.
+        """
+        self.folder = folder
+        self._held: dict[str, tuple[Segments, int]] = {}  # segments of a store in memory
+        path = None if folder is None else folder / FILE
+        if path is not None:
+            if must_exist and not path.is_file():
+                raise InputError(f"campaign must be a folder with {FILE}, got {folder}")
+            with writing(path):
+                (path.parent / "segments").mkdir(parents=True, exist_ok=True)
+        self.database = Database(path)
+        self.about = self.database.about(about or {})
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self.database.close()
+
+    # ---------------------------------------------------------------- questions
+
+    def ask(
+        self,
+        round: int,
+        pairs: Pairs,
+        *,
+        first: int = 0,
+        shown_left: Any = None,
+        **columns: Any,
+    ) -> None:
+        """Write questions down, at positions first, first + 1, … of a round; again is no change.
+
+        All questions before them are closed.
+
+        Args:
+            shown_left: whether a is shown left, (n,); default: by the hash of the query, a coin.
+            columns: score, entropy, margin, policy and propensity, each (n,) or the same for all.
+
+        Raises:
+            InputError: an unknown column, or the store has other questions there, so that the
+                folder is of another campaign.
+            OutputError: it can't be written; then nothing was.
+        """
+        a, b = pairs.a.digests(), pairs.b.digests()
+        rows = _rows(round, first, pairs, a, b, shown_left, columns)
+        n = len(rows)
+        with self.database.transaction():
+            known = self.database.read(
+                "SELECT position, segment_a, segment_b FROM questions "
+                "WHERE round = ? AND position >= ? AND position < ? ORDER BY position",
+                *(round, first, first + n),
+            )
+            if known != [(first + i, a[i], b[i]) for i in range(len(known))]:
+                raise InputError(
+                    f"campaign must be the one that is resumed, got {self.database.path} with "
+                    f"other questions in round {round}"
+                )
+            if len(known) < n:
+                self._keep(pairs.a, a)  # before the question, which names them
+                self._keep(pairs.b, b)
+                self.database.write(ASK, rows[len(known) :])
+                self.database.write(CLOSE, [(round, first)])
+
+    def identities(self, round: int, first: int = 0) -> tuple[list[str], Count]:
+        """Of the questions of a round from a position on: their ids, and how often asked before."""
+        rows = self.database.read(
+            "SELECT query_id, repeats FROM questions WHERE round = ? AND position >= ? "
+            "ORDER BY position",
+            *(round, first),
+        )
+        return [row[0] for row in rows], self._array([row[1] for row in rows], np.int64)
+
+    def sides(self, round: int, first: int = 0) -> tuple[Mask, Mask]:
+        """Of the same questions: whether a is shown left, and whether its hash is the first."""
+        rows = self.database.read(
+            "SELECT shown_left = 'a', segment_a <= segment_b FROM questions "
+            "WHERE round = ? AND position >= ? ORDER BY position",
+            *(round, first),
+        )
+        both = self._array(rows, np.bool_).reshape(-1, 2)
+        return both[:, 0], both[:, 1]
+
+    def latest(self) -> int | None:
+        """The round that was asked last; None before the first."""
+        found: int | None = self.database.read("SELECT max(round) FROM questions")[0][0]
+        return found
+
+    def pending(self, round: int) -> list[int]:
+        """Positions of a round that have no answer."""
+        rows = self.database.read(
+            f"SELECT q.position FROM {ANSWERED} WHERE q.round = ? AND s.id IS NULL "
+            "ORDER BY q.position",
+            round,
+        )
+        return [row[0] for row in rows]
+
+    def question(self, round: int, position: int) -> Question:
+        """A question with its segments.
+
+        Raises:
+            InputError: there is none, or its segments are damaged.
+        """
+        rows = self.database.read(
+            "SELECT query_id, shown_left, segment_a, segment_b FROM questions "
+            "WHERE round = ? AND position = ?",
+            *(round, position),
+        )
+        if not rows:
+            raise InputError(f"question must have been asked, got {position} of round {round}")
+        key, left, a, b = rows[0]
+        return Question(position, key, left == "a", self.pairs([a], [b]))
+
+    # ---------------------------------------------------------------- answers
+
+    def answer(
+        self,
+        round: int,
+        position: int,
+        value: float,
+        labeller: str = "",
+        duration: float | None = None,
+        mirrored: bool = False,
+    ) -> bool:
+        """Write an answer down; it is on disk when this returns.
+
+        Args:
+            value: probability that a is preferred: 1, 0, 1/2 for a tie, anything between; NaN for
+                a skip.
+            labeller: who; default: the campaign's oracle.
+            duration: seconds that the question was looked at.
+            mirrored: the question was asked again with its sides changed.
+
+        Returns:
+            Whether it stands; False where the question has an answer.
+
+        Raises:
+            InputError: there is no such question, or the value is out of range.
+            OutputError: it can't be written.
+        """
+        return self._answer(round, [position], [value], labeller, duration, mirrored) == 1
+
+    def answer_all(self, round: int, first: int, values: Any, labeller: str = "") -> int:
+        """Answers to the questions at first, first + 1, … at once; how many of them stand."""
+        values = np.asarray(values, np.float64).tolist()
+        return self._answer(round, range(first, first + len(values)), values, labeller)
+
+    def _answer(
+        self,
+        round: int,
+        positions: Sequence[int],
+        values: Sequence[float],
+        labeller: str = "",
+        duration: float | None = None,
+        mirrored: bool = False,
+    ) -> int:
+        words = [_word(value) for value in values]
+        labeller, now = labeller or str(self.about.get("oracle", "")), time.time()
+        milliseconds = None if duration is None else 1e3 * duration
+        with self.database.transaction():
+            standing = self._standing(round, positions, mirrored)
+            number = self._next()
+            rows, replaced = [], []
+            for position, value, word in zip(positions, values, words, strict=True):
+                former, said = standing[position]
+                if said in (None, "undo"):
+                    p = None if word == "skip" else value
+                    row = (number, round, position, mirrored, word, p, labeller, now, milliseconds)
+                    rows.append(row)
+                    replaced += [] if former is None else [(number, former)]
+                    number += 1
+            self.database.write(SUPERSEDE, replaced)
+            self.database.write(ANSWER, rows)
+        return len(rows)
+
+    def _standing(
+        self, round: int, positions: Sequence[int], mirrored: bool
+    ) -> dict[int, tuple[int | None, str | None]]:
+        """The answer, or the undo, that stands at each position: its number and its word."""
+        low, high = min(positions, default=0), max(positions, default=-1)
+        rows = self.database.read(
+            "SELECT q.position, s.id, s.answer FROM questions q LEFT JOIN answers s "
+            "ON s.round = q.round AND s.position = q.position AND s.mirrored = ? "
+            "AND s.superseded_by IS NULL WHERE q.round = ? AND q.position BETWEEN ? AND ?",
+            *(mirrored, round, low, high),
+        )
+        found = {position: (number, said) for position, number, said in rows}
+        if missing := [position for position in positions if position not in found]:
+            raise InputError(f"question must have been asked, got {missing[0]} of round {round}")
+        return found
+
+    def _next(self) -> int:
+        return int(self.database.read("SELECT coalesce(max(id), 0) + 1 FROM answers")[0][0])
+
+    def undo(self, round: int, position: int | None = None, labeller: str = "") -> int | None:
+        """Take an answer back, so that its question is pending; nothing is deleted.
+
+        Args:
+            position: default: of the round's last answer.
+
+        Returns:
+            The position; None where there is nothing to take back: no answer, or the round went on.
+
+        Raises:
+            OutputError: it can't be written.
+        """
+        with self.database.transaction():
+            found = self.database.read(
+                f"SELECT s.id, q.position FROM {ANSWERED} WHERE q.round = ?1 AND q.closed = 0 "
+                "AND s.id IS NOT NULL AND (?2 IS NULL OR q.position = ?2) "
+                "ORDER BY s.id DESC LIMIT 1",
+                *(round, position),
+            )
+            if not found:
+                return None
+            former, position = found[0]
+            new = self._next()
+            row = (new, round, position, False, "undo", None, labeller, time.time(), None)
+            self.database.write(SUPERSEDE, [(new, former)])
+            self.database.write(ANSWER, [row])
+        return position
+
+    def settle(self, round: int) -> bool:
+        """Close a round that is answered, so that no answer to it can be taken back any more.
+
+        Returns:
+            Whether it is; False while questions are pending.
+        """
+        with self.database.transaction():
+            if self.pending(round):
+                return False
+            self.database.write("UPDATE questions SET closed = 1 WHERE round = ?", [(round,)])
+        return True
+
+    def answers(self, round: int, mirrored: bool = False) -> Array:
+        """What a round was answered, by position: (n,), NaN for a skip and where nothing is yet."""
+        rows = self.database.read(
+            f"SELECT s.probability FROM {MIRRORED if mirrored else ANSWERED} "
+            "WHERE q.round = ? ORDER BY q.position",
+            round,
+        )
+        values = [np.nan if row[0] is None else row[0] for row in rows]
+        found: Array = self._array(values, np.float64)
+        return found
+
+    def _array(self, values: Any, kind: type) -> Any:
+        try:
+            return np.array(values, kind)
+        except (ValueError, TypeError, OverflowError) as error:  # of a damaged file
+            raise Unreadable(self.database.path, error) from None
+
+    def labelled(self, round: int) -> tuple[Pairs, Array]:
+        """The pairs of a round that were answered, skips left out, and their answers (m,)."""
+        rows = self.database.read(
+            f"SELECT q.segment_a, q.segment_b, s.probability FROM {ANSWERED} "
+            "WHERE q.round = ? AND s.probability IS NOT NULL ORDER BY q.position",
+            round,
+        )
+        if not rows:
+            raise InputError(
+                f"round must have an answer, got none in round {round} of {self.database.path}"
+            )
+        a, b, y = zip(*rows, strict=True)
+        return self.pairs(a, b), self._array(y, np.float64)
+
+    def count(self) -> int:
+        """How many questions are answered; skips are not."""
+        rows = self.database.read(
+            f"SELECT count(*) FROM {ANSWERED} WHERE s.probability IS NOT NULL"
+        )
+        return int(rows[0][0])
+
+    # ---------------------------------------------------------------- segments
+
+    def _keep(self, segments: Segments, digests: Sequence[str]) -> None:
+        if self.folder is None:
+            self._held.update((digest, (segments, i)) for i, digest in enumerate(digests))
+        else:
+            save(self.folder / "segments", segments, digests)
+
+    def segments(self, digests: Sequence[str]) -> Segments:
+        """Segments by their hashes.
+
+        Raises:
+            InputError: a file is missing or damaged.
+        """
+        if self.folder is None:
+            return pick(self._held, digests)
+        return load(self.folder / "segments", digests)
+
+    def pairs(self, a: Sequence[str], b: Sequence[str]) -> Pairs:
+        """Pairs of segments by their hashes."""
+        return Pairs(self.segments(a), self.segments(b))
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """All that was asked, a dictionary for each answer, and for each question without one."""
+        rows = self.database.read(
+            f"SELECT {', '.join(f'q.{name}' for name in QUESTION)}, "
+            f"{', '.join(f's.{name}' for name in REPLY)} FROM questions q "
+            "LEFT JOIN answers s ON s.round = q.round AND s.position = q.position "
+            "ORDER BY q.round, q.position, s.id"
+        )
+        for row in rows:
+            yield {"schema": SCHEMA, **self.about} | dict(zip(QUESTION + REPLY, row, strict=True))
+
+
+def _word(value: float) -> str:
+    """What a probability says."""
+    if np.isnan(value):
+        return "skip"
+    in_range("answer", value, "[0, 1]")
+    return "tie" if value == 0.5 else "a" if value > 0.5 else "b"
+
+
+def _column(name: str, values: Any, n: int) -> list[Any]:
+    """A column's n cells, from as many values or from one for all."""
+    if values is None or isinstance(values, str):
+        return [values] * n
+    cells = np.asarray(values).tolist() if np.ndim(values) else [values] * n
+    if len(cells) != n:
+        raise InputError(f"{name} must be one for each of {n} pairs, got {len(cells)}")
+    return [None if cell != cell else cell for cell in cells]
+
+
+def _rows(
+    round: int,
+    first: int,
+    pairs: Pairs,
+    a: Sequence[str],
+    b: Sequence[str],
+    shown_left: Any,
+    columns: Mapping[str, Any],
+) -> list[tuple[Any, ...]]:
+    """Rows of `ASK`."""
+    if unknown := set(columns) - set(COLUMNS):
+        raise InputError(f"columns must be of {', '.join(COLUMNS)}, got {', '.join(unknown)}")
+    n, now = len(pairs), time.time()
+    ids = [query_id(*both) for both in zip(a, b, strict=True)]
+    drawn = [key[0] < "8" for key in ids]
+    left = drawn if shown_left is None else _column("shown_left", shown_left, n)
+    sides = ["a" if x else "b" for x in left]
+    starts = [str(start) for start in np.asarray(pairs.a.starts).tolist()]
+    more = [_column(name, columns.get(name), n) for name in COLUMNS]
+    rows = zip(ids, starts, a, b, sides, [now] * n, *more, strict=True)
+    return [(round, first + i, *row) for i, row in enumerate(rows)]
