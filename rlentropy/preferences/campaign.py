@@ -240,9 +240,10 @@ class Campaign:
         """Answers to the questions that are out, (n,); None while some are missing."""
         assert self.asked is not None
         first, n = self.asked.first, len(self.asked.pairs)
-        if self.store.pending(self.round):
-            if self.teach is None:
+        if self.teach is None:
+            if not self.store.settle(self.round):  # what is used can't be taken back
                 return None
+        elif self.store.pending(self.round):
             ids, repeats = self.store.identities(self.round, first)
             before = self.labels + self.costs["skipped"] + first
             found = self.teach(self.asked.pairs, ids, repeats, self.round, before)
