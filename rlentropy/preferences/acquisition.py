@@ -269,10 +269,22 @@ def _of_belief(score: Callable[[Array, Array], Array], **options: Any) -> Rule:
     return Rule(lambda pool: score(pool.gaps, pool.weights), BELIEF, **options)
 
 
-def _push_value(pool: Pool) -> Array:
-    """With the scale of values that distinct pairs have."""
-    kappa = scores.value_scale(pool.values[:, pool.distinct], pool.weights)
-    return scores.push_value(pool.gaps, pool.values, pool.weights, pool.margins, kappa=kappa)
+def push_value(alpha: float = 0.5) -> Rule:
+    """The rule "push-value" with another share of the policy's own preference (§4.5).
+
+    The scale of values is that of distinct pairs.
+
+    Raises:
+        InputError: α outside [0, 1].
+    """
+    in_range("alpha", alpha, "[0, 1]")
+
+    def score(pool: Pool) -> Array:
+        kappa = scores.value_scale(pool.values[:, pool.distinct], pool.weights)
+        belief = (pool.gaps, pool.values, pool.weights, pool.margins)
+        return scores.push_value(*belief, alpha, kappa)
+
+    return Rule(score, BELIEF | {"values"}, random_share=0.25, power=POWER)
 
 
 def _design_gain(pool: Pool) -> Array:
@@ -312,7 +324,7 @@ RULES: dict[str, Rule] = {
     "thompson": _of_belief(scores.expected_gap, choose=_thompson),
     "d-optimal": Rule(_design_gain, frozenset({"features", "covariance"}), choose=_d_optimal),
     "label-information": _of_belief(scores.label_information, power=POWER),
-    "push-value": Rule(_push_value, BELIEF | {"values"}, random_share=0.25, power=POWER),
+    "push-value": push_value(),
     "oracle-gap": Rule(lambda pool: np.abs(pool.true_gaps), frozenset({"true_gaps"})),
 }
 # Two draws a slot instead of one, which look for what they disagree about.

@@ -136,21 +136,22 @@ def d_optimal(X: Array, covariance: Array, margins: Array, n: int, rng: Generato
 
 
 def diverse(name: str, X: Array, scores: Array, n: int) -> Batch:
-    """n that are unlike one another in features X (N, D); propensities are 1 for what is taken.
+    """n that are unlike one another by the query kernel of X (N, D); greedy, of propensity 1 or 0.
 
-    "k-center" heeds distances alone, "dpp" and "vendi" weigh similarity against scores, of which
-    those below 1e-12 count as that.
+    "k-center" heeds distances alone, "dpp" and "vendi" weigh likeness against scores, of which
+    those below 1e-12 count as that. Pairs of no difference come last, in the order given.
     """
-    quality = np.maximum(scores, FLOOR)
-    if name == "k-center":
-        chosen = diversity.k_center(X, n)  # type: ignore[attr-defined,unused-ignore]
-    else:
-        K = diversity.query_kernel(X)  # type: ignore[attr-defined,unused-ignore]
-        if name == "dpp":
-            chosen = diversity.dpp_greedy(K, quality, n)  # type: ignore[attr-defined,unused-ignore]
+    norm = np.linalg.norm(X, axis=1)
+    some = norm > FLOOR * norm.max()
+    picks = np.concatenate([np.flatnonzero(some), np.flatnonzero(~some)])[:n]
+    if some.sum() > n:
+        K, quality = diversity.query_kernel(X[some]), np.maximum(scores[some], FLOOR)
+        if name == "k-center":
+            size, axes = np.linalg.eigh(K)
+            found = diversity.k_center(axes * np.sqrt(np.maximum(size, 0.0)), n)
+        elif name == "dpp":
+            found = diversity.dpp_greedy(K, quality, n)
         else:
-            chosen = diversity.vendi_greedy(  # type: ignore[attr-defined,unused-ignore]
-                K, np.log(quality), n, 1.0, 2.0
-            )
-    indices = np.asarray(chosen, np.int64)
-    return Batch(indices, np.bincount(indices, minlength=len(X)).astype(np.float64))
+            found = diversity.vendi_greedy(K, np.log(quality), n)
+        picks = np.flatnonzero(some)[found]
+    return Batch(picks, np.bincount(picks, minlength=len(X)).astype(np.float64))

@@ -7,7 +7,6 @@ import math
 import numpy as np
 import pytest
 
-from rlentropy import diversity
 from rlentropy.preferences import acquisition, batches, scores
 from rlentropy.preferences.acquisition import RULES, Pool, Rule, compose, select
 
@@ -110,6 +109,16 @@ def test_scores_of_the_soft_rules():
     found = select("push-value", pool, 8, np.random.default_rng(0)).scores
     wanted = scores.push_value(pool.gaps, pool.values, pool.weights, pool.margins)
     np.testing.assert_allclose(found, wanted)
+
+
+def test_push_value_of_another_share():
+    pool = pool_of(3)
+    found = select(acquisition.push_value(0.0), pool, 8, np.random.default_rng(0))
+    wanted = scores.push_value(pool.gaps, pool.values, pool.weights, pool.margins, alpha=0.0)
+    np.testing.assert_allclose(found.scores, wanted)
+    assert found.diagnostics["random"] == 2.0
+    with pytest.raises(ValueError, match=r"alpha must be in \[0, 1\], got 1.5"):
+        acquisition.push_value(1.5)
 
 
 def test_the_scale_of_values_is_that_of_distinct_pairs():
@@ -425,57 +434,49 @@ def test_a_design_asks_of_each_direction_before_it_repeats():
 # Diversity
 
 
-@pytest.fixture
-def _simple_diversity(monkeypatch):
-    """Stand-ins that are easy to follow."""
-
-    def k_center(X, n):
-        chosen = [0]
-        while len(chosen) < n:
-            chosen.append(
-                max(
-                    (i for i in range(len(X)) if i not in chosen),
-                    key=lambda i: min(np.linalg.norm(X[i] - X[j]) for j in chosen),
-                )
-            )
-        return np.array(chosen)
-
-    def query_kernel(X):
-        unit = X / np.linalg.norm(X, axis=1, keepdims=True)
-        return (unit @ unit.T) ** 2
-
-    def greedy(K, scores, n, *_):
-        chosen = []
-        for _ in range(n):
-            left = [i for i in range(len(K)) if i not in chosen]
-            chosen.append(
-                max(left, key=lambda i: scores[i] - 1e3 * sum(K[i, j] > 0.99 for j in chosen))
-            )
-        return chosen
-
-    names = {"k_center": k_center, "query_kernel": query_kernel}
-    for name, f in {**names, "dpp_greedy": greedy, "vendi_greedy": greedy}.items():
-        monkeypatch.setattr(diversity, name, f, raising=False)
-
-
-@pytest.mark.usefixtures("_simple_diversity")
-@pytest.mark.parametrize("name", ["k-center", "dpp", "vendi"])
+@pytest.mark.parametrize("name", batches.DIVERSITIES)
 def test_a_diverse_batch_is_of_the_shortlist_and_not_of_one_kind(name):
     """Four directions, a pair of each at each level of certainty; the best 20 hold all four."""
     X = np.tile(np.eye(4), (15, 1))
     pool = Pool(np.repeat(np.arange(15.0, 0.0, -1.0), 4), features=X)
-    plain = select("certainty", pool, 4, np.random.default_rng(0), random_share=0.0)
     found = select("certainty", pool, 4, np.random.default_rng(0), diversity=name)
     assert set(found.indices) <= set(range(20))
     assert set(found.indices % 4) == {0, 1, 2, 3}
     np.testing.assert_array_equal(found.propensities, taken(found.indices, 60))
     if name != "k-center":
-        assert set(found.indices) == set(plain.indices)
+        assert set(found.indices) == {0, 1, 2, 3}
     with pytest.raises(ValueError, match="pool must have features"):
         select("certainty", Pool(pool.margins), 4, np.random.default_rng(0), diversity=name)
 
 
-@pytest.mark.usefixtures("_simple_diversity")
+@pytest.mark.parametrize("name", batches.DIVERSITIES)
+def test_a_diverse_batch_knows_no_order_of_a_pair(name, rng):
+    X, score = rng.normal(size=(30, 3)), rng.random(30)
+    one = batches.diverse(name, X, score, 6)
+    other = batches.diverse(name, X * rng.choice([-1.0, 1.0], size=(30, 1)), score, 6)
+    np.testing.assert_array_equal(one.indices, other.indices)
+
+
+def test_centers_are_farthest_by_the_query_kernel(rng):
+    X = rng.normal(size=(30, 3))
+    found = batches.diverse("k-center", X, np.zeros(30), 6).indices
+    likeness = ((X @ X.T) ** 2) / np.outer((X * X).sum(1), (X * X).sum(1))
+    for k in range(1, 6):
+        nearest = likeness[:, found[:k]].max(1)
+        assert nearest[found[k]] == pytest.approx(nearest.min(), abs=1e-9)
+
+
+@pytest.mark.parametrize("name", batches.DIVERSITIES)
+def test_pairs_of_no_difference_come_last(name, rng):
+    X = np.concatenate([np.zeros((3, 2)), rng.normal(size=(5, 2)), np.zeros((2, 2))])
+    for n in (4, 5, 7):
+        found = batches.diverse(name, X, np.ones(10), n).indices
+        assert set(found[:5]) <= {3, 4, 5, 6, 7}
+        assert found[5:].tolist() == [0, 1][: max(n - 5, 0)]
+    found = batches.diverse(name, np.zeros((4, 2)), np.ones(4), 2)
+    assert found.indices.tolist() == [0, 1]
+
+
 def test_a_diverse_batch_leaves_out_duplicates_and_fills_random_slots():
     pool = pool_of(18, duplicates=np.arange(40) < 10)
     found = select("random", pool, 8, np.random.default_rng(0), diversity="k-center")
