@@ -17,7 +17,15 @@ from typing import Any, Protocol
 import numpy as np
 
 from rlentropy.errors import InputError
-from rlentropy.preferences.acquisition import RULES, Pool, Rule, Selection, filter_prompts, select
+from rlentropy.preferences.acquisition import (
+    RULES,
+    Pool,
+    Rule,
+    Selection,
+    filter_prompts,
+    push_value,
+    select,
+)
 from rlentropy.preferences.beliefs import Belief
 from rlentropy.preferences.scores import value_scale
 from rlentropy.preferences.segments import Pairs, joined_pairs
@@ -105,6 +113,8 @@ class Campaign:
     ) -> None:
         self.subject, self.plan, self.teach, self.store = subject, plan, teach, store
         self.rule: Rule = RULES[plan.acquisition]
+        if plan.alpha is not None:
+            self.rule = push_value(plan.alpha)
         self.rngs = dict(zip(STREAMS, rng.spawn(len(STREAMS)), strict=True))
         self.round = self.labels = 0  # finished rounds; labels in them
         self.labelled = Labelled()
