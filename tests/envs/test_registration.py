@@ -24,6 +24,7 @@ STEPS = {
     "rlentropy/MachineReplacement-v0": 50,
     "rlentropy/Inventory-v0": 50,
 }
+POINT_MAZE = {"rlentropy/PointMaze-v0": 100}  # no table; tests/envs/test_point_maze.py
 every_id = pytest.mark.parametrize("env_id", STEPS)
 
 
@@ -33,7 +34,7 @@ def test_exactly_these_ids_are_registered() -> None:
         for name, spec in gymnasium.registry.items()
         if str(spec.entry_point).startswith("rlentropy.envs")
     }
-    assert registered == STEPS
+    assert registered == STEPS | POINT_MAZE
 
 
 def test_registering_loads_neither_scipy_nor_numba_nor_an_environment() -> None:
@@ -46,7 +47,7 @@ def test_registering_loads_neither_scipy_nor_numba_nor_an_environment() -> None:
     assert result.returncode == 0, result.stderr
 
 
-@every_id
+@pytest.mark.parametrize("env_id", STEPS | POINT_MAZE)
 def test_check_env_has_no_complaint(env_id: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
