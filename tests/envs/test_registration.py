@@ -23,6 +23,7 @@ STEPS = {
     "rlentropy/Fan-v0": 2,
     "rlentropy/MachineReplacement-v0": 50,
     "rlentropy/Inventory-v0": 50,
+    "rlentropy/StakesGrid-v0": 12,
 }
 POINT_MAZE = {"rlentropy/PointMaze-v0": 100}  # no table; tests/envs/test_point_maze.py
 every_id = pytest.mark.parametrize("env_id", STEPS)
@@ -128,7 +129,7 @@ def test_counted_steps_agree_with_the_model(env_id: str) -> None:
     statistics = [fit(starts, mdp.mu)]
     kernel = mdp.P
     noisy = np.flatnonzero(np.diff(kernel.indptr) > 1)
-    for i in [*rng.choice(noisy, 10), *rng.choice(kernel.shape[0], 4)]:
+    for i in [*rng.choice(noisy, 10 if noisy.size else 0), *rng.choice(kernel.shape[0], 4)]:
         s, a = divmod(int(i), mdp.num_actions)
         after = np.empty(draws, int)
         for k in range(draws):
@@ -139,7 +140,7 @@ def test_counted_steps_agree_with_the_model(env_id: str) -> None:
         statistics.append(fit(after, kernel[[i]].toarray()[0]))
     # A sum of independent chi-squares is one, with the sum of their degrees of freedom.
     statistic, freedom = np.sum(statistics, axis=0)
-    assert chi2.sf(statistic, freedom) > 1e-4
+    assert not freedom or chi2.sf(statistic, freedom) > 1e-4
 
 
 def fit(drawn: np.ndarray, p: np.ndarray) -> tuple[float, int]:
