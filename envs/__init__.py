@@ -1,4 +1,4 @@
-"""Finite environments with a known model; importing this registers their ids and loads none."""
+"""Environments, most of them finite with known models; importing this registers their ids only."""
 
 import gymnasium
 
@@ -13,6 +13,7 @@ for _id, _entry_point, _max_episode_steps in (
     ("MachineReplacement", "machine_replacement:MachineReplacementEnv", 50),
     ("Inventory", "inventory:InventoryEnv", 50),
     ("StakesGrid", "stakes_grid:StakesGridEnv", 12),
+    ("PointMaze", "point_maze:PointMazeEnv", 100),
 ):
     gymnasium.register(
         id=f"rlentropy/{_id}-v0",

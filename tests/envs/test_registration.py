@@ -23,7 +23,9 @@ STEPS = {
     "rlentropy/Fan-v0": 2,
     "rlentropy/MachineReplacement-v0": 50,
     "rlentropy/Inventory-v0": 50,
+    "rlentropy/StakesGrid-v0": 12,
 }
+POINT_MAZE = {"rlentropy/PointMaze-v0": 100}  # no table; tests/envs/test_point_maze.py
 every_id = pytest.mark.parametrize("env_id", STEPS)
 
 
@@ -33,7 +35,7 @@ def test_exactly_these_ids_are_registered() -> None:
         for name, spec in gymnasium.registry.items()
         if str(spec.entry_point).startswith("rlentropy.envs")
     }
-    assert registered == STEPS
+    assert registered == STEPS | POINT_MAZE
 
 
 def test_registering_loads_neither_scipy_nor_numba_nor_an_environment() -> None:
@@ -46,7 +48,7 @@ def test_registering_loads_neither_scipy_nor_numba_nor_an_environment() -> None:
     assert result.returncode == 0, result.stderr
 
 
-@every_id
+@pytest.mark.parametrize("env_id", STEPS | POINT_MAZE)
 def test_check_env_has_no_complaint(env_id: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -127,7 +129,7 @@ def test_counted_steps_agree_with_the_model(env_id: str) -> None:
     statistics = [fit(starts, mdp.mu)]
     kernel = mdp.P
     noisy = np.flatnonzero(np.diff(kernel.indptr) > 1)
-    for i in [*rng.choice(noisy, 10), *rng.choice(kernel.shape[0], 4)]:
+    for i in [*rng.choice(noisy, 10 if noisy.size else 0), *rng.choice(kernel.shape[0], 4)]:
         s, a = divmod(int(i), mdp.num_actions)
         after = np.empty(draws, int)
         for k in range(draws):
@@ -138,7 +140,7 @@ def test_counted_steps_agree_with_the_model(env_id: str) -> None:
         statistics.append(fit(after, kernel[[i]].toarray()[0]))
     # A sum of independent chi-squares is one, with the sum of their degrees of freedom.
     statistic, freedom = np.sum(statistics, axis=0)
-    assert chi2.sf(statistic, freedom) > 1e-4
+    assert not freedom or chi2.sf(statistic, freedom) > 1e-4
 
 
 def fit(drawn: np.ndarray, p: np.ndarray) -> tuple[float, int]:
