@@ -1,6 +1,6 @@
 """Acquisition rules over 39 cells of regime x task, paired by seed; one line of CSV a run.
 
-python benchmarks/preference_rules.py run RULE[,RULE...] --seeds 200-249 --out runs.csv [--cells TEXT]
+python benchmarks/preference_rules.py run RULE[,RULE...] --seeds 200-249 --out runs.csv
 python benchmarks/preference_rules.py table runs.csv [--rules A,B] [--against random]
 
 `run` skips what the file has already, so that it can be stopped and started again. A rule may carry

@@ -35,3 +35,4 @@ class Result:
     visits: Any = None  # counts (H, S, A) of states and actions; a picture of the states
     grid_shape: tuple[int, int] | None = None  # (rows, columns), where the states are cells
     mixture: Any = None  # policies (K, ...), one drawn an episode; mixture.npz
+    pictures: Mapping[str, Any] = field(default_factory=dict)  # of `plots`: name → argument

@@ -8,6 +8,7 @@ import json
 import sys
 from collections.abc import Iterator
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlentropy.commands.console import Console
@@ -101,10 +102,20 @@ def environment(options: Options, config: Any) -> tuple[Env | None, Any]:
 def inputs(row: Command, config: Any, env: Env | None) -> tuple[Any, dict[str, Any]]:
     """What a command's `run` is given first, and by name."""
     if row.needs != "data":
-        return env, {}
+        return env, reference_of(config, env)
     from rlentropy.data import load
 
     return load(config.data), {"env": env}
+
+
+def reference_of(config: Any, env: Env | None) -> dict[str, Any]:
+    """The policy of the run that --reference names, for commands that start from one."""
+    name: str | None = getattr(config, "reference", None)
+    if env is None or name is None or not Path(name).is_dir():
+        return {}
+    from rlentropy.runs.policies import load
+
+    return {"reference": load(Path(name), env, mixture=False)}
 
 
 @contextlib.contextmanager
@@ -122,12 +133,15 @@ def compiling(row: Command, say: Console, log: Log) -> Iterator[None]:
 
 def draw(result: Result, log: Log) -> None:
     """Add the pictures of what a run found."""
-    if result.visits is None:
+    if result.visits is None and not result.pictures:
         return
     from rlentropy import plots
 
-    picture = plots.visits(result.visits.sum((0, 2)), result.grid_shape)
-    log.figure("visits", picture, result.summary["env_steps"])
+    if result.visits is not None:
+        picture = plots.visits(result.visits.sum((0, 2)), result.grid_shape)
+        log.figure("visits", picture, result.summary["env_steps"])
+    for name, content in result.pictures.items():
+        log.figure(name, getattr(plots, name)(content), result.summary["labels"])
 
 
 @contextlib.contextmanager

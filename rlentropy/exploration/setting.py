@@ -79,22 +79,8 @@ class Setting:
             )
         by_model = mdp is not None and steps_by_its_model(env)
         compiled = simulator == "compiled" or (simulator == "auto" and by_model)
-        shape = _grid_shape(env, S)
+        shape = known.grid_shape(env, S)
         return cls(int(horizon), S, A, first_state, first_action, mdp, compiled, shape, unknown)
-
-
-def _grid_shape(env: gymnasium.Env[Any, Any], S: int) -> tuple[int, int] | None:
-    """(rows, columns) where an environment says that its states are the cells of a grid."""
-    base: Any = env.unwrapped
-    for shape in (
-        known.attribute(base, "grid_shape"),
-        known.attribute(base, "shape"),  # CliffWalking
-        known.attribute(known.attribute(base, "desc"), "shape"),  # FrozenLake
-    ):
-        whole = isinstance(shape, tuple) and all(isinstance(n, int | np.integer) for n in shape)
-        if whole and len(shape) == 2 and shape[0] * shape[1] == S:
-            return int(shape[0]), int(shape[1])
-    return None
 
 
 def _discrete(space: gymnasium.Space[Any], name: str) -> tuple[int, int]:

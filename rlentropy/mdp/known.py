@@ -96,6 +96,20 @@ def _hands_on(wrapper: Any, wrappers: tuple[type, ...]) -> bool:
     return bool(same and wrapper.action_space == inner.action_space)
 
 
+def grid_shape(env: Env, S: int) -> tuple[int, int] | None:
+    """(rows, columns) where an environment says that its states are the cells of a grid."""
+    base: Any = env.unwrapped
+    for shape in (
+        attribute(base, "grid_shape"),
+        attribute(base, "shape"),  # CliffWalking
+        attribute(attribute(base, "desc"), "shape"),  # FrozenLake
+    ):
+        whole = isinstance(shape, tuple) and all(isinstance(n, int | np.integer) for n in shape)
+        if whole and len(shape) == 2 and shape[0] * shape[1] == S:
+            return int(shape[0]), int(shape[1])
+    return None
+
+
 def draws_from_mdp(env: Env) -> bool:
     """Whether `step` and `reset` declare themselves to be nothing but draws from ``env.mdp``.
 

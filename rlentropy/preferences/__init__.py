@@ -5,9 +5,23 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rlentropy.preferences import neural, neural_features, neural_rollouts, reward_models
+    from rlentropy.preferences import (
+        network_logits,
+        neural,
+        neural_features,
+        neural_rollouts,
+        neural_subject,
+        reward_models,
+    )
 
-__all__ = ["neural", "neural_features", "neural_rollouts", "reward_models"]
+__all__ = [
+    "network_logits",
+    "neural",
+    "neural_features",
+    "neural_rollouts",
+    "neural_subject",
+    "reward_models",
+]
 
 
 def __getattr__(name: str) -> ModuleType:

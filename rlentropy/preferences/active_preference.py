@@ -12,20 +12,27 @@ online form (newest labels, no restart) is the default, since it is what selecti
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
-from gymnasium.spaces import Discrete
 
+from rlentropy import neural
 from rlentropy.errors import InputError, in_range, one_of, whole
 from rlentropy.log import Log, drive
 from rlentropy.policies import Policy
 from rlentropy.preferences import acquisition, oracles
 from rlentropy.preferences.campaign import Campaign, Plan
-from rlentropy.preferences.evaluation import labels_to, return_at_divergence
+from rlentropy.preferences.report import HELD_OUT, Reported, Reporter
+from rlentropy.preferences.segments import joined
 from rlentropy.preferences.store import Store
+from rlentropy.preferences.subjects import (
+    BUILT_IN,
+    is_tabular,
+    network_subject,
+    table_subject,
+)
+from rlentropy.preferences.teaching import SimulatedTeacher
 from rlentropy.preferences.training import Training
 from rlentropy.types import Env, Result
 
@@ -67,6 +74,7 @@ class Config:
     segment_gamma: float = 1.0  # discount of a segment's log-ratios, in (0, 1]
     label_smoothing: float = 0.0  # probability that a label is wrong, in [0, 0.5)
     conservative: float = 1.0  # λ of cpl, in (0, 1]
+    with_reference: bool = True  # sums of log π/π_ref; else of log π, which cpl allows
     train: Train = "newest"  # labels of the newest round, or all
     epochs: int = 3  # gradient steps a round
     learning_rate: float | None = None  # of Adam; default 0.02, of networks 0.003
@@ -136,3 +144,61 @@ class Config:
             diversity=None if self.diversity == "none" else self.diversity,
             prior_scales=self.prior_scales,
         )
+
+
+def run(
+    env: Env,
+    config: Config,
+    rng: np.random.Generator,
+    log: Log,
+    reference: Policy | None = None,
+) -> Result:
+    """Buy labels and align a policy.
+
+    Args:
+        reference: the policy of the run that `config.reference` names, if it names one.
+
+    Raises:
+        InputError: the environment, the reference or the oracle doesn't suit the options.
+    """
+    subject_rng, campaign_rng, evaluation_rng = rng.spawn(3)
+    if reference is None and config.reference not in BUILT_IN:
+        raise InputError(
+            f"reference must be {' or '.join(BUILT_IN)}, or a run folder, got {config.reference!r}"
+        )
+    make = table_subject if is_tabular(env, config.approximator) else network_subject
+    subject: Reported = make(env, config, reference, subject_rng)
+    seeds = evaluation_rng.integers(2**31, size=2).tolist()
+    held_out = subject.held_out(HELD_OUT, np.random.default_rng(seeds[0]))
+    spec = oracles.parse_oracle(config.oracle)
+    teacher = None
+    if not isinstance(spec, oracles.Human):
+        both = joined([held_out.a, held_out.b])
+        teacher = SimulatedTeacher(spec, both, subject.optimum, seeds[1])
+    about = {"env_id": env.spec.id if env.spec else "", "oracle": config.oracle}
+    about |= {"acquisition": config.acquisition}
+    store = Store(None if log.directory is None else log.directory / "campaign", about)
+    campaign = Campaign(subject, config.plan, teacher, store, campaign_rng)
+    reporter = Reporter(campaign, subject, held_out, teacher)
+    try:
+        scores = drive(
+            campaign,
+            log,
+            reporter.evaluate,
+            total=config.labels,
+            budget="labels",
+            evaluate_first=True,
+        )
+        return reporter.result(scores, config)
+    finally:
+        store.close()
+
+
+def load_policy(saved: dict[str, Any], env: Env) -> Policy:
+    """The policy in policy.pt, to act in an environment.
+
+    Raises:
+        InputError: it is none of this command, or of other spaces than the environment's.
+    """
+    policy: Policy = neural.saved.load_policy(saved, env)
+    return policy

@@ -122,6 +122,7 @@ class Campaign:
         self.curve: list[dict[str, float]] = [subject.score()]  # at 0 labels, then after each round
         self.at = [0]  # labels at the points of the curve
         self.costs = {"candidates": 0, "env_steps": 0, "skipped": 0}
+        self.margins: Array = np.zeros(0)  # of the labelled pairs when they were chosen
         self.asked: Asked | None = None
         self.bought = 0  # answered in this round
         self.positions = 0  # asked in this round
@@ -271,6 +272,7 @@ class Campaign:
         y, margins = answers[decided], asked.margins[decided]
         self.labelled.parts.append(asked.pairs.take(decided))
         self.labelled.answers.append(y)
+        self.margins = np.append(self.margins, margins)
         self.bought += decided.size
         said = y != 0.5
         agree = np.where(margins == 0.0, 0.5, (margins > 0.0) == (y > 0.5))[said]
@@ -307,7 +309,7 @@ class Campaign:
     # ---------------------------------------------------------------- checkpoints
 
     def _state(self, rngs: Mapping[str, Generator]) -> State:
-        names = ("round", "labels", "curve", "at", "costs")
+        names = STATE
         return {name: copy.copy(getattr(self, name)) for name in names} | {
             "rngs": dict(rngs),
             "subject": self.subject.state_dict(),
@@ -319,7 +321,7 @@ class Campaign:
         return self._state(self.rngs) if self.before is None else self.before
 
     def load_state_dict(self, state: State) -> None:
-        for name in ("round", "labels", "curve", "at", "costs", "rngs"):
+        for name in (*STATE, "rngs"):
             setattr(self, name, state[name])
         self.subject.load_state_dict(state["subject"])
         if (stored := state["belief"]) is not None:
@@ -332,5 +334,6 @@ class Campaign:
 
 
 PRIOR_SCALES = {"push-value": (3.0, 12.0)}  # nats; of the other rules (3,)
+STATE = ("round", "labels", "curve", "at", "costs", "margins")  # what checkpoints hold as it is
 STREAMS = ("prompts", "rollouts", "estimates", "choice", "training")
 LEARNT = {"gaps", "values", "features", "covariance"}  # what a belief is needed for

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
+from rlentropy.intervals import mean_ci95
+from rlentropy.neural.rollouts import SIDE_BY_SIDE, Evaluator
 from rlentropy.preferences.neural import SegmentPolicy
 from rlentropy.preferences.neural_features import RandomFeatures
 from rlentropy.preferences.neural_rollouts import SharedStarts
@@ -24,6 +28,7 @@ class NeuralSubject:
 
     Args:
         length: T, steps of a segment.
+        final_episodes: whole episodes at the end of a run.
         evaluations: starts that each score is a mean over; the same ones every time.
         seed: of the evaluations.
     """
@@ -39,6 +44,7 @@ class NeuralSubject:
         temperature: float = 1.0,
         offline: bool = False,
         evaluations: int = 64,
+        final_episodes: int = 100,
         seed: int = 0,
     ) -> None:
         self.policy, self.starts, self.psi, self.training = policy, starts, features, training
@@ -46,7 +52,10 @@ class NeuralSubject:
         self.original = policy.acting()  # scores compare with it, whatever is trained on
         self.original.layers = [(w.copy(), b.copy()) for w, b in self.original.layers]
         self.sizes: list[int] = []  # labels of each round
-        self.evaluations, self.seed = evaluations, seed
+        self.evaluations, self.final_episodes, self.seed = evaluations, final_episodes, seed
+        spec = starts.envs[0].spec
+        self.horizon = spec.max_episode_steps if spec is not None else None
+        self.optimum = None  # nobody knows
         probes = starts.draw(PROBES, np.random.default_rng([seed, 1]))
         pairs = starts.pairs(self.original, probes, length, np.random.default_rng(seed), 0.0)
         self.deterministic = bool(pairs.identical.all())  # the same actions led to the same states
@@ -105,6 +114,26 @@ class NeuralSubject:
             "win_rate": float((0.5 * (1.0 + np.sign(gap))).mean()),
             "length": float(segments.lengths.mean()),
         }
+
+    def held_out(self, n: int, rng: Generator) -> Pairs:
+        """Pairs of the reference, which nothing is learnt from."""
+        return self.starts.pairs(self.original, self.starts.draw(n, rng), self.length, rng)
+
+    def figures(self) -> dict[str, float]:
+        return self.score()
+
+    def final(self, config: object) -> dict[str, Any]:
+        """Whole episodes, of the policy and of its reference from the same seeds."""
+        found: dict[str, Any] = {}
+        for name, policy in (("", self.policy.acting()), ("reference_", self.original)):
+            evaluator = Evaluator(self.starts.envs[:SIDE_BY_SIDE], self.horizon, self.seed)
+            returns = evaluator.returns(policy, self.final_episodes, 0)
+            found[f"{name}episode_return"] = float(returns.mean())
+            found[f"{name}episode_return_ci95"] = mean_ci95(returns)
+        return found
+
+    def saved(self) -> dict[str, Any]:
+        return {"network": self.policy.saved_policy()}
 
     def state_dict(self) -> State:
         return {"policy": self.policy.state_dict(), "sizes": list(self.sizes)}

@@ -7,7 +7,7 @@ import numpy as np
 from rlentropy.planning import Plan
 from rlentropy.preferences import judges, oracles
 from rlentropy.preferences.segments import Pairs, Segments
-from rlentropy.types import Array, Count
+from rlentropy.types import Array, Count, Mask
 
 DIGITS = 9  # of judged scores: sums that differ by rounding alone are ties
 SIDE = 2  # of a query's uniform numbers: the choice, the mistake, who is shown left
@@ -74,7 +74,7 @@ class SimulatedTeacher:
         )
 
     def _by_judge(
-        self, judge: judges.Judge, pairs: Pairs, ids: list[str], repeats: Count, first: Array
+        self, judge: judges.Judge, pairs: Pairs, ids: list[str], repeats: Count, first: Mask
     ) -> Array:
         """Readings in both orders; those most in doubt go to a person, who sees the returns."""
         k = 2 * judge.readings

@@ -101,6 +101,14 @@ COMMANDS = {
         "fitted Q iteration on a dataset: the nominal baseline",
         compiling=6,
     ),
+    "active-preference": Command(
+        "rlentropy.preferences.active_preference",
+        "DPO from the labels that teach most",
+        needs="env",
+        budget="labels",
+        axis="labels",
+        compiling=2,
+    ),
 }
 
 # They read or make what others have: `run(config)` returns the exit code.
