@@ -66,7 +66,7 @@ class Human:
     """A person, who answers through a front end of the store."""
 
 
-Spec = TypeVar("Spec", bound="Teacher | Judge")
+Spec = TypeVar("Spec", bound=Teacher | Judge)
 
 
 class Thresholds(NamedTuple):

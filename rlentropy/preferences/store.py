@@ -159,11 +159,11 @@ class Store:
         found: int | None = self.database.read("SELECT max(round) FROM questions")[0][0]
         return found
 
-    def pending(self, round: int) -> list[int]:
+    def pending(self, round: int, mirrored: bool = False) -> list[int]:
         """Positions of a round that have no answer."""
         rows = self.database.read(
-            f"SELECT q.position FROM {ANSWERED} WHERE q.round = ? AND s.id IS NULL "
-            "ORDER BY q.position",
+            f"SELECT q.position FROM {MIRRORED if mirrored else ANSWERED} "
+            "WHERE q.round = ? AND s.id IS NULL ORDER BY q.position",
             round,
         )
         return [row[0] for row in rows]

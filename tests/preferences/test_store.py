@@ -1,5 +1,6 @@
 """The store against a list in memory; killed, damaged, locked, full, and written to by others."""
 
+import copy
 import os
 import random
 import shutil
@@ -10,11 +11,19 @@ import time
 import numpy as np
 import pytest
 
+from rlentropy import FiniteMDP
 from rlentropy.errors import InputError, OutputError
 from rlentropy.preferences import database
+from rlentropy.preferences.campaign import Campaign, Plan
 from rlentropy.preferences.database import APPLICATION, FILE
+from rlentropy.preferences.oracles import parse_oracle
 from rlentropy.preferences.segments import Pairs, Segments
 from rlentropy.preferences.store import Store
+from rlentropy.preferences.table_rewards import TableFeatures
+from rlentropy.preferences.table_subject import TableSubject
+from rlentropy.preferences.tables import LinearLogits, TablePolicy, TabularTask
+from rlentropy.preferences.teaching import SimulatedTeacher
+from rlentropy.preferences.training import Training
 
 nan = float("nan")
 forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
@@ -157,8 +166,8 @@ def test_repeats_are_counted_in_either_order(folder, rng):
     assert repeats.tolist() == [1, 2]
 
 
-def test_sides(folder, rng):
-    store, asked = Store(folder), pairs(rng, 200)
+def test_sides(rng):
+    store, asked = Store(None), pairs(rng, 200)
     store.ask(0, asked)
     left, ordered = store.sides(0)
     assert abs(left.mean() - 0.5) < 4 * 0.5 / np.sqrt(200)
@@ -236,6 +245,47 @@ def test_round_trip_and_replay(tmp_path, rng, width):
         assert read.a.states.dtype == asked.a.states.dtype
     assert again.about == store.about
     assert not list(tmp_path.rglob(".tmp-*"))
+
+
+def campaign(store):
+    """A small one, whose teacher is noisy and skips."""
+    rng = np.random.default_rng(3)
+    S, A = 6, 2
+    P, r = rng.dirichlet(np.full(S, 0.3), (S, A)), rng.normal(size=(S, A))
+    task = TabularTask.of(FiniteMDP(P, r, np.full(S, 1 / S)), 5)
+    uniform, eye = np.full((S, A), 1 / A), np.eye(S)
+    policy = TablePolicy(uniform, LinearLogits(eye, A, 0.1))
+    subject = TableSubject(task, policy, TableFeatures(eye, task.starts, A, True), Training())
+    reference = task.roll_out(uniform, task.prompts(200, rng), rng)
+    spec = parse_oracle("bradley-terry:1std,mistake=0.1,skip=0.3,equal=0.1")
+    teach = SimulatedTeacher(spec, reference, None, seed=1)
+    plan = Plan(labels=40, batch_size=8, pool=4, acquisition="certainty")
+    return Campaign(subject, plan, teach, store, np.random.default_rng(4))
+
+
+def finished(agent):
+    while agent.done < agent.plan.labels:
+        agent.advance(1)
+    return agent
+
+
+def test_a_campaign_replays_to_the_same_weights(tmp_path):
+    """In memory, in a folder, and in one where a killed process left answers and no checkpoint."""
+    want = finished(campaign(Store(None)))
+    assert want.costs["skipped"] > 0
+    there = finished(campaign(Store(tmp_path / "one")))
+    killed = campaign(Store(tmp_path / "two"))
+    killed.advance(1)
+    state = copy.deepcopy(killed.state_dict())
+    killed.advance(1)
+    killed.store.close()
+    again = campaign(Store(tmp_path / "two", must_exist=True))
+    again.load_state_dict(state)
+    for other in (there, finished(again)):
+        np.testing.assert_array_equal(other.subject.policy.pi, want.subject.policy.pi)
+        assert other.curve == want.curve
+        assert other.store.count() == other.labels == want.labels == 40
+        assert len(list(other.store.records())) == 40 + want.costs["skipped"]
 
 
 def test_segments_that_look_alike_share_a_file(tmp_path, rng):
