@@ -148,7 +148,8 @@ def teacher(oracle: str, task: TabularTask, reference: Any, seed: int) -> Simula
     sample = task.roll_out(reference, task.prompts(4000, rng), rng)
     spec = parse_oracle(oracle)
     assert isinstance(spec, Teacher)
-    return SimulatedTeacher(spec, sample, task.optimum, seed)
+    plan = task.beyond if spec.judged == "bootstrapped-return" else task.optimum
+    return SimulatedTeacher(spec, sample, plan, seed)
 
 
 def run(cell: Cell, acquisition: str, seed: int, **plan: Any) -> dict[str, float]:

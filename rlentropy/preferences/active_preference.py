@@ -13,6 +13,7 @@ online form (newest labels, no restart) is the default, since it is what selecti
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -23,6 +24,7 @@ from rlentropy.log import Log, drive
 from rlentropy.policies import Policy
 from rlentropy.preferences import acquisition, oracles
 from rlentropy.preferences.campaign import Campaign, Plan
+from rlentropy.preferences.console import ask_person, reader
 from rlentropy.preferences.report import HELD_OUT, Reported, Reporter
 from rlentropy.preferences.segments import joined
 from rlentropy.preferences.store import Store
@@ -36,6 +38,8 @@ from rlentropy.preferences.teaching import SimulatedTeacher
 from rlentropy.preferences.training import Training
 from rlentropy.types import Env, Result
 
+TABLE_POOL, NETWORK_POOL = 16, 4  # candidate pairs per label; rollouts of networks are dear
+
 Approximator = Literal["auto", "tabular", "neural"]
 Train = Literal["newest", "all"]
 LossName = Literal["dpo", "cpl", "ipo", "reward-model"]
@@ -48,7 +52,7 @@ class Config:
     labels: int = 640  # budget
     batch_size: int = 16  # labels a round
     schedule: tuple[int, ...] = ()  # labels at which rounds end, before those of --batch-size
-    pool: int = 16  # candidate pairs per label
+    pool: int | None = None  # candidate pairs per label; default 16, of networks 4
     # rule that chooses what is asked; compare them in docs/results/preferences.md
     acquisition: str = "label-information"
     random_share: float | None = None  # of each batch, in [0, 1]; default: the rule's own
@@ -90,8 +94,10 @@ class Config:
     final_episodes: int = 100  # of the summary's mean_return, networks
 
     def __post_init__(self) -> None:
-        for name in ("labels", "batch_size", "pool", "prompts", "evaluation_segments"):
+        for name in ("labels", "batch_size", "prompts", "evaluation_segments"):
             whole(name, getattr(self, name), 1)
+        if self.pool is not None:
+            whole("pool", self.pool, 1)
         for name in ("final_episodes", "completions", "reward_features"):
             whole(name, getattr(self, name), 2)
         if list(self.schedule) != sorted(set(self.schedule)) or min(self.schedule, default=1) < 1:
@@ -130,13 +136,13 @@ class Config:
             early_stop=self.early_stop,
         )
 
-    @property
-    def plan(self) -> Plan:
+    def plan(self, pool: int) -> Plan:
+        """How labels are bought, with the pool where none is set."""
         return Plan(
             labels=self.labels,
             batch_size=self.batch_size,
             schedule=self.schedule,
-            pool=self.pool,
+            pool=self.pool or pool,
             prompts=self.prompts,
             acquisition=self.acquisition,
             random_share=self.random_share,
@@ -166,19 +172,22 @@ def run(
         raise InputError(
             f"reference must be {' or '.join(BUILT_IN)}, or a run folder, got {config.reference!r}"
         )
-    make = table_subject if is_tabular(env, config.approximator) else network_subject
+    tabular = is_tabular(env, config.approximator)
+    make = table_subject if tabular else network_subject
     subject: Reported = make(env, config, reference, subject_rng)
+    plan = config.plan(TABLE_POOL if tabular else NETWORK_POOL)
     seeds = evaluation_rng.integers(2**31, size=2).tolist()
     held_out = subject.held_out(HELD_OUT, np.random.default_rng(seeds[0]))
     spec = oracles.parse_oracle(config.oracle)
     teacher = None
     if not isinstance(spec, oracles.Human):
         both = joined([held_out.a, held_out.b])
-        teacher = SimulatedTeacher(spec, both, subject.optimum, seeds[1])
+        teacher = SimulatedTeacher(spec, both, subject.judged_by(spec), seeds[1])
     about = {"env_id": env.spec.id if env.spec else "", "oracle": config.oracle}
     about |= {"acquisition": config.acquisition}
     store = Store(None if log.directory is None else log.directory / "campaign", about)
-    campaign = Campaign(subject, config.plan, teacher, store, campaign_rng)
+    front = partial(ask_person, read=reader(lambda: log.interrupted)) if teacher is None else None
+    campaign = Campaign(subject, plan, teacher, store, campaign_rng, front)
     reporter = Reporter(campaign, subject, held_out, teacher)
     try:
         scores = drive(

@@ -37,8 +37,9 @@ ATTEMPTS = 100  # pools of a round, while a teacher leaves questions unanswered
 WAIT = 0.2  # seconds between looks for a person's answers
 
 Generator = np.random.Generator
-# Pairs, their ids, how often each was asked before, rounds and questions before → answers.
-Teach = Callable[[Pairs, list[str], Count, int, int], Array]
+# Pairs, their ids, how often each was asked before, whether the first is shown left, rounds and
+# questions before → answers.
+Teach = Callable[[Pairs, list[str], Count, Mask, int, int], Array]
 
 
 class Subject(Protocol):
@@ -109,9 +110,23 @@ class Campaign:
     stopped = False
 
     def __init__(
-        self, subject: Subject, plan: Plan, teach: Teach | None, store: Store, rng: Generator
+        self,
+        subject: Subject,
+        plan: Plan,
+        teach: Teach | None,
+        store: Store,
+        rng: Generator,
+        front: Callable[[Store, int], object] | None = None,
     ) -> None:
+        """Start at the reference.
+
+        Args:
+            teach: a simulated teacher; None leaves the answers to people.
+            front: shows a person the questions of a round, as `console.ask_person` does; the store
+                may be filled by any other front end as well.
+        """
         self.subject, self.plan, self.teach, self.store = subject, plan, teach, store
+        self.front = front
         self.rule: Rule = RULES[plan.acquisition]
         if plan.alpha is not None:
             self.rule = push_value(plan.alpha)
@@ -252,12 +267,15 @@ class Campaign:
         assert self.asked is not None
         first, n = self.asked.first, len(self.asked.pairs)
         if self.teach is None:
+            if self.front is not None and self.store.pending(self.round):
+                self.front(self.store, self.round)
             if not self.store.settle(self.round):  # what is used can't be taken back
                 return None
         elif self.store.pending(self.round):
             ids, repeats = self.store.identities(self.round, first)
+            left, _ = self.store.sides(self.round, first)
             before = self.labels + self.costs["skipped"] + first
-            found = self.teach(self.asked.pairs, ids, repeats, self.round, before)
+            found = self.teach(self.asked.pairs, ids, repeats, left, self.round, before)
             self.store.answer_all(self.round, first, found)
         return self.store.answers(self.round)[first : first + n]
 

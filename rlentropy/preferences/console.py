@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import select
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator
 from itertools import zip_longest
@@ -16,6 +18,7 @@ from rlentropy.preferences.store import Question, Store
 KEYS = {"l": 1.0, "r": 0.0, "t": 0.5, "s": float("nan")}  # that the left one is better
 HELP = "l left is better, r right is better, t they are equal, s skip, u undo"
 GAP = "   |   "
+LOOK = 0.2  # seconds between looks at whether to stop
 
 
 def ask_person(
@@ -115,3 +118,21 @@ def side_by_side(question: Question, describe: Describe = as_text) -> Iterator[s
         return
     for x, y in zip_longest(left, right, fillvalue=""):
         yield f"{x:{width}}{GAP}{y}".rstrip()
+
+
+def reader(stopped: Callable[[], bool]) -> Callable[[str], str]:
+    """Lines of standard input, like `input`, that end as the input does once `stopped` says so.
+
+    A prompt that waits would not see that the process was told to stop.
+    """
+
+    def read(prompt: str) -> str:
+        print(prompt, end="", flush=True)
+        while not stopped():
+            if select.select([sys.stdin], [], [], LOOK)[0]:
+                if line := sys.stdin.readline():
+                    return line.rstrip("\n")
+                break
+        raise EOFError
+
+    return read

@@ -55,7 +55,6 @@ class NeuralSubject:
         self.evaluations, self.final_episodes, self.seed = evaluations, final_episodes, seed
         spec = starts.envs[0].spec
         self.horizon = spec.max_episode_steps if spec is not None else None
-        self.optimum = None  # nobody knows
         probes = starts.draw(PROBES, np.random.default_rng([seed, 1]))
         pairs = starts.pairs(self.original, probes, length, np.random.default_rng(seed), 0.0)
         self.deterministic = bool(pairs.identical.all())  # the same actions led to the same states
@@ -114,6 +113,9 @@ class NeuralSubject:
             "win_rate": float((0.5 * (1.0 + np.sign(gap))).mean()),
             "length": float(segments.lengths.mean()),
         }
+
+    def judged_by(self, spec: object) -> None:
+        """Nobody knows the model."""
 
     def held_out(self, n: int, rng: Generator) -> Pairs:
         """Pairs of the reference, which nothing is learnt from."""

@@ -24,8 +24,7 @@ HELD_OUT = 512  # pairs of the reference, never asked about, by which margins ar
 class Reported(Subject, Protocol):
     """A subject that can be evaluated and saved."""
 
-    optimum: Any  # V* and Q* of a known model, else None
-
+    def judged_by(self, spec: object) -> Any: ...  # plan of a known model for a teacher, or None
     def held_out(self, n: int, rng: np.random.Generator) -> Pairs: ...  # of the reference
     def figures(self) -> dict[str, float]: ...  # eval tags without their prefix
     def final(self, config: Config) -> dict[str, Any]: ...  # keys of the summary
@@ -51,7 +50,8 @@ class Reporter:
         self.y: Array | None = None
         if teacher is not None:
             ids = held_out.query_ids()
-            self.y = teacher(held_out, ids, np.zeros(len(ids), np.int64))
+            left = np.arange(len(ids)) % 2 == 0
+            self.y = teacher(held_out, ids, np.zeros(len(ids), np.int64), left)
 
     def predictions(self) -> tuple[Array, Array] | None:
         """σ(margin) of the held-out pairs that were answered, and the answers."""

@@ -49,7 +49,7 @@ class TableSubject:
         self.sizes: list[int] = []  # labels of each round
         mean = float(task.optimum.V[0][task.starts].mean())
         self.bounds = task.score(self.original, self.original)[0], mean
-        self.optimum, self.num_states = task.optimum, num_states
+        self.num_states = num_states
 
     def prompts(self, n: int, rng: Generator) -> Count:
         return self.task.prompts(n, rng)
@@ -111,6 +111,11 @@ class TableSubject:
         low, high = self.bounds
         normalised = (J - low) / (high - low) if high > low else float("nan")
         return {"return": J, "kl": kl, "normalised_return": normalised}
+
+    def judged_by(self, spec: object) -> Any:
+        """What a teacher judges by, V* and Q* of the true model."""
+        cut = getattr(spec, "judged", "") == "bootstrapped-return"
+        return self.task.beyond if cut else self.task.optimum
 
     def held_out(self, n: int, rng: Generator) -> Pairs:
         """Pairs of the reference, which nothing is learnt from."""

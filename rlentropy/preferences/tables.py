@@ -76,6 +76,11 @@ class TabularTask:
         """V* and Q* of every stage, (T + 1, S) and (T, S, A)."""
         return backward_induction(self.mdp, self.mdp.r, self.length)
 
+    @cached_property
+    def beyond(self) -> Plan:
+        """V* and Q* with as many stages again, for what a segment that is cut leaves ahead."""
+        return backward_induction(self.mdp, self.mdp.r, 2 * self.length)
+
     def prompts(self, n: int, rng: np.random.Generator) -> Count:
         """Start states, (n,)."""
         return self.starts[rng.integers(self.starts.size, size=n)]

@@ -10,7 +10,6 @@ from rlentropy.preferences.segments import Pairs, Segments
 from rlentropy.types import Array, Count, Mask
 
 DIGITS = 9  # of judged scores: sums that differ by rounding alone are ties
-SIDE = 2  # of a query's uniform numbers: the choice, the mistake, who is shown left
 
 
 class SimulatedTeacher:
@@ -19,7 +18,8 @@ class SimulatedTeacher:
     Args:
         spec: from `oracles.parse_oracle`, not a person.
         reference: segments of the reference, whose scores are the unit of temperatures in std.
-        plan: V* and Q* of the model, where it is known; for bootstrapped returns and regrets.
+        plan: V* and Q* of the model, where it is known: of T stages for regrets, of more than T
+            for bootstrapped returns.
         seed: of the noise, which belongs to a query and not to who asks it.
 
     Raises:
@@ -45,29 +45,36 @@ class SimulatedTeacher:
         return oracles.judged_scores(segments, kind, self.plan, myopic).round(DIGITS)
 
     def __call__(
-        self, pairs: Pairs, ids: list[str], repeats: Count, session: int = 0, asked: int = 0
+        self,
+        pairs: Pairs,
+        ids: list[str],
+        repeats: Count,
+        left: Mask,
+        session: int = 0,
+        asked: int = 0,
     ) -> Array:
         """Answers to N questions, (N,): 1, 0, 1/2, or NaN for none.
 
         Args:
             ids: of the queries.
             repeats: how often each was asked before, (N,).
+            left: whether the first segment is shown left, (N,).
             session: rounds of questions before this one.
             asked: questions before these.
         """
         first = oracles.in_order(pairs.a.digests(), pairs.b.digests())
         if isinstance(self.spec, judges.Judge):
             return self._by_judge(self.spec, pairs, ids, repeats, first)
-        u = oracles.keyed_uniforms(self.seed, ids, repeats, 3)
+        u = oracles.keyed_uniforms(self.seed, ids, repeats)
         returns = pairs.a.returns, pairs.b.returns
         usual = float(np.concatenate(returns).mean())
         return oracles.answers(
             self.spec,
             self.judged(pairs.a),
             self.judged(pairs.b),
-            u[:, :SIDE],
+            u,
             first=first,
-            left=(u[:, SIDE] < 0.5) == first,
+            left=left,
             asked=asked + np.arange(len(pairs)),
             limits=oracles.thresholds(self.spec, usual, session),
             returns=returns,
