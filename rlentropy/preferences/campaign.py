@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from rlentropy.errors import InputError
+from rlentropy.errors import InputError, one_of
 from rlentropy.preferences.acquisition import (
     RULES,
     Pool,
@@ -114,6 +114,7 @@ class Campaign:
         self.subject, self.plan, self.teach, self.store = subject, plan, teach, store
         self.rule: Rule = RULES[plan.acquisition]
         if plan.alpha is not None:
+            one_of("acquisition of alpha", plan.acquisition, ("push-value",))
             self.rule = push_value(plan.alpha)
         self.rngs = dict(zip(STREAMS, rng.spawn(len(STREAMS)), strict=True))
         self.round = self.labels = 0  # finished rounds; labels in them
@@ -164,7 +165,7 @@ class Campaign:
 
     def _ask(self, n: int) -> None:
         """Choose n pairs and write them down as questions."""
-        if self.positions >= ATTEMPTS * self.plan.batch_size:
+        if self.positions >= ATTEMPTS * (n + self.bought):
             raise InputError(
                 f"oracle must answer some of {self.positions} questions of a round, got "
                 f"{self.bought} answers"
@@ -201,7 +202,7 @@ class Campaign:
     def _prompts(self, n: int) -> Count:
         """Start states of the pool, those of highest entropy where the rule filters them."""
         pool = n * (1 if self.plan.acquisition == "entropy" else self.plan.pool)
-        if not self.rule.filters_prompts:
+        if not self.rule.filters_prompts or self.plan.prompts == 1:
             return self.subject.prompts(pool, self.rngs["prompts"])
         drawn = self.subject.prompts(pool * self.plan.prompts, self.rngs["prompts"])
         scores = self.subject.prompt_scores(drawn, self.rngs["estimates"])
@@ -256,7 +257,7 @@ class Campaign:
                 return None
         elif self.store.pending(self.round):
             ids, repeats = self.store.identities(self.round, first)
-            before = self.labels + self.costs["skipped"] + first
+            before = self.labels + self.bought + self.costs["skipped"]
             found = self.teach(self.asked.pairs, ids, repeats, self.round, before)
             self.store.answer_all(self.round, first, found)
         return self.store.answers(self.round)[first : first + n]
