@@ -127,8 +127,9 @@ class Belief:
 
     def update(self, X: Array, y: Array) -> None:
         """Learn answers y (n,) to pairs with feature differences X (n, D)."""
-        for k, posterior in enumerate(self.posteriors):
-            self.evidence[k] += posterior.log_predictive(X, y)
+        said = [posterior.log_predictive(X, y) for posterior in self.posteriors]
+        self.evidence = self.evidence + said  # not in place: a checkpoint may hold the array
+        for posterior in self.posteriors:
             posterior.update(X, y)
 
     def gaps(self, X: Array) -> tuple[Array, Array]:

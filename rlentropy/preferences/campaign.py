@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from rlentropy.errors import InputError
+from rlentropy.errors import InputError, one_of
 from rlentropy.preferences.acquisition import (
     RULES,
     Pool,
@@ -129,6 +129,7 @@ class Campaign:
         self.front = front
         self.rule: Rule = RULES[plan.acquisition]
         if plan.alpha is not None:
+            one_of("acquisition of alpha", plan.acquisition, ("push-value",))
             self.rule = push_value(plan.alpha)
         self.rngs = dict(zip(STREAMS, rng.spawn(len(STREAMS)), strict=True))
         self.round = self.labels = 0  # finished rounds; labels in them
@@ -179,7 +180,7 @@ class Campaign:
 
     def _ask(self, n: int) -> None:
         """Choose n pairs and write them down as questions."""
-        if self.positions >= ATTEMPTS * self.plan.batch_size:
+        if self.positions >= ATTEMPTS * (n + self.bought):
             raise InputError(
                 f"oracle must answer some of {self.positions} questions of a round, got "
                 f"{self.bought} answers"
@@ -216,7 +217,7 @@ class Campaign:
     def _prompts(self, n: int) -> Count:
         """Start states of the pool, those of highest entropy where the rule filters them."""
         pool = n * (1 if self.plan.acquisition == "entropy" else self.plan.pool)
-        if not self.rule.filters_prompts:
+        if not self.rule.filters_prompts or self.plan.prompts == 1:
             return self.subject.prompts(pool, self.rngs["prompts"])
         drawn = self.subject.prompts(pool * self.plan.prompts, self.rngs["prompts"])
         scores = self.subject.prompt_scores(drawn, self.rngs["estimates"])
@@ -274,7 +275,7 @@ class Campaign:
         elif self.store.pending(self.round):
             ids, repeats = self.store.identities(self.round, first)
             left, _ = self.store.sides(self.round, first)
-            before = self.labels + self.costs["skipped"] + first
+            before = self.labels + self.bought + self.costs["skipped"]
             found = self.teach(self.asked.pairs, ids, repeats, left, self.round, before)
             self.store.answer_all(self.round, first, found)
         return self.store.answers(self.round)[first : first + n]

@@ -260,9 +260,14 @@ class SegmentPolicy:
         return saved_policy(self.network, self.scaling, stochastic)
 
     def state_dict(self) -> State:
-        return {"network": self.network.state_dict(), "adam": self.adam.state_dict()}
+        return {
+            "network": self.network.state_dict(),
+            "adam": self.adam.state_dict(),
+            "reference": [list(layer) for layer in self.reference],
+        }
 
     def load_state_dict(self, state: State) -> None:
+        self.reference = [(w, b) for w, b in state["reference"]]
         self.network.load_state_dict(state["network"])
         self.adam.load_state_dict(state["adam"])
 

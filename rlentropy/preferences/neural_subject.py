@@ -51,6 +51,7 @@ class NeuralSubject:
         self.length, self.temperature, self.offline = length, temperature, offline
         self.original = policy.acting()  # scores compare with it, whatever is trained on
         self.original.layers = [(w.copy(), b.copy()) for w, b in self.original.layers]
+        self._frozen = SegmentPolicy(self.original, 1.0)
         self.sizes: list[int] = []  # labels of each round
         self.evaluations, self.final_episodes, self.seed = evaluations, final_episodes, seed
         spec = starts.envs[0].spec
@@ -64,10 +65,10 @@ class NeuralSubject:
         return self.starts.draw(n, rng)
 
     def prompt_scores(self, prompts: Count, rng: Generator) -> Array:
-        """Rao-Blackwell estimates of what the policy does from each start (§2.2)."""
-        many = np.repeat(prompts, SAMPLES)
-        segments = self.starts.segments(self.policy.acting(), many, self.length, rng)
-        entropy = by_prompt(self.policy.steps(segments).entropy, SAMPLES)
+        """Rao-Blackwell estimates of what who plays does from each start (preferences §2.2)."""
+        many, scored = np.repeat(prompts, SAMPLES), self._frozen if self.offline else self.policy
+        segments = self.starts.segments(scored.acting(), many, self.length, rng)
+        entropy = by_prompt(scored.steps(segments).entropy, SAMPLES)
         return conditional_scores(entropy, by_prompt(segments.mask, SAMPLES)).mean
 
     def roll_out(self, prompts: Count, rng: Generator) -> Pairs:
@@ -107,9 +108,10 @@ class NeuralSubject:
         """Return and divergence over the same starts and the same noise each time."""
         segments = self._evaluation_segments()
         gap = segments.returns - self.reference_segments.returns
+        ratios = self.policy.steps(segments).log_pi - self._frozen.steps(segments).log_pi
         return {
             "return": float(segments.returns.mean()),
-            "kl": float(self.policy.log_ratios(segments).mean()),
+            "kl": float(ratios.sum(1).mean()),
             "win_rate": float((0.5 * (1.0 + np.sign(gap))).mean()),
             "length": float(segments.lengths.mean()),
         }

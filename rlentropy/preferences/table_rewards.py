@@ -99,6 +99,7 @@ class SeenTransitions:
         self.keys, place = np.unique(keys, return_inverse=True)
         hits = np.concatenate([self.hits, np.ones(len(i))])
         self.hits = np.asarray(np.bincount(place.ravel(), weights=hits), np.float64)
+        self.ended = self.ended.copy()  # a checkpoint may hold the array
         self.ended[segments.last[segments.terminated]] = True
 
     @property

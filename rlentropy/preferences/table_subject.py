@@ -26,7 +26,7 @@ class TableSubject:
     Args:
         temperature: of the actions in candidates; 1 plays the policy itself.
         completions: segments a prompt, of which the pair with the largest margin is kept; 2: all.
-        offline: candidates come from the reference.
+        offline: candidates come from the reference that the policy began as.
         num_states: of the environment, whose model may have one more; default: the model's.
     """
 
@@ -55,12 +55,12 @@ class TableSubject:
         return self.task.prompts(n, rng)
 
     def prompt_scores(self, prompts: Count, rng: Generator) -> Array:
-        return self.task.entropies(self.policy.pi, prompts)
+        return self.task.entropies(self.original if self.offline else self.policy.pi, prompts)
 
     @property
     def playing(self) -> Array:
         """The policy that candidates come from, (S, A)."""
-        pi = self.policy.reference if self.offline else self.policy.pi
+        pi = self.original if self.offline else self.policy.pi
         if self.temperature == 1.0:
             return pi
         warm = pi ** (1.0 / self.temperature)
@@ -97,7 +97,7 @@ class TableSubject:
             return None
         P, (r, entered) = self.seen.kernel(), self.psi.rewards(w)
         lucks = [
-            luck(segments, self.playing, P, self.seen.ended, r, entered)
+            luck(segments, self.policy.pi, P, self.seen.ended, r, entered)
             for segments in (pairs.a, pairs.b)
         ]
         return np.asarray(w @ x.T - (lucks[0] - lucks[1]))

@@ -303,10 +303,13 @@ class TablePolicy:
         self._refresh()
 
     def _refresh(self) -> None:
-        log_reference = np.log(self.reference)
-        self.pi = softmax(log_reference + self.logits.table())
-        log_pi = np.log(np.maximum(self.pi, 1e-300))
-        self.summed = log_pi - log_reference if self.with_reference else log_pi
+        logits = self.logits.table()
+        logits = logits - logits.max(1, keepdims=True)
+        weights = self.reference * np.exp(logits)
+        total, whole = weights.sum(1, keepdims=True), self.reference.sum(1, keepdims=True)
+        self.pi = weights / total
+        ratios = logits - (np.log(total) - np.log(whole))  # 0, and no rounding, for equal logits
+        self.summed = ratios if self.with_reference else ratios + np.log(self.reference / whole)
 
     def log_ratios(self, segments: Segments) -> Array:
         """S of each segment, (N,); exactly 0 where the policy is its reference."""

@@ -29,7 +29,7 @@ class Training:
     restart: bool = False  # from the reference each round, with a fresh optimiser
     fresh_optimiser: bool = False  # each round
     update_reference: bool = False  # after each round the policy becomes the reference
-    mixing: float | None = None  # r: an epoch draws new and old rounds, see `round_shares`
+    mixing: float | None = None  # r in [0, 1]: epochs draw from all rounds, see `round_shares`
     early_stop: float = 0.0  # ends a round where the loss is below this share of its maximum
 
     def __post_init__(self) -> None:
@@ -40,7 +40,7 @@ class Training:
         one_of("train", self.train, get_args(Literal["newest", "all"]))
         whole("epochs", self.epochs, 1)
         if self.mixing is not None:
-            in_range("mixing", self.mixing, "[0, inf)")
+            in_range("mixing", self.mixing, "[0, 1]")
         in_range("early_stop", self.early_stop, "[0, 1)")
 
     @property
@@ -68,7 +68,7 @@ def round_shares(rounds: int, r: float) -> Array:
     """Shares of an epoch that rounds 0.. (oldest first) get, summing to 1.
 
     With w_0 = 1 and w_p = (r + 1) w_{p-1} / (w_{p-1} + 1), round p gets w_p of what newer rounds
-    left. r = 0 draws evenly; the larger r, the newer.
+    left. r = 0 draws evenly, r = 1 from the newest alone; beyond it shares would exceed 1.
     """
     weights = np.ones(rounds)
     for p in range(1, rounds):
