@@ -9,6 +9,7 @@ on their ratio alone: several scales are kept, weighted by how well they predict
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 
@@ -21,6 +22,7 @@ LEAST_WEIGHT = 1e-4  # of a prior scale against the likeliest; below it is dropp
 NODES = 24  # of the Gauss-Hermite rule
 
 
+@cache
 def hermite(n: int = NODES) -> tuple[Array, Array]:
     """Nodes and weights (n,) with Σ w f(u) = E f(u) for a standard normal u."""
     nodes, weights = np.polynomial.hermite_e.hermegauss(n)

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from rlentropy.diversity import query_kernel, vendi_score
 from rlentropy.errors import InputError, one_of
 from rlentropy.preferences.acquisition import (
     RULES,
@@ -200,9 +201,9 @@ class Campaign:
             diversity=self.plan.diversity,
         )
         asked = pairs.take(chosen.indices)
-        margins, x = pool.margins[chosen.indices], pool.features
-        x = None if x is None else x[chosen.indices]
-        self._diagnose(pool, chosen)
+        margins = pool.margins[chosen.indices]
+        x = None if pool.features is None else pool.features[chosen.indices]
+        self._diagnose(pool, chosen, self.subject.features(asked) if x is None else x)
         self.asked = Asked(asked, margins, x, self.positions)
         self.store.ask(
             self.round,
@@ -318,12 +319,14 @@ class Campaign:
         figures, self.figures = {**self.figures, **figures}, {}
         return figures
 
-    def _diagnose(self, pool: Pool, chosen: Selection) -> None:
-        """Figures of the choice."""
+    def _diagnose(self, pool: Pool, chosen: Selection, x: Array) -> None:
+        """Figures of the choice, whose features are x (n, D)."""
         names = {"duplicates", "degenerate", "pool_score", "batch_score"}
         self.figures |= {f"train/{k}": v for k, v in chosen.diagnostics.items() if k in names}
         if pool.values is not None and pool.weights is not None:
             self.figures["train/value_scale"] = value_scale(pool.values, pool.weights)
+        if (distinct := x.any(1)).any():
+            self.figures["train/vendi_score"] = vendi_score(query_kernel(x[distinct]))
 
     # ---------------------------------------------------------------- checkpoints
 
