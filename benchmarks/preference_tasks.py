@@ -124,7 +124,7 @@ def subject_of(cell: Cell, seed: int) -> TableSubject:
         logits = NetworkLogits(state_features(task, "cells"), A, cell.learning_rate, rng)
         phi = logits.features
     entered = not cell.oracle.startswith("regret")
-    features = TableFeatures(phi, task.starts, A, entered)
+    features = TableFeatures(phi, task.starts, reference, entered)
     training = Training(
         train=cell.train,
         epochs=cell.epochs,

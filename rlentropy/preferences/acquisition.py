@@ -325,6 +325,7 @@ RULES: dict[str, Rule] = {
     "d-optimal": Rule(_design_gain, frozenset({"features", "covariance"}), choose=_d_optimal),
     "label-information": _of_belief(scores.label_information, power=POWER),
     "push-value": push_value(),
+    "value-information": dataclasses.replace(push_value(0.0), random_share=0.0),
     "oracle-gap": Rule(lambda pool: np.abs(pool.true_gaps), frozenset({"true_gaps"})),
 }
 # Two draws a slot instead of one, which look for what they disagree about.

@@ -3,13 +3,15 @@
 A linear reward R_w(segment) = w·ψ(segment) makes a pair's return gap w·x, x = ψ(a) - ψ(b). Answers
 are Bernoulli(σ(w·x)); w is normal before them and, by Laplace's approximation, after each batch of
 them (preferences §5.1). A prior scale is as good as a teacher's temperature, since answers depend
-on their ratio alone: several scales are kept, weighted by how well they predicted the answers.
+on their ratio alone. Several models of the reward are kept, of several scales and of richer and
+poorer features, weighted by how well they predicted the answers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,7 +20,7 @@ from rlentropy.preferences.losses import sigmoid, softplus
 from rlentropy.types import Array, State
 
 TIE_WEIGHT = 4  # answers of 1/2 that one tie counts as: the curvature of 4 × 1/4 at a gap of 0
-LEAST_WEIGHT = 1e-4  # of a prior scale against the likeliest; below it is dropped
+LEAST_WEIGHT = 1e-4  # of a model against the likeliest; below it is dropped
 NODES = 24  # of the Gauss-Hermite rule
 
 
@@ -34,16 +36,23 @@ class LaplacePosterior:
 
     Args:
         D: features.
-        variance: of each w before any answer.
+        variance: of each w before any answer, one for all or (D,); where it is 0, w stays 0.
     """
 
-    def __init__(self, D: int, variance: float) -> None:
+    def __init__(self, D: int, variance: Any) -> None:
         whole("D", D, 1)
-        in_range("variance", variance, "(0, inf)")
-        self.mu, self.Sigma = np.zeros(D), variance * np.eye(D)
+        variances = np.broadcast_to(np.asarray(variance, np.float64), (D,))
+        if not ((variances >= 0.0).all() and variances.any() and np.isfinite(variances).all()):
+            raise InputError(f"variance must be >= 0, finite and not all 0, got {variance}")
+        self.active: Any = np.flatnonzero(variances)  # the others cost nothing
+        if self.active.size == D:
+            self.active = slice(None)
+        self.size = D
+        self.mu, self.Sigma = np.zeros(np.count_nonzero(variances)), np.diag(variances[self.active])
 
     def moments(self, X: Array) -> tuple[Array, Array]:
         """Mean and variance of w·x for each row of X (N, D): (N,), (N,)."""
+        X = X[:, self.active]
         return X @ self.mu, np.maximum(((X @ self.Sigma) * X).sum(1), 0.0)
 
     def log_predictive(self, X: Array, y: Array) -> float:
@@ -61,7 +70,7 @@ class LaplacePosterior:
         and W = diag(p (1 - p)), Σ becomes Σ - Σ Xᵀ (K + W⁻¹)⁻¹ X Σ.
         """
         repeat = np.where(y == 0.5, TIE_WEIGHT, 1)
-        X, y = np.repeat(X, repeat, axis=0), np.repeat(y, repeat)
+        X, y = np.repeat(X[:, self.active], repeat, axis=0), np.repeat(y, repeat)
         XS = X @ self.Sigma
         K, m = XS @ X.T, X @ self.mu
         alpha, identity = np.zeros(len(y)), np.eye(len(y))
@@ -94,30 +103,71 @@ class LaplacePosterior:
         size = self.mu.size
         jitter = 1e-9 * np.trace(self.Sigma) / size  # rounding may leave eigenvalues below 0
         root = np.linalg.cholesky(self.Sigma + jitter * np.eye(size))
-        return np.asarray(self.mu + rng.standard_normal((n, size)) @ root.T)
+        w = np.zeros((n, self.size))
+        w[:, self.active] = self.mu + rng.standard_normal((n, size)) @ root.T
+        return w
+
+    def mean(self) -> Array:
+        """E w, (D,)."""
+        w = np.zeros(self.size)
+        w[self.active] = self.mu
+        return w
+
+    def covariance(self) -> Array:
+        """Of w, (D, D)."""
+        everything = np.zeros((self.size, self.size))
+        index = np.arange(self.size)[self.active]
+        everything[np.ix_(index, index)] = self.Sigma
+        return everything
+
+
+class Prior(NamedTuple):
+    """A model of the reward: how large a typical gap is, and which features it is made of."""
+
+    nats: float  # standard deviation of the gap of a typical pair before any answer
+    shares: Mapping[str, float]  # group of features → its share of that variance
+
+
+def variances(priors: Sequence[Prior], groups: Mapping[str, slice], X: Array) -> list[Array]:
+    """Prior variances of w, (D,) each, that give pairs like X (N, D) the priors' gaps.
+
+    Args:
+        groups: of features, by name; a prior's own may not overlap. A group that no pair differs
+            in gets none.
+
+    Raises:
+        InputError: there is no prior, or one whose scale is not > 0.
+    """
+    if not priors:
+        raise InputError("prior_scales must have at least one scale, got none")
+    squares = (X * X).mean(0) if len(X) else np.ones(X.shape[1])
+    found = []
+    for prior in priors:
+        in_range("prior_scales", prior.nats, "(0, inf)")
+        variance = np.zeros(X.shape[1])
+        for name, share in prior.shares.items():
+            group = groups.get(name, slice(0, 0))
+            if (square := float(squares[group].sum())) > 0.0:
+                variance[group] = prior.nats**2 * share / square
+        found.append(variance if variance.any() else np.full(X.shape[1], prior.nats**2))
+    return found
 
 
 class Belief:
-    """Posteriors of several prior scales, weighted by the evidence of the answers so far.
+    """Posteriors of several models of the reward, weighted by the evidence of the answers so far.
 
     Args:
-        D: features.
-        square: mean of |x|² over the pairs of a first pool, which sets the unit of the scales.
-        scales: standard deviations of a typical gap before any answer, in nats.
+        variances: prior variances of w under each model, (D,) each.
     """
 
-    def __init__(self, D: int, square: float, scales: Sequence[float] = (3.0,)) -> None:
-        if not scales:
-            raise InputError("prior_scales must have at least one scale, got none")
-        for scale in scales:
-            in_range("prior_scales", scale, "(0, inf)")
-        in_range("square", square, "(0, inf)")
-        self.posteriors = [LaplacePosterior(D, scale**2 / square) for scale in scales]
-        self.evidence = np.zeros(len(scales))  # log P(answers so far)
+    def __init__(self, variances: Sequence[Array]) -> None:
+        self.variances = list(variances)
+        self.posteriors = [LaplacePosterior(len(v), v) for v in variances]
+        self.evidence = np.zeros(len(variances))  # log P(answers so far)
 
     @property
     def weights(self) -> Array:
-        """Of the scales, (len(scales),); those that predict much worse get 0."""
+        """Of the models; those that predict much worse than the best get 0."""
         ratio = np.exp(self.evidence - self.evidence.max())
         ratio = np.where(ratio < LEAST_WEIGHT, 0.0, ratio)
         weights: Array = ratio / ratio.sum()
@@ -145,23 +195,23 @@ class Belief:
         return np.concatenate(gaps), np.concatenate(weights)
 
     def draws(self, n: int, rng: np.random.Generator) -> Array:
-        """Rewards w from the posterior, (n, D), each scale as often as its weight says."""
+        """Rewards w from the posterior, (n, D), each model as often as its weight says."""
         counts = rng.multinomial(n, self.weights)
         both = zip(self.posteriors, counts.tolist(), strict=True)
         return np.concatenate([posterior.draw(count, rng) for posterior, count in both if count])
 
     def mean(self) -> Array:
         """E w, (D,)."""
-        total: Array = sum(weight * p.mu for p, weight in self._likely())  # type: ignore[assignment]
+        total: Array = sum(weight * p.mean() for p, weight in self._likely())  # type: ignore[assignment]
         return total
 
     def covariance(self) -> Array:
-        """Of w under the likeliest scale, (D, D)."""
-        return self.posteriors[int(np.argmax(self.evidence))].Sigma
+        """Of w under the likeliest model, (D, D)."""
+        return self.posteriors[int(np.argmax(self.evidence))].covariance()
 
     def state_dict(self) -> State:
         parts = [{"mu": p.mu, "Sigma": p.Sigma} for p in self.posteriors]
-        return {"posteriors": parts, "evidence": self.evidence}
+        return {"variances": self.variances, "posteriors": parts, "evidence": self.evidence}
 
     def load_state_dict(self, state: State) -> None:
         for posterior, part in zip(self.posteriors, state["posteriors"], strict=True):

@@ -27,7 +27,7 @@ from rlentropy.preferences.acquisition import (
     push_value,
     select,
 )
-from rlentropy.preferences.beliefs import Belief
+from rlentropy.preferences.beliefs import Belief, Prior, variances
 from rlentropy.preferences.scores import value_scale
 from rlentropy.preferences.segments import Pairs, joined_pairs
 from rlentropy.preferences.store import Store
@@ -45,6 +45,8 @@ Teach = Callable[[Pairs, list[str], Count, Mask, int, int], Array]
 
 class Subject(Protocol):
     """What is aligned: a policy that can roll out pairs from shared starts, be scored and learn."""
+
+    groups: Mapping[str, slice]  # of features, by name; "features" are those of the reward
 
     def prompts(self, n: int, rng: Generator) -> Count: ...
     def prompt_scores(self, prompts: Count, rng: Generator) -> Array: ...  # entropy, (n,)
@@ -253,16 +255,17 @@ class Campaign:
         return {"gaps": gaps, "weights": weights, "values": gaps}
 
     def _belief(self, x: Array) -> Belief:
-        """The belief; the first pool sets the unit of its prior."""
+        """The belief; the first pool sets the units of its priors."""
         if self.belief is None:
-            square = float((x * x).sum(1).mean()) if len(x) else 1.0
-            self.belief = Belief(x.shape[1], square or 1.0, self.scales)
+            self.belief = Belief(variances(self.priors, self.subject.groups, x))
         return self.belief
 
     @property
-    def scales(self) -> tuple[float, ...]:
-        """Prior scales of the belief, in nats."""
-        return self.plan.prior_scales or PRIOR_SCALES.get(self.plan.acquisition, (3.0,))
+    def priors(self) -> list[Prior]:
+        """Models of the reward."""
+        if self.plan.prior_scales:
+            return [Prior(nats, ALL) for nats in self.plan.prior_scales]
+        return PRIORS.get(self.plan.acquisition, [Prior(3.0, ALL)])
 
     def _answers(self) -> Array | None:
         """Answers to the questions that are out, (n,); None while some are missing."""
@@ -347,7 +350,7 @@ class Campaign:
             setattr(self, name, state[name])
         self.subject.load_state_dict(state["subject"])
         if (stored := state["belief"]) is not None:
-            self.belief = Belief(len(stored["posteriors"][0]["mu"]), 1.0, self.scales)
+            self.belief = Belief(stored["variances"])
             self.belief.load_state_dict(stored)
         for k in range(self.round):
             pairs, y = self.store.labelled(k)
@@ -355,7 +358,16 @@ class Campaign:
             self.labelled.answers.append(y)
 
 
-PRIOR_SCALES = {"push-value": (3.0, 12.0)}  # nats; of the other rules (3,)
+ALL = {"features": 1.0}
+RICH = {"features": 0.8, "reference": 0.2}
+PRIORS = {
+    "push-value": [Prior(3.0, ALL), Prior(12.0, ALL)],
+    "value-information": [
+        Prior(3.0, RICH),
+        Prior(12.0, RICH),
+        Prior(0.35, {"entered": 0.2, "reference": 0.8}),
+    ],
+}
 STATE = ("round", "labels", "curve", "at", "costs", "margins")  # what checkpoints hold as it is
 STREAMS = ("prompts", "rollouts", "estimates", "choice", "training")
 LEARNT = {"gaps", "values", "features", "covariance"}  # what a belief is needed for

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -48,6 +49,8 @@ class NeuralSubject:
         seed: int = 0,
     ) -> None:
         self.policy, self.starts, self.psi, self.training = policy, starts, features, training
+        D = features.size
+        self.groups: Mapping[str, slice] = {"features": slice(0, D), "reference": slice(D, D + 1)}
         self.length, self.temperature, self.offline = length, temperature, offline
         self.original = policy.acting()  # scores compare with it, whatever is trained on
         self.original.layers = [(w.copy(), b.copy()) for w, b in self.original.layers]
@@ -83,7 +86,11 @@ class NeuralSubject:
         return pairs.identical
 
     def features(self, pairs: Pairs) -> Array:
-        return self.psi.sums(pairs.a) - self.psi.sums(pairs.b)
+        a, b = (
+            np.column_stack([self.psi.sums(x), self._frozen.steps(x).log_reference.sum(1)])
+            for x in (pairs.a, pairs.b)
+        )
+        return np.asarray(a - b)
 
     def observe(self, pairs: Pairs) -> None:
         """Nothing is kept: values are regressed on each pool anew."""
@@ -93,7 +100,8 @@ class NeuralSubject:
         if self.deterministic:
             return None
         advantages = advantage_features(self.psi, joined([pairs.a, pairs.b]))
-        return np.asarray(w @ (advantages[: len(pairs)] - advantages[len(pairs) :]).T)
+        found = advantages[: len(pairs)] - advantages[len(pairs) :]
+        return np.asarray(w[:, :-1] @ found.T + np.outer(w[:, -1], x[:, -1]))
 
     def learn(self, pairs: Pairs, y: Array, newest: int, rng: Generator) -> dict[str, float]:
         self.sizes.append(newest)

@@ -92,7 +92,7 @@ def table_subject(
     return TableSubject(
         task,
         policy,
-        TableFeatures(phi, task.starts, A, entered),
+        TableFeatures(phi, task.starts, policy.reference, entered),
         config.training,
         temperature=config.temperature,
         completions=config.completions,

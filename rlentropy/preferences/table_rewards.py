@@ -1,9 +1,10 @@
 """Rewards of tables as beliefs have them: features of segments, and what of a return was luck.
 
-    ψ(s, a, s') = (z(s) ⊗ onehot(a), ζ(s'))
+    ψ(s, a, s') = (z(s) ⊗ onehot(a), ζ(s'), log π_ref(a|s))
 
 z and ζ are principal coordinates of the features of states, so that what is learnt of a state tells
-of its neighbours. An advantage is of (s, a) alone: a teacher that judges it leaves ζ out.
+of its neighbours. An advantage is of (s, a) alone: a teacher that judges it leaves ζ out. What the
+reference likes to do may say something of the reward; whether it does is for the answers to say.
 
 Under a reward w the return of a segment is V(s_0), plus the summed advantages of the policy, plus
 luck (preferences §4.5): Σ_t f_{t+1}(s_{t+1}) - E f_{t+1}, f the reward of entering a state and
@@ -36,13 +37,16 @@ class TableFeatures:
     Args:
         phi: features of states, (S, F).
         live: states that a segment may act in, (n,).
-        num_actions: A.
+        reference: π_ref, (S, A), positive.
         entered: whether a reward may depend on the state that is entered.
     """
 
-    def __init__(self, phi: Array, live: Count, num_actions: int, entered: bool) -> None:
+    def __init__(self, phi: Array, live: Count, reference: Array, entered: bool) -> None:
         S = len(phi)
-        self.num_actions, self.entered = num_actions, entered
+        self.num_actions, self.entered = reference.shape[1], entered
+        self.log_reference = np.log(np.maximum(reference, 1e-12))
+        if np.ptp(self.log_reference) < 1e-9:  # uniform: it would only count steps
+            self.log_reference = np.zeros_like(reference)
         acted = coordinates(np.concatenate([phi, OWN * np.eye(S)], axis=1)[live])
         self.z = np.zeros((S, acted.shape[1]))
         self.z[live] = acted
@@ -50,8 +54,18 @@ class TableFeatures:
 
     @property
     def size(self) -> int:
-        """D, of ψ."""
+        """Of ψ without its last number, the log-likelihood under the reference."""
         return int(self.num_actions * self.z.shape[1] + self.zeta.shape[1])
+
+    @property
+    def groups(self) -> dict[str, slice]:
+        """Features of the reward, among them those of states that are entered; the reference's."""
+        split = self.num_actions * self.z.shape[1]
+        return {
+            "features": slice(0, self.size),
+            "entered": slice(split, self.size),
+            "reference": slice(self.size, self.size + 1),
+        }
 
     def keys(self, segments: Segments) -> Count:
         """What each segment takes and enters, in ascending order, (N, T): equal if counts are."""
@@ -61,7 +75,7 @@ class TableFeatures:
         return np.sort(steps, axis=1)
 
     def of(self, pairs: Pairs) -> Array:
-        """x = ψ(a) - ψ(b), (N, D)."""
+        """x = ψ(a) - ψ(b), (N, D), the last number that of the reference."""
         n, S, A = len(pairs), len(self.z), self.num_actions
         taken, entered = np.zeros(n * A * S), np.zeros(n * S)
         for segments, sign in ((pairs.a, 1.0), (pairs.b, -1.0)):
@@ -70,13 +84,16 @@ class TableFeatures:
             taken += sign * np.bincount((i * A + a) * S + s, minlength=taken.size)
             entered += sign * np.bincount(i * S + after, minlength=entered.size)
         acted = (taken.reshape(n * A, S) @ self.z).reshape(n, -1)
-        return np.concatenate([acted, entered.reshape(n, S) @ self.zeta], axis=1)
+        likely = taken.reshape(n, A * S) @ self.log_reference.T.ravel()
+        return np.concatenate([acted, entered.reshape(n, S) @ self.zeta, likely[:, None]], axis=1)
 
     def rewards(self, w: Array) -> tuple[Array, Array]:
         """Rewards of J draws w (J, D): of actions, (S, A, J), and of entering states, (S, J)."""
         split = self.num_actions * self.z.shape[1]
         acted = w[:, :split].reshape(len(w), self.num_actions, -1)
-        return np.einsum("sk,jak->saj", self.z, acted), self.zeta @ w[:, split:].T
+        r = np.einsum("sk,jak->saj", self.z, acted)
+        r += self.log_reference[:, :, None] * w[:, self.size]
+        return r, self.zeta @ w[:, split : self.size].T
 
 
 class SeenTransitions:

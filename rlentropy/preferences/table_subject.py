@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,7 @@ class TableSubject:
     ) -> None:
         self.task, self.policy, self.psi, self.training = task, policy, features, training
         self.temperature, self.completions, self.offline = temperature, completions, offline
+        self.groups: Mapping[str, slice] = features.groups
         self.original = policy.reference.copy()  # scores compare with it, whatever is trained on
         self.seen = SeenTransitions(*policy.pi.shape)
         self.sizes: list[int] = []  # labels of each round
