@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -38,7 +38,19 @@ from rlentropy.preferences.teaching import SimulatedTeacher
 from rlentropy.preferences.training import Training
 from rlentropy.types import Env, Result
 
-TABLE_POOL, NETWORK_POOL = 16, 4  # candidate pairs per label; rollouts of networks are dear
+
+class Defaults(NamedTuple):
+    """Options that are left open, by the kind of policy."""
+
+    segment_length: int
+    pool: int  # rollouts of networks are dear
+    train: Literal["newest", "all"]
+    label_smoothing: float
+    learning_rate: float
+
+
+TABLE = Defaults(16, 16, "newest", 0.0, 0.02)
+NETWORK = Defaults(50, 4, "all", 0.1, 0.01)
 
 Approximator = Literal["auto", "tabular", "neural"]
 Train = Literal["newest", "all"]
@@ -76,12 +88,16 @@ class Config:
     loss: LossName = "dpo"  # what labels train
     dpo_beta: float = 0.2  # temperature of the implicit reward, > 0
     segment_gamma: float = 1.0  # discount of a segment's log-ratios, in (0, 1]
-    label_smoothing: float = 0.0  # probability that a label is wrong, in [0, 0.5)
+    # probability that a label is wrong, in [0, 0.5); default 0, of networks 0.1, without which
+    # labels of a sure teacher push them ever further
+    label_smoothing: float | None = None
     conservative: float = 1.0  # λ of cpl, in (0, 1]
     with_reference: bool = True  # sums of log π/π_ref; else of log π, which cpl allows
-    train: Train = "newest"  # labels of the newest round, or all
+    train: Train | None = (
+        None  # labels of a round that it learns from; default newest, networks all
+    )
     epochs: int = 3  # gradient steps a round
-    learning_rate: float | None = None  # of Adam; default 0.02, of networks 0.003
+    learning_rate: float | None = None  # of Adam; default 0.02, of networks 0.01
     restart: bool = False  # from the reference each round
     fresh_optimiser: bool = False  # each round
     update_reference: bool = False  # after each round the policy becomes the reference
@@ -118,16 +134,17 @@ class Config:
         for scale in self.prior_scales:
             in_range("prior_scales", scale, "(0, inf)")
         oracles.parse_oracle(self.oracle)
-        _ = self.training
+        self.training(TABLE)
 
-    @property
-    def training(self) -> Training:
+    def training(self, defaults: Defaults) -> Training:
+        """How labels are learnt from, with the defaults of a kind of policy."""
+        smoothing = self.label_smoothing
         return Training(
             loss="dpo" if self.loss == "reward-model" else self.loss,
             beta=self.dpo_beta,
-            label_smoothing=self.label_smoothing,
+            label_smoothing=defaults.label_smoothing if smoothing is None else smoothing,
             conservative=self.conservative,
-            train=self.train,
+            train=self.train or defaults.train,
             epochs=self.epochs,
             restart=self.restart,
             fresh_optimiser=self.fresh_optimiser,
@@ -136,13 +153,13 @@ class Config:
             early_stop=self.early_stop,
         )
 
-    def plan(self, pool: int) -> Plan:
-        """How labels are bought, with the pool where none is set."""
+    def plan(self, defaults: Defaults) -> Plan:
+        """How labels are bought, with the defaults of a kind of policy."""
         return Plan(
             labels=self.labels,
             batch_size=self.batch_size,
             schedule=self.schedule,
-            pool=self.pool or pool,
+            pool=self.pool or defaults.pool,
             prompts=self.prompts,
             acquisition=self.acquisition,
             random_share=self.random_share,
@@ -173,9 +190,8 @@ def run(
             f"reference must be {' or '.join(BUILT_IN)}, or a run folder, got {config.reference!r}"
         )
     tabular = is_tabular(env, config.approximator)
-    make = table_subject if tabular else network_subject
-    subject: Reported = make(env, config, reference, subject_rng)
-    plan = config.plan(TABLE_POOL if tabular else NETWORK_POOL)
+    make, defaults = (table_subject, TABLE) if tabular else (network_subject, NETWORK)
+    subject: Reported = make(env, config, defaults, reference, subject_rng)
     seeds = evaluation_rng.integers(2**31, size=2).tolist()
     held_out = subject.held_out(HELD_OUT, np.random.default_rng(seeds[0]))
     spec = oracles.parse_oracle(config.oracle)
@@ -187,7 +203,7 @@ def run(
     about |= {"acquisition": config.acquisition}
     store = Store(None if log.directory is None else log.directory / "campaign", about)
     front = partial(ask_person, read=reader(lambda: log.interrupted)) if teacher is None else None
-    campaign = Campaign(subject, plan, teacher, store, campaign_rng, front)
+    campaign = Campaign(subject, config.plan(defaults), teacher, store, campaign_rng, front)
     reporter = Reporter(campaign, subject, held_out, teacher)
     try:
         scores = drive(

@@ -25,12 +25,10 @@ from rlentropy.preferences.tables import (
 from rlentropy.types import Array, Env
 
 if TYPE_CHECKING:
-    from rlentropy.preferences.active_preference import Config
+    from rlentropy.preferences.active_preference import Config, Defaults
     from rlentropy.preferences.neural_subject import NeuralSubject
 
 BUILT_IN = ("uniform", "noisy-expert")  # references that are no run folder
-TABLE_LENGTH, NETWORK_LENGTH = 16, 50  # steps of a segment, by default
-TABLE_RATE, NETWORK_RATE = 0.02, 0.003  # learning rates, by default
 SIDE_BY_SIDE = 64  # copies of an environment that are stepped together
 SCALED_BY = 64  # segments of the reference that observations are standardised by
 
@@ -56,7 +54,7 @@ def is_tabular(env: Env, approximator: str) -> bool:
 
 
 def table_subject(
-    env: Env, config: Config, reference: Policy | None, rng: Generator
+    env: Env, config: Config, defaults: Defaults, reference: Policy | None, rng: Generator
 ) -> TableSubject:
     """A table over the known model of an environment.
 
@@ -72,7 +70,7 @@ def table_subject(
             "env must have a known model, so that its states can be set, unless approximator is "
             f"neural: {reason}"
         )
-    length = config.segment_length or TABLE_LENGTH
+    length = config.segment_length or defaults.segment_length
     assert isinstance(env.observation_space, Discrete)
     shape = known.grid_shape(env, int(env.observation_space.n))
     task = TabularTask.of(mdp, length, shape, config.starts == "all")
@@ -80,7 +78,7 @@ def table_subject(
     A = mdp.num_actions
     pi = table_reference(task, config.reference, reference, reference_rng)
     phi = state_features(task, config.features)
-    rate = config.learning_rate or TABLE_RATE
+    rate = config.learning_rate or defaults.learning_rate
     logits: Logits = LinearLogits(phi, A, rate)
     if config.approximator == "tabular" and config.features == "cells":
         logits = preferences.network_logits.NetworkLogits(phi, A, rate, network_rng)
@@ -93,7 +91,7 @@ def table_subject(
         task,
         policy,
         TableFeatures(phi, task.starts, policy.reference, entered),
-        config.training,
+        config.training(defaults),
         temperature=config.temperature,
         completions=config.completions,
         offline=config.offline,
@@ -114,7 +112,7 @@ def table_reference(task: TabularTask, name: str, policy: Policy | None, rng: Ge
 
 
 def network_subject(
-    env: Env, config: Config, reference: Policy | None, rng: Generator
+    env: Env, config: Config, defaults: Defaults, reference: Policy | None, rng: Generator
 ) -> NeuralSubject:
     """A network over copies of an environment.
 
@@ -125,7 +123,7 @@ def network_subject(
         raise InputError("reference must be uniform or a run, for networks, got noisy-expert")
     nets, rollouts = preferences.neural, preferences.neural_rollouts
     scaling_rng, network_rng, features_rng, seed_rng = rng.spawn(4)
-    length = config.segment_length or NETWORK_LENGTH
+    length = config.segment_length or defaults.segment_length
     copies = neural.rollouts.replicate(env, SIDE_BY_SIDE, 0.0, config.horizon)
     starts = rollouts.SharedStarts(copies)
     given: Any = reference
@@ -135,7 +133,7 @@ def network_subject(
         sample = starts.segments(blank, drawn, length, scaling_rng)
         scaling = rollouts.scaling_of(blank, sample)
         given = nets.untrained(env, config.hidden, network_rng, scaling)
-    rate = config.learning_rate or NETWORK_RATE
+    rate = config.learning_rate or defaults.learning_rate
     policy = nets.SegmentPolicy(given, rate, config.segment_gamma, config.with_reference)
     psi = preferences.neural_features.RandomFeatures(
         policy.head, policy.scaling, config.reward_features, features_rng
@@ -144,7 +142,7 @@ def network_subject(
         policy,
         starts,
         psi,
-        config.training,
+        config.training(defaults),
         length,
         temperature=config.temperature,
         offline=config.offline,
