@@ -12,6 +12,7 @@ if TYPE_CHECKING:
         neural_rollouts,
         neural_subject,
         reward_models,
+        reward_subject,
     )
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "neural_rollouts",
     "neural_subject",
     "reward_models",
+    "reward_subject",
 ]
 
 

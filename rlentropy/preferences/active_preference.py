@@ -54,6 +54,7 @@ NETWORK = Defaults(50, 4, "all", 0.1, 0.01)
 
 Approximator = Literal["auto", "tabular", "neural"]
 Train = Literal["newest", "all"]
+Entropy = Literal["exact", "monte-carlo", "rao-blackwell", "per-step", "stratified", "outcome"]
 LossName = Literal["dpo", "cpl", "ipo", "reward-model"]
 
 
@@ -71,7 +72,9 @@ class Config:
     power: float | None = None  # of scores in soft draws, > 0; default: the rule's own
     diversity: Literal["none", "k-center", "dpp", "vendi"] = "none"  # of a batch
     prompts: int = 8  # start states scored for each that an entropy filter keeps
-    completions: int = 2  # segments a start, tables; of more the pair of largest margin is kept
+    completions: int = 2  # segments a start; of more the pair of largest margin is kept
+    # how start states are scored by the entropy rules; default exact, of networks rao-blackwell
+    entropy: Entropy | None = None
     prior_scales: tuple[float, ...] = ()  # nats; default: the rule's own
     # return, bootstrapped-return:τ, bradley-terry:τ, regret:τ, judge or human; τ in units of
     # return, or in standard deviations of the reference's (1std); options follow (,mistake=0.1)
@@ -97,6 +100,8 @@ class Config:
         None  # labels of a round that it learns from; default newest, networks all
     )
     epochs: int = 3  # gradient steps a round
+    reward_members: int = 5  # networks of the ensemble that --loss reward-model fits
+    policy_steps: int = 4096  # environment steps a round in which a policy learns from it, networks
     learning_rate: float | None = None  # of Adam; default 0.02, of networks 0.01
     restart: bool = False  # from the reference each round
     fresh_optimiser: bool = False  # each round
@@ -114,6 +119,8 @@ class Config:
             whole(name, getattr(self, name), 1)
         if self.pool is not None:
             whole("pool", self.pool, 1)
+        whole("reward_members", self.reward_members, 1)
+        whole("policy_steps", self.policy_steps, 1)
         for name in ("final_episodes", "completions", "reward_features"):
             whole(name, getattr(self, name), 2)
         if list(self.schedule) != sorted(set(self.schedule)) or min(self.schedule, default=1) < 1:

@@ -54,6 +54,8 @@ class Subject(Protocol):
     def margins(self, pairs: Pairs) -> Array: ...  # (N,)
     def duplicates(self, pairs: Pairs) -> Mask: ...  # (N,)
     def features(self, pairs: Pairs) -> Array: ...  # x, (N, D)
+    # Gaps (J, N) and weights (J,) of an ensemble of its own; None: by the campaign's belief.
+    def gaps(self, pairs: Pairs) -> tuple[Array, Array] | None: ...
     def observe(self, pairs: Pairs) -> None: ...  # transitions, free of labels
     def values(self, pairs: Pairs, x: Array, w: Array) -> Array | None: ...  # ΔA (J, N)
     def learn(self, pairs: Pairs, y: Array, newest: int, rng: Generator) -> dict[str, float]: ...
@@ -236,7 +238,9 @@ class Campaign:
             x = found["features"] = subject.features(pairs)
             belief = self._belief(x[~duplicates])
             found["covariance"] = belief.covariance() if "covariance" in needs else None
-            found |= self._gaps(belief, pairs, x) if "gaps" in needs else {}
+            if "gaps" in needs:
+                ensemble = subject.gaps(pairs)
+                found |= self._gaps(belief, pairs, x) if ensemble is None else of(ensemble)
         if "entropies" in needs:
             found["entropies"] = subject.prompt_scores(prompts, self.rngs["estimates"])
         if "true_gaps" in needs:
@@ -371,3 +375,9 @@ PRIORS = {
 STATE = ("round", "labels", "curve", "at", "costs", "margins")  # what checkpoints hold as it is
 STREAMS = ("prompts", "rollouts", "estimates", "choice", "training")
 LEARNT = {"gaps", "values", "features", "covariance"}  # what a belief is needed for
+
+
+def of(ensemble: tuple[Array, Array]) -> dict[str, Array]:
+    """A pool's beliefs from an ensemble, for which values are gaps."""
+    gaps, weights = ensemble
+    return {"gaps": gaps, "weights": weights, "values": gaps}

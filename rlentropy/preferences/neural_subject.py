@@ -9,16 +9,24 @@ import numpy as np
 
 from rlentropy.intervals import mean_ci95
 from rlentropy.neural.rollouts import SIDE_BY_SIDE, Evaluator
+from rlentropy.neural.spaces import NeuralPolicy
+from rlentropy.preferences.acquisition import best_pairs
 from rlentropy.preferences.neural import SegmentPolicy
 from rlentropy.preferences.neural_features import RandomFeatures
 from rlentropy.preferences.neural_rollouts import SharedStarts
-from rlentropy.preferences.path_entropy import by_prompt, conditional_scores
+from rlentropy.preferences.path_entropy import (
+    by_prompt,
+    conditional_scores,
+    per_step,
+    plain_scores,
+)
 from rlentropy.preferences.segments import Pairs, Segments, joined
 from rlentropy.preferences.training import Training, fit
 from rlentropy.types import Array, Count, Mask, State
 
 Generator = np.random.Generator
 
+ESTIMATES = ("rao-blackwell", "monte-carlo", "per-step")
 SAMPLES = 8  # rollouts behind the entropy of a start
 PROBES = 4  # starts by which dynamics are seen to be deterministic
 RIDGE = 1e-3  # of regressions, against mean squares of 1
@@ -29,6 +37,8 @@ class NeuralSubject:
 
     Args:
         length: T, steps of a segment.
+        completions: segments a start; of more than 2 the pair of largest margin is kept.
+        entropy: how starts are scored, of ESTIMATES.
         final_episodes: whole episodes at the end of a run.
         evaluations: starts that each score is a mean over; the same ones every time.
         seed: of the evaluations.
@@ -43,7 +53,9 @@ class NeuralSubject:
         length: int,
         *,
         temperature: float = 1.0,
+        completions: int = 2,
         offline: bool = False,
+        entropy: str = "rao-blackwell",
         evaluations: int = 64,
         final_episodes: int = 100,
         seed: int = 0,
@@ -52,6 +64,7 @@ class NeuralSubject:
         D = features.size
         self.groups: Mapping[str, slice] = {"features": slice(0, D), "reference": slice(D, D + 1)}
         self.length, self.temperature, self.offline = length, temperature, offline
+        self.completions, self.entropy = completions, entropy
         self.original = policy.acting()  # scores compare with it, whatever is trained on
         self.original.layers = [(w.copy(), b.copy()) for w, b in self.original.layers]
         self._frozen = SegmentPolicy(self.original, 1.0)
@@ -64,19 +77,42 @@ class NeuralSubject:
         self.deterministic = bool(pairs.identical.all())  # the same actions led to the same states
         self.reference_segments = self._evaluation_segments()
 
+    def acting(self) -> NeuralPolicy:
+        """The policy as it is now."""
+        return self.policy.acting()
+
+    @property
+    def scored(self) -> SegmentPolicy:
+        """The same, to read log-probabilities from."""
+        return self.policy
+
     def prompts(self, n: int, rng: Generator) -> Count:
         return self.starts.draw(n, rng)
 
     def prompt_scores(self, prompts: Count, rng: Generator) -> Array:
-        """Rao-Blackwell estimates of what who plays does from each start (preferences §2.2)."""
-        many, scored = np.repeat(prompts, SAMPLES), self._frozen if self.offline else self.policy
+        """Entropy of what the one who plays does from each start, estimated (preferences §2.2)."""
+        scored = self._frozen if self.offline else self.scored
+        many = np.repeat(prompts, SAMPLES)
         segments = self.starts.segments(scored.acting(), many, self.length, rng)
-        entropy = by_prompt(scored.steps(segments).entropy, SAMPLES)
-        return conditional_scores(entropy, by_prompt(segments.mask, SAMPLES)).mean
+        steps, mask = scored.steps(segments), by_prompt(segments.mask, SAMPLES)
+        if self.entropy == "monte-carlo":
+            return plain_scores(by_prompt(steps.log_pi, SAMPLES), mask).mean
+        found = conditional_scores(by_prompt(steps.entropy, SAMPLES), mask).mean
+        lengths = by_prompt(segments.lengths, SAMPLES).mean(1)
+        return per_step(found, lengths) if self.entropy == "per-step" else found
 
     def roll_out(self, prompts: Count, rng: Generator) -> Pairs:
-        playing = self.original if self.offline else self.policy.acting()
-        return self.starts.pairs(playing, prompts, self.length, rng, self.temperature)
+        playing, n, k = self._playing(), len(prompts), self.completions
+        if k == 2:
+            return self.starts.pairs(playing, prompts, self.length, rng, self.temperature)
+        many = np.repeat(prompts, k)
+        segments = self.starts.segments(playing, many, self.length, rng, self.temperature)
+        chosen = best_pairs(self.scored.log_ratios(segments).reshape(n, k))
+        first = k * np.arange(n)
+        return Pairs(segments.take(first + chosen[:, 0]), segments.take(first + chosen[:, 1]))
+
+    def _playing(self) -> NeuralPolicy:
+        return self.original if self.offline else self.acting()
 
     def margins(self, pairs: Pairs) -> Array:
         a, b = self.policy.log_ratios(pairs.a), self.policy.log_ratios(pairs.b)
@@ -91,6 +127,10 @@ class NeuralSubject:
             for x in (pairs.a, pairs.b)
         )
         return np.asarray(a - b)
+
+    def gaps(self, pairs: Pairs) -> tuple[Array, Array] | None:
+        """The belief of a campaign stands in: there is no ensemble."""
+        return None
 
     def observe(self, pairs: Pairs) -> None:
         """Nothing is kept: values are regressed on each pool anew."""
@@ -110,13 +150,13 @@ class NeuralSubject:
     def _evaluation_segments(self) -> Segments:
         rng = np.random.default_rng([self.seed, 2])
         starts = self.starts.draw(self.evaluations, rng)
-        return self.starts.segments(self.policy.acting(), starts, self.length, rng)
+        return self.starts.segments(self.acting(), starts, self.length, rng)
 
     def score(self) -> dict[str, float]:
         """Return and divergence over the same starts and the same noise each time."""
         segments = self._evaluation_segments()
         gap = segments.returns - self.reference_segments.returns
-        ratios = self.policy.steps(segments).log_pi - self._frozen.steps(segments).log_pi
+        ratios = self.scored.steps(segments).log_pi - self._frozen.steps(segments).log_pi
         return {
             "return": float(segments.returns.mean()),
             "kl": float(ratios.sum(1).mean()),
@@ -137,7 +177,7 @@ class NeuralSubject:
     def final(self, config: object) -> dict[str, Any]:
         """Whole episodes, of the policy and of its reference from the same seeds."""
         found: dict[str, Any] = {}
-        for name, policy in (("", self.policy.acting()), ("reference_", self.original)):
+        for name, policy in (("", self.acting()), ("reference_", self.original)):
             evaluator = Evaluator(self.starts.envs[:SIDE_BY_SIDE], self.horizon, self.seed)
             returns = evaluator.returns(policy, self.final_episodes, 0)
             found[f"{name}episode_return"] = float(returns.mean())

@@ -8,9 +8,10 @@ import numpy as np
 from gymnasium.spaces import Discrete
 
 from rlentropy import neural, preferences
-from rlentropy.errors import InputError
+from rlentropy.errors import InputError, one_of
 from rlentropy.mdp import known, model_or_reason
 from rlentropy.policies import Policy, Tabular
+from rlentropy.preferences.table_reward_subject import PlannedLogits, TableRewardSubject
 from rlentropy.preferences.table_rewards import TableFeatures
 from rlentropy.preferences.table_subject import TableSubject
 from rlentropy.preferences.tables import (
@@ -83,11 +84,15 @@ def table_subject(
     if config.approximator == "tabular" and config.features == "cells":
         logits = preferences.network_logits.NetworkLogits(phi, A, rate, network_rng)
         phi = logits.features
+    planned = config.loss == "reward-model"
+    if planned:
+        logits = PlannedLogits(mdp.num_states, A)
     policy = TablePolicy(
         floored(pi, config.reference_floor), logits, config.segment_gamma, config.with_reference
     )
     entered = not config.oracle.startswith("regret")  # advantages are of states and actions alone
-    return TableSubject(
+    kind = TableRewardSubject if planned else TableSubject
+    return kind(
         task,
         policy,
         TableFeatures(phi, task.starts, policy.reference, entered),
@@ -95,6 +100,7 @@ def table_subject(
         temperature=config.temperature,
         completions=config.completions,
         offline=config.offline,
+        entropy=config.entropy or "exact",
         num_states=int(env.observation_space.n),
     )
 
@@ -121,8 +127,10 @@ def network_subject(
     """
     if config.reference == "noisy-expert":
         raise InputError("reference must be uniform or a run, for networks, got noisy-expert")
+    entropy = config.entropy or "rao-blackwell"
+    one_of("entropy", entropy, preferences.neural_subject.ESTIMATES)
     nets, rollouts = preferences.neural, preferences.neural_rollouts
-    scaling_rng, network_rng, features_rng, seed_rng = rng.spawn(4)
+    scaling_rng, network_rng, features_rng, seed_rng, agent_rng = rng.spawn(5)
     length = config.segment_length or defaults.segment_length
     copies = neural.rollouts.replicate(env, SIDE_BY_SIDE, 0.0, config.horizon)
     starts = rollouts.SharedStarts(copies)
@@ -138,16 +146,48 @@ def network_subject(
     psi = preferences.neural_features.RandomFeatures(
         policy.head, policy.scaling, config.reward_features, features_rng
     )
-    subject: NeuralSubject = preferences.neural_subject.NeuralSubject(
-        policy,
-        starts,
-        psi,
-        config.training(defaults),
-        length,
-        temperature=config.temperature,
-        offline=config.offline,
-        evaluations=config.evaluation_segments,
-        final_episodes=config.final_episodes,
-        seed=int(seed_rng.integers(2**31)),
+    arguments: tuple[Any, ...] = (policy, starts, psi, config.training(defaults), length)
+    settings: dict[str, Any] = {
+        "temperature": config.temperature,
+        "completions": config.completions,
+        "offline": config.offline,
+        "entropy": entropy,
+        "evaluations": config.evaluation_segments,
+        "final_episodes": config.final_episodes,
+        "seed": int(seed_rng.integers(2**31)),
+    }
+    if config.loss == "reward-model":
+        return reward_subject(env, config, reference, agent_rng, arguments, settings)
+    subject: NeuralSubject = preferences.neural_subject.NeuralSubject(*arguments, **settings)
+    return subject
+
+
+def reward_subject(
+    env: Env,
+    config: Config,
+    reference: Policy | None,
+    rng: Generator,
+    arguments: tuple[Any, ...],
+    settings: dict[str, Any],
+) -> NeuralSubject:
+    """A network that learns from a learnt reward.
+
+    Raises:
+        InputError: it is to start from a run.
+    """
+    if reference is not None:
+        raise InputError(f"reference must be uniform where loss is reward-model, got {reference!r}")
+    agent_rng, models_rng = rng.spawn(2)
+    agent = neural.actor_critic.ActorCritic(
+        env,
+        neural.actor_critic.Config(hidden=config.hidden, horizon=config.horizon),
+        agent_rng,
+    )
+    policy = arguments[0]
+    models = preferences.reward_models.RewardModels(
+        policy.head, policy.scaling, config.reward_members, models_rng, config.hidden
+    )
+    subject: NeuralSubject = preferences.reward_subject.RewardSubject(
+        agent, models, config.policy_steps, *arguments, **settings
     )
     return subject

@@ -162,3 +162,22 @@ def luck(segments: Segments, pi: Array, P: Any, ended: Mask, r: Array, r_entered
         V = (pi[:, :, None] * (r + expected.reshape(S, A, J))).sum(1)
         V[ended] = 0.0
     return np.ascontiguousarray(total.T)
+
+
+def soft_plan(
+    P: Any, ended: Mask, r: Array, r_entered: Array, reference: Array, beta: float, T: int
+) -> Array:
+    """Q*(s, a) with T steps left of a reward less β KL(π | π_ref), (S, A) (§7).
+
+    Args:
+        P: kernel, sparse (S*A, S).
+        ended: states without a future, (S,).
+        r, r_entered: rewards of actions, (S, A), and of entering states, (S,).
+    """
+    V, Q = np.zeros(len(r)), r
+    for _ in range(T):
+        Q = r + (P @ (r_entered + V)).reshape(r.shape)
+        high = Q.max(1, keepdims=True)
+        V = high[:, 0] + beta * np.log((reference * np.exp((Q - high) / beta)).sum(1))
+        V[ended] = 0.0
+    return Q

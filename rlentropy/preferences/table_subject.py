@@ -9,6 +9,7 @@ import numpy as np
 
 from rlentropy.preferences.acquisition import best_pairs
 from rlentropy.preferences.evaluation import win_rate
+from rlentropy.preferences.prompt_entropy import prompt_entropies
 from rlentropy.preferences.segments import Pairs
 from rlentropy.preferences.table_rewards import SeenTransitions, TableFeatures, luck
 from rlentropy.preferences.tables import TablePolicy, TabularTask
@@ -28,6 +29,7 @@ class TableSubject:
         temperature: of the actions in candidates; 1 plays the policy itself.
         completions: segments a prompt, of which the pair with the largest margin is kept; 2: all.
         offline: candidates come from the reference that the policy began as.
+        entropy: how starts are scored, of `prompt_entropy.ESTIMATES`.
         num_states: of the environment, whose model may have one more; default: the model's.
     """
 
@@ -41,6 +43,7 @@ class TableSubject:
         temperature: float = 1.0,
         completions: int = 2,
         offline: bool = False,
+        entropy: str = "exact",
         num_states: int | None = None,
     ) -> None:
         self.task, self.policy, self.psi, self.training = task, policy, features, training
@@ -51,13 +54,15 @@ class TableSubject:
         self.sizes: list[int] = []  # labels of each round
         mean = float(task.optimum.V[0][task.starts].mean())
         self.bounds = task.score(self.original, self.original)[0], mean
-        self.num_states = num_states
+        self.num_states, self.entropy = num_states, entropy
 
     def prompts(self, n: int, rng: Generator) -> Count:
         return self.task.prompts(n, rng)
 
     def prompt_scores(self, prompts: Count, rng: Generator) -> Array:
-        return self.task.entropies(self.original if self.offline else self.policy.pi, prompts)
+        """Entropy of what the one who plays does from each start (preferences §2.1-2.3)."""
+        pi = self.original if self.offline else self.policy.pi
+        return prompt_entropies(self.entropy, self.task, pi, prompts, rng)
 
     @property
     def playing(self) -> Array:
@@ -88,6 +93,10 @@ class TableSubject:
 
     def features(self, pairs: Pairs) -> Array:
         return self.psi.of(pairs)
+
+    def gaps(self, pairs: Pairs) -> tuple[Array, Array] | None:
+        """The belief of a campaign stands in: there is no ensemble."""
+        return None
 
     def observe(self, pairs: Pairs) -> None:
         for segments in (pairs.a, pairs.b):

@@ -12,7 +12,6 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from rlentropy.entropy import shannon
 from rlentropy.errors import InputError, in_range, one_of
 from rlentropy.mdp import FiniteMDP
 from rlentropy.planning import Plan, backward_induction
@@ -135,12 +134,6 @@ class TabularTask:
         ratio = np.log(np.where(pi > 0.0, pi, 1.0)) - np.log(np.where(pi > 0.0, reference, 1.0))
         V = self.totals(pi, np.stack([self.mdp.r, ratio], axis=2))[self.starts].mean(0)
         return float(V[0]), float(V[1])
-
-    def entropies(self, pi: Array, states: Count) -> Array:
-        """Causal entropy of what a policy does from each of some states, exact (§2.1)."""
-        per_step = np.broadcast_to(shannon(pi)[:, None, None], (*pi.shape, 1))
-        values: Array = self.totals(pi, per_step)[states, 0]
-        return values
 
 
 # ---------------------------------------------------------------- references and features
@@ -300,9 +293,10 @@ class TablePolicy:
         in_range("gamma", gamma, "(0, 1]")
         self.reference, self.logits = reference, logits
         self.gamma, self.with_reference = gamma, with_reference
-        self._refresh()
+        self.refresh()
 
-    def _refresh(self) -> None:
+    def refresh(self) -> None:
+        """Read the logits again."""
         logits = self.logits.table()
         logits = logits - logits.max(1, keepdims=True)
         weights = self.reference * np.exp(logits)
@@ -344,13 +338,13 @@ class TablePolicy:
             C += np.bincount(steps.cells.ravel(), weights=weights, minlength=S * A)
         C = C.reshape(S, A) / len(y)
         self.logits.descend(C - self.pi * C.sum(1, keepdims=True))
-        self._refresh()
+        self.refresh()
         return float(found.value.mean())
 
     def reset(self) -> None:
         """Back to the reference, bit for bit, with a fresh optimiser."""
         self.logits.reset()
-        self._refresh()
+        self.refresh()
 
     def fresh_optimiser(self) -> None:
         self.logits.fresh_optimiser()
@@ -366,4 +360,4 @@ class TablePolicy:
     def load_state_dict(self, state: State) -> None:
         self.reference = state["reference"]
         self.logits.load_state_dict(state["logits"])
-        self._refresh()
+        self.refresh()
