@@ -22,13 +22,22 @@ from rlentropy.preferences.segments import Pairs, Segments
 from rlentropy.types import Array, Count, Mask, State
 
 CUT = 0.03  # of the largest singular value, below which a coordinate is dropped
+MOST = 128  # coordinates of a state
 OWN = 0.1  # weight of a state's own indicator beside the features that it shares
 
 
-def coordinates(features: Array, cut: float = CUT) -> Array:
-    """Principal coordinates of rows, (n, F) → (n, k), without what is small."""
+def coordinates(features: Array, cut: float = CUT, most: int = MOST) -> Array:
+    """Principal coordinates of rows, (n, F) → (n, k), without what is small.
+
+    More than `most` of them are projected at random, which keeps lengths and angles about as they
+    were (Johnson and Lindenstrauss, 1984): beliefs cost the square of their number.
+    """
     _, singular, directions = np.linalg.svd(features, full_matrices=False)
-    return np.asarray(features @ directions[singular > cut * singular[0]].T)
+    kept = features @ directions[singular > cut * singular[0]].T
+    if kept.shape[1] > most:
+        rng = np.random.default_rng(0)
+        kept = kept @ rng.standard_normal((kept.shape[1], most)) / np.sqrt(most)
+    return np.asarray(kept)
 
 
 class TableFeatures:
