@@ -297,6 +297,7 @@ def test_log_ratios_are_exactly_0_at_the_reference(rng):
     for _ in range(20):
         policy = TablePolicy(random_policy(rng), LinearLogits(np.eye(S), A, 0.1))
         assert not policy.log_ratios(pairs.a).any()
+        np.testing.assert_array_equal(policy.pi, policy.reference)
 
 
 def test_logits_far_apart_stay_finite(rng):
