@@ -5,7 +5,10 @@ import json
 import os
 import random
 import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import gymnasium
 import numpy as np
@@ -32,6 +35,7 @@ from rlentropy.preferences.teaching import SimulatedTeacher
 from rlentropy.preferences.training import Training
 
 nan = float("nan")
+ROOT = Path(__file__).parents[2]
 forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 TASKS: dict = {}
 
@@ -587,30 +591,34 @@ def child(folder, settings):
         os._exit(code)
 
 
-def cut(tmp_path, kills):
-    whole = tmp_path / "whole"
-    began = time.perf_counter()
-    campaign = driven(whole, CUT)
-    seconds = time.perf_counter() - began
-    chance, folder = random.Random(kills), tmp_path / "cut"
-    killed = 0
-    for _ in range(50 * kills):
-        pid = child(folder, CUT)
+def lines(path):
+    return len(path.read_text().splitlines()) if path.exists() else 0
+
+
+def cut(tmp_path, kills, settings=CUT):
+    """Kill a run again and again: at once, or after it came to ask, at some instant of a round."""
+    whole = driven(tmp_path / "whole", settings)
+    chance, folder, killed = random.Random(kills), tmp_path / "cut", 0
+    while True:
+        before, pid = lines(folder / "asked"), child(folder, settings)
         if killed < kills:
-            time.sleep(chance.uniform(0.05, 0.6) * seconds)
+            more = chance.choice([0, 1, 1])
+            while lines(folder / "asked") < before + more and not os.waitpid(pid, os.WNOHANG)[0]:
+                time.sleep(0.002)
+            time.sleep(chance.uniform(0.0, 0.06))
             os.kill(pid, signal.SIGKILL)
-        _, status = os.waitpid(pid, 0)
-        if os.WIFSIGNALED(status):
-            killed += 1
-            continue
-        assert os.waitstatus_to_exitcode(status) == 0
-        break
-    assert killed >= min(kills, 2)
-    np.testing.assert_array_equal(np.load(folder / "pi.npy"), campaign.subject.policy.pi)
-    assert outcome(folder) == outcome(whole)
+        status = os.waitpid(pid, 0)[1]
+        if not os.WIFSIGNALED(status):
+            break
+        killed += 1
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert killed >= kills // 2
+    np.testing.assert_array_equal(np.load(folder / "pi.npy"), whole.subject.policy.pi)
+    assert outcome(folder) == outcome(tmp_path / "whole")
     assert not (folder / "asked twice").exists()
-    asked_for = (folder / "asked").read_text().splitlines()
-    assert len(asked_for) - len(set(asked_for)) <= killed  # a cut between an answer and its commit
+    said = (folder / "asked").read_text().splitlines()
+    assert len(said) - len(set(said)) <= killed  # a cut between an answer and its commit
+    return killed
 
 
 @forks
@@ -621,6 +629,40 @@ def test_power_cuts(tmp_path):
 @forks
 @pytest.mark.slow
 def test_many_power_cuts(tmp_path):
-    for k in range(4):
-        (folder := tmp_path / str(k)).mkdir()
-        cut(folder, 5 + k)
+    assert cut(tmp_path, 24, CUT | {"labels": 160, "batch_size": 4}) >= 20
+
+
+@pytest.mark.slow
+def test_the_command_line_survives_kills(tmp_path):
+    """`--resume` after a SIGKILL: same policy, same summary, each question answered once."""
+    options = [*("--env-id", "FrozenLake-v1"), *("--env-kwargs", '{"is_slippery": false}')]
+    options += [*("--reference", "noisy-expert"), *("--labels", "320"), *("--seed", "3")]
+    options += [*("--oracle", "bradley-terry:0.3"), *("--checkpoint-every", "64"), "--quiet"]
+    command = [sys.executable, str(ROOT / "train.py"), "active-preference", *options]
+    subprocess.run([*command, "--out", str(tmp_path / "whole")], check=True)
+    chance, folder, killed = random.Random(0), tmp_path / "cut", 0
+    while True:
+        resume = ["--resume"] if (folder / "config.json").exists() else []
+        process = subprocess.Popen([*command, "--out", str(folder), *resume])
+        segments, known = folder / "campaign" / "segments", 0
+        if segments.exists():
+            known = len(os.listdir(segments))
+        while killed < 5 and process.poll() is None:
+            if segments.exists() and len(os.listdir(segments)) > known:
+                time.sleep(chance.uniform(0.0, 0.2))
+                process.kill()
+                break
+            time.sleep(0.01)
+        if process.wait() != -signal.SIGKILL:
+            break
+        killed += 1
+    assert process.returncode == 0
+    assert killed >= 3
+    for name in ("pi", "reference"):
+        one, two = (np.load(x / "policy.npz")[name] for x in (tmp_path / "whole", folder))
+        np.testing.assert_array_equal(one, two)
+    summaries = [json.loads((x / "summary.json").read_text()) for x in (tmp_path / "whole", folder)]
+    for summary in summaries:
+        del summary["wall_seconds"], summary["compile_seconds"]
+    assert summaries[0] == summaries[1]
+    assert outcome(folder) == outcome(tmp_path / "whole")
