@@ -300,10 +300,10 @@ class TablePolicy:
         logits = self.logits.table()
         logits = logits - logits.max(1, keepdims=True)
         weights = self.reference * np.exp(logits)
-        total, whole = weights.sum(1, keepdims=True), self.reference.sum(1, keepdims=True)
-        self.pi = weights / total
-        ratios = logits - (np.log(total) - np.log(whole))  # 0, and no rounding, for equal logits
-        self.summed = ratios if self.with_reference else ratios + np.log(self.reference / whole)
+        share = weights.sum(1, keepdims=True) / self.reference.sum(1, keepdims=True)
+        self.pi = weights / share  # equal logits are the reference, to the bit
+        ratios = logits - np.log(share)
+        self.summed = ratios if self.with_reference else ratios + np.log(self.reference)
 
     def log_ratios(self, segments: Segments) -> Array:
         """S of each segment, (N,); exactly 0 where the policy is its reference."""
