@@ -12,22 +12,13 @@ online form (newest labels, no restart) is the default, since it is what selecti
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
-
-import numpy as np
-from gymnasium.spaces import Discrete
+from typing import Literal
 
 from rlentropy.errors import InputError, in_range, one_of, whole
-from rlentropy.log import Log, drive
-from rlentropy.policies import Policy
 from rlentropy.preferences import acquisition, oracles
-from rlentropy.preferences.campaign import Campaign, Plan
-from rlentropy.preferences.evaluation import labels_to, return_at_divergence
-from rlentropy.preferences.store import Store
+from rlentropy.preferences.campaign import Plan
 from rlentropy.preferences.training import Training
-from rlentropy.types import Env, Result
 
 Approximator = Literal["auto", "tabular", "neural"]
 Train = Literal["newest", "all"]
