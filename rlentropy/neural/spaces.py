@@ -212,19 +212,19 @@ class Categorical:
         return log_probability, entropy
 
     def score(self, outputs: Rows, actions: Actions) -> tuple[Rows, Rows]:
-        total, slopes = np.zeros(len(outputs), np.float32), np.empty_like(outputs)
+        columns, index = np.ascontiguousarray(outputs.T), np.arange(len(outputs))
+        total, slopes = np.zeros(len(outputs), np.float32), np.empty_like(columns)
         for k, part in enumerate(self.parts):
-            log_p, chosen = log_softmax(outputs[:, part]), actions[:, k : k + 1]
-            total += np.take_along_axis(log_p, chosen, 1)[:, 0]
-            slope = np.exp(log_p, out=log_p)
-            np.negative(slope, out=slope)
-            slope[np.arange(len(slope)), chosen[:, 0]] += 1.0
-            slopes[:, part] = slope
-        return total, slopes
+            log_p, chosen, slope = log_softmax(columns[part]), actions[:, k], slopes[part]
+            total += log_p[chosen, index]
+            np.negative(np.exp(log_p, out=slope), out=slope)
+            slope[chosen, index] += 1.0
+        return total, np.ascontiguousarray(slopes.T)
 
     def entropies(self, outputs: Rows) -> Rows:
-        parts = [log_softmax(outputs[:, part]) for part in self.parts]
-        return np.asarray(-sum((np.exp(log_p) * log_p).sum(axis=1) for log_p in parts))
+        columns = np.ascontiguousarray(outputs.T)
+        parts = [log_softmax(columns[part]) for part in self.parts]
+        return np.asarray(-sum((np.exp(log_p) * log_p).sum(axis=0) for log_p in parts))
 
 
 class Gaussian:
@@ -292,9 +292,9 @@ class Gaussian:
 
 
 def log_softmax(logits: Rows) -> Rows:
-    """Logarithms of softmax probabilities, (B, n), in the precision of the logits."""
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    shifted -= np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    """Logarithms of each column's probabilities, (n, B); numpy sums down few rows the fastest."""
+    shifted = logits - logits.max(axis=0)
+    shifted -= np.log(np.exp(shifted).sum(axis=0))
     return np.asarray(shifted)
 
 

@@ -44,6 +44,10 @@ class SharedStarts:
             return rng.integers(2**31, size=n)
         return np.asarray(rng.choice(self.seeds, size=n), np.int64)
 
+    def close(self) -> None:
+        for env in self.envs:
+            env.close()
+
     def pairs(
         self,
         policy: NeuralPolicy,
