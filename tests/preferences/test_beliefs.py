@@ -13,10 +13,19 @@ from rlentropy.preferences.beliefs import (
     TIE_WEIGHT,
     Belief,
     LaplacePosterior,
+    Prior,
     hermite,
+    variances,
 )
 
 D = 5
+
+
+def of_scales(D, square, scales=(3.0,)):
+    """A belief of all features alike, whose pairs have squares of this mean."""
+    X = np.full((1, D), np.sqrt(square / D))
+    priors = [Prior(scale, {"features": 1.0}) for scale in scales]
+    return Belief(variances(priors, {"features": slice(0, D)}, X))
 
 
 def sigma(x):
@@ -141,14 +150,14 @@ def test_draws_have_the_moments_of_the_posterior(rng):
 def test_a_scale_is_the_deviation_of_a_typical_gap(rng):
     X = rng.standard_normal((500, D))
     square = (X**2).sum(1).mean()
-    belief = Belief(D, square, (3.0, 12.0))
+    belief = of_scales(D, square, (3.0, 12.0))
     for posterior, scale in zip(belief.posteriors, (3.0, 12.0), strict=True):
         assert math.sqrt(posterior.moments(X)[1].mean()) == pytest.approx(scale)
     np.testing.assert_array_equal(belief.weights, [0.5, 0.5])
 
 
 def test_weights_are_the_evidence_and_gaps_a_mixture(rng):
-    belief = Belief(D, 4.0, (0.5, 3.0))
+    belief = of_scales(D, 4.0, (0.5, 3.0))
     alone = [LaplacePosterior(D, scale**2 / 4.0) for scale in (0.5, 3.0)]
     evidence = np.zeros(2)
     for _ in range(3):
@@ -174,7 +183,7 @@ def test_weights_are_the_evidence_and_gaps_a_mixture(rng):
 
 
 def test_a_scale_that_predicts_much_worse_is_dropped(rng):
-    belief = Belief(D, 4.0, (0.5, 3.0, 12.0))
+    belief = of_scales(D, 4.0, (0.5, 3.0, 12.0))
     belief.evidence = np.array([-10.0, -10.0 + math.log(LEAST_WEIGHT) - 0.01, -11.0])
     e = math.exp(-1.0)
     np.testing.assert_allclose(belief.weights, [1 / (1 + e), 0.0, e / (1 + e)])
@@ -186,7 +195,7 @@ def test_a_scale_that_predicts_much_worse_is_dropped(rng):
 
 
 def test_draws_come_from_each_scale_as_often_as_it_weighs(rng):
-    belief = Belief(1, 1.0, (1.0, 5.0))
+    belief = of_scales(1, 1.0, (1.0, 5.0))
     belief.evidence = np.log([0.8, 0.2])
     n = 20_000
     w = belief.draws(n, rng)[:, 0]
@@ -196,7 +205,7 @@ def test_draws_come_from_each_scale_as_often_as_it_weighs(rng):
 
 
 def test_a_state_goes_on_to_the_same_bits_and_stays_as_it_was(rng):
-    one, two = Belief(D, 4.0, (3.0, 12.0)), Belief(D, 1.0, (3.0, 12.0))
+    one, two = of_scales(D, 4.0, (3.0, 12.0)), of_scales(D, 1.0, (3.0, 12.0))
     one.update(*questions(rng))
     state = one.state_dict()
     X, y = questions(rng)
@@ -213,10 +222,9 @@ def test_a_state_goes_on_to_the_same_bits_and_stays_as_it_was(rng):
     ("make", "message"),
     [
         (lambda: LaplacePosterior(0, 1.0), "D must be"),
-        (lambda: LaplacePosterior(2, 0.0), "variance must be > 0"),
-        (lambda: Belief(2, 1.0, ()), "prior_scales must have at least one scale, got none"),
-        (lambda: Belief(2, 1.0, (3.0, -1.0)), "prior_scales must be > 0"),
-        (lambda: Belief(2, 0.0), "square must be > 0"),
+        (lambda: LaplacePosterior(2, 0.0), "variance must be >= 0, finite and not all 0"),
+        (lambda: of_scales(2, 1.0, ()), "prior_scales must have at least one scale, got none"),
+        (lambda: of_scales(2, 1.0, (3.0, -1.0)), "prior_scales must be > 0"),
     ],
 )
 def test_refusals(make, message):

@@ -53,7 +53,13 @@ def subject_of(slippery=False, **options):
     reference = noisy_expert(task, np.random.default_rng(1))
     policy = TablePolicy(reference, LinearLogits(phi, A, 0.05))
     training = options.pop("training", Training())
-    return TableSubject(task, policy, TableFeatures(phi, task.starts, A, True), training, **options)
+    return TableSubject(
+        task,
+        policy,
+        TableFeatures(phi, task.starts, reference, True),
+        training,
+        **options,
+    )
 
 
 def teacher(text="return", slippery=False, seed=5):

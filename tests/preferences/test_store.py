@@ -255,7 +255,7 @@ def campaign(store):
     task = TabularTask.of(FiniteMDP(P, r, np.full(S, 1 / S)), 5)
     uniform, eye = np.full((S, A), 1 / A), np.eye(S)
     policy = TablePolicy(uniform, LinearLogits(eye, A, 0.1))
-    subject = TableSubject(task, policy, TableFeatures(eye, task.starts, A, True), Training())
+    subject = TableSubject(task, policy, TableFeatures(eye, task.starts, uniform, True), Training())
     reference = task.roll_out(uniform, task.prompts(200, rng), rng)
     spec = parse_oracle("bradley-terry:1std,mistake=0.1,skip=0.3,equal=0.1")
     teach = SimulatedTeacher(spec, reference, None, seed=1)

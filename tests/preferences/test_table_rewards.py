@@ -61,7 +61,7 @@ def test_coordinates_keep_inner_products_and_drop_what_is_small(rng):
 @pytest.mark.parametrize("entered", [True, False])
 def test_features_are_sums_over_steps(entered, rng):
     _, task = make(rng)
-    psi = TableFeatures(rng.normal(size=(S, F)), task.starts, A, entered)
+    psi = TableFeatures(rng.normal(size=(S, F)), task.starts, np.full((S, A), 1.0 / A), entered)
     pairs = play_pairs(task, 20, rng)
     x = psi.of(pairs)
     assert x.shape == (20, psi.size)
@@ -82,7 +82,7 @@ def test_features_are_sums_over_steps(entered, rng):
 
 def test_the_return_of_a_reward_is_linear_in_the_features(rng):
     _, task = make(rng)
-    psi = TableFeatures(rng.normal(size=(S, F)), task.starts, A, True)
+    psi = TableFeatures(rng.normal(size=(S, F)), task.starts, np.full((S, A), 1.0 / A), True)
     pairs, w = play_pairs(task, 30, rng), rng.normal(size=(4, psi.size))
     r, entering = psi.rewards(w)
     assert r.shape == (S, A, 4)
@@ -99,7 +99,7 @@ def test_the_return_of_a_reward_is_linear_in_the_features(rng):
 
 def test_keys_are_equal_where_counts_are(rng):
     _, task = make(rng)
-    psi = TableFeatures(np.eye(S), task.starts, A, True)
+    psi = TableFeatures(np.eye(S), task.starts, np.full((S, A), 1.0 / A), True)
     part, other = play(task, 400, rng), play(task, 400, rng)
 
     def counted(x, i):
@@ -231,7 +231,7 @@ def subject_of(rng, deterministic, **options):
     _, task = make(rng, deterministic)
     phi = rng.normal(size=(S, F))
     policy = TablePolicy(rng.dirichlet(np.ones(A), size=S), LinearLogits(phi, A, 0.1))
-    features = TableFeatures(phi, task.starts, A, True)
+    features = TableFeatures(phi, task.starts, np.full((S, A), 1.0 / A), True)
     return TableSubject(task, policy, features, Training(), **options)
 
 
