@@ -18,7 +18,8 @@ batches of 800 steps, 10 epochs of minibatches of 64; reward networks of 32 × 3
 the first ten labels, then 3 a round over all; one network with random pairs, or five with those
 that they disagree about of twice as many. These are the defaults of imitation's command, the PPO is
 of stable-baselines3's. The rival is imitation 1.0.1 with the same settings, in a process of the
-Python that --imitation names (benchmarks/imitation_peer.py); without it ours runs alone. The
+Python that --imitation names (benchmarks/imitation_peer.py; an environment of its own with
+`pip install imitation==1.0.1 "setuptools<81"`); without it ours runs alone. The
 rollouts that pairs are made of come on top of the 4000 steps for both: here all of them, from
 shared starts; imitation cuts them out of the training's as far as those go.
 """

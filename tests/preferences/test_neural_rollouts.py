@@ -127,6 +127,7 @@ def test_environments_that_cannot_be_copied_are_refused():
         shared.pairs(policy, np.array([1]), 2, np.random.default_rng(0))
 
 
+@pytest.mark.filterwarnings("ignore:overflow")
 def test_numbers_too_large_for_single_precision_are_refused():
     with pytest.raises(InputError, match="observations must be finite in single precision"):
         play(Noisy(largest=1e200))
