@@ -12,18 +12,18 @@ online form (newest labels, no restart) is the default, since it is what selecti
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from rlentropy import neural
-from rlentropy.errors import InputError, in_range, one_of, whole
+from rlentropy.errors import InputError
 from rlentropy.log import Log, drive
 from rlentropy.policies import Policy
-from rlentropy.preferences import acquisition, oracles
-from rlentropy.preferences.campaign import Campaign, Plan
+from rlentropy.preferences import oracles
+from rlentropy.preferences.campaign import Campaign
+from rlentropy.preferences.config import NETWORK, TABLE, Config
 from rlentropy.preferences.console import ask_person, reader
 from rlentropy.preferences.report import HELD_OUT, Reported, Reporter
 from rlentropy.preferences.segments import joined
@@ -35,145 +35,9 @@ from rlentropy.preferences.subjects import (
     table_subject,
 )
 from rlentropy.preferences.teaching import SimulatedTeacher
-from rlentropy.preferences.training import Training
 from rlentropy.types import Env, Result
 
-
-class Defaults(NamedTuple):
-    """Options that are left open, by the kind of policy."""
-
-    segment_length: int
-    pool: int  # rollouts of networks are dear
-    train: Literal["newest", "all"]
-    label_smoothing: float
-    learning_rate: float
-
-
-TABLE = Defaults(16, 16, "newest", 0.0, 0.02)
-NETWORK = Defaults(50, 4, "all", 0.1, 0.01)
-
-Approximator = Literal["auto", "tabular", "neural"]
-Train = Literal["newest", "all"]
-Entropy = Literal["exact", "monte-carlo", "rao-blackwell", "per-step", "stratified", "outcome"]
-LossName = Literal["dpo", "cpl", "ipo", "reward-model"]
-
-
-@dataclass(frozen=True)
-class Config:
-    """Active preference learning."""
-
-    labels: int = 640  # budget
-    batch_size: int = 16  # labels a round
-    schedule: tuple[int, ...] = ()  # labels at which rounds end, before those of --batch-size
-    pool: int | None = None  # candidate pairs per label; default 16, of networks 4
-    # rule that chooses what is asked; compare them in docs/results/preferences.md
-    acquisition: str = "label-information"
-    random_share: float | None = None  # of each batch, in [0, 1]; default: the rule's own
-    power: float | None = None  # of scores in soft draws, > 0; default: the rule's own
-    diversity: Literal["none", "k-center", "dpp", "vendi"] = "none"  # of a batch
-    prompts: int = 8  # start states scored for each that an entropy filter keeps
-    completions: int = 2  # segments a start; of more the pair of largest margin is kept
-    # how start states are scored by the entropy rules; default exact, of networks rao-blackwell
-    entropy: Entropy | None = None
-    prior_scales: tuple[float, ...] = ()  # nats; default: the rule's own
-    # return, bootstrapped-return:τ, bradley-terry:τ, regret:τ, judge or human; τ in units of
-    # return, or in standard deviations of the reference's (1std); options follow (,mistake=0.1)
-    oracle: str = "return"
-    segment_length: int | None = None  # steps; default 16, of networks 50
-    starts: Literal["all", "initial"] = "all"  # tables: every live state, or the initial ones
-    # uniform, noisy-expert (known models), or a run folder; what is trained starts there
-    reference: str = "uniform"
-    reference_floor: float = 0.01  # share of uniform actions mixed into a table's reference
-    approximator: Approximator = "auto"  # tables where observations and actions are Discrete
-    features: Literal["auto", "one-hot", "rbf", "cells"] = "auto"  # of states, tables; rbf on grids
-    reward_features: int = 128  # of the belief about rewards, networks
-    hidden: tuple[int, ...] = (64, 64)  # widths of a network's hidden layers
-    loss: LossName = "dpo"  # what labels train
-    dpo_beta: float = 0.2  # temperature of the implicit reward, > 0
-    segment_gamma: float = 1.0  # discount of a segment's log-ratios, in (0, 1]
-    # probability that a label is wrong, in [0, 0.5); default 0, of networks 0.1, without which
-    # labels of a sure teacher push them ever further
-    label_smoothing: float | None = None
-    conservative: float = 1.0  # λ of cpl, in (0, 1]
-    with_reference: bool = True  # sums of log π/π_ref; else of log π, which cpl allows
-    train: Train | None = (
-        None  # labels of a round that it learns from; default newest, networks all
-    )
-    epochs: int = 3  # gradient steps a round
-    reward_members: int = 5  # networks of the ensemble that --loss reward-model fits
-    policy_steps: int = 4096  # environment steps a round in which a policy learns from it, networks
-    learning_rate: float | None = None  # of Adam; default 0.02, of networks 0.01
-    restart: bool = False  # from the reference each round
-    fresh_optimiser: bool = False  # each round
-    update_reference: bool = False  # after each round the policy becomes the reference
-    mixing: float | None = None  # r: epochs draw from all rounds, newer ones more the larger r
-    early_stop: float = 0.0  # share of its largest value at which the loss ends a round, 0: never
-    offline: bool = False  # candidates come from the reference
-    temperature: float = 1.0  # of candidates' actions, > 0
-    horizon: int | None = None  # steps that truncate an episode of networks; default: the limit's
-    evaluation_segments: int = 64  # of each score of a network
-    final_episodes: int = 100  # of the summary's mean_return, networks
-
-    def __post_init__(self) -> None:
-        for name in ("labels", "batch_size", "prompts", "evaluation_segments"):
-            whole(name, getattr(self, name), 1)
-        if self.pool is not None:
-            whole("pool", self.pool, 1)
-        whole("reward_members", self.reward_members, 1)
-        whole("policy_steps", self.policy_steps, 1)
-        for name in ("final_episodes", "completions", "reward_features"):
-            whole(name, getattr(self, name), 2)
-        if list(self.schedule) != sorted(set(self.schedule)) or min(self.schedule, default=1) < 1:
-            raise InputError(f"schedule must be rising label counts >= 1, got {self.schedule}")
-        one_of("acquisition", self.acquisition, acquisition.RULES)
-        if self.segment_length is not None:
-            whole("segment_length", self.segment_length, 1)
-        for width in self.hidden:
-            whole("hidden", width, 1)
-        in_range("reference_floor", self.reference_floor, "[0, 1]")
-        in_range("temperature", self.temperature, "(0, inf)")
-        if self.random_share is not None:
-            in_range("random_share", self.random_share, "[0, 1]")
-        if self.power is not None:
-            in_range("power", self.power, "(0, inf)")
-        if self.learning_rate is not None:
-            in_range("learning_rate", self.learning_rate, "(0, inf)")
-        for scale in self.prior_scales:
-            in_range("prior_scales", scale, "(0, inf)")
-        oracles.parse_oracle(self.oracle)
-        self.training(TABLE)
-
-    def training(self, defaults: Defaults) -> Training:
-        """How labels are learnt from, with the defaults of a kind of policy."""
-        smoothing = self.label_smoothing
-        return Training(
-            loss="dpo" if self.loss == "reward-model" else self.loss,
-            beta=self.dpo_beta,
-            label_smoothing=defaults.label_smoothing if smoothing is None else smoothing,
-            conservative=self.conservative,
-            train=self.train or defaults.train,
-            epochs=self.epochs,
-            restart=self.restart,
-            fresh_optimiser=self.fresh_optimiser,
-            update_reference=self.update_reference,
-            mixing=self.mixing,
-            early_stop=self.early_stop,
-        )
-
-    def plan(self, defaults: Defaults) -> Plan:
-        """How labels are bought, with the defaults of a kind of policy."""
-        return Plan(
-            labels=self.labels,
-            batch_size=self.batch_size,
-            schedule=self.schedule,
-            pool=self.pool or defaults.pool,
-            prompts=self.prompts,
-            acquisition=self.acquisition,
-            random_share=self.random_share,
-            power=self.power,
-            diversity=None if self.diversity == "none" else self.diversity,
-            prior_scales=self.prior_scales,
-        )
+__all__ = ["Config", "load_policy", "run"]
 
 
 def run(

@@ -15,7 +15,7 @@ from rlentropy.preferences.teaching import SimulatedTeacher
 from rlentropy.types import Array, Result
 
 if TYPE_CHECKING:
-    from rlentropy.preferences.active_preference import Config
+    from rlentropy.preferences.config import Config
 
 PANELS = 4  # of the picture of margins, from the first labels to the last
 HELD_OUT = 512  # pairs of the reference, never asked about, by which margins are judged

@@ -26,7 +26,7 @@ from rlentropy.preferences.tables import (
 from rlentropy.types import Array, Env
 
 if TYPE_CHECKING:
-    from rlentropy.preferences.active_preference import Config, Defaults
+    from rlentropy.preferences.config import Config, Defaults
     from rlentropy.preferences.neural_subject import NeuralSubject
 
 BUILT_IN = ("uniform", "noisy-expert")  # references that are no run folder

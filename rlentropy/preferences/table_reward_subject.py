@@ -98,7 +98,7 @@ class TableRewardSubject(TableSubject):
     def load_state_dict(self, state: State) -> None:
         super().load_state_dict(state)
         if (held := state["model"]) is not None:
-            variance: Any = np.zeros(self.psi.size + 1)
+            variance: Any = np.zeros(self.psi.size)
             variance[held["active"]] = 1.0
             self.model = LaplacePosterior(variance.size, variance)
             self.model.mu, self.model.Sigma = held["mu"], held["Sigma"]

@@ -63,17 +63,17 @@ class TableFeatures:
 
     @property
     def size(self) -> int:
-        """Of ψ without its last number, the log-likelihood under the reference."""
-        return int(self.num_actions * self.z.shape[1] + self.zeta.shape[1])
+        """D, of ψ."""
+        return int(self.num_actions * self.z.shape[1] + self.zeta.shape[1] + 1)
 
     @property
     def groups(self) -> dict[str, slice]:
         """Features of the reward, among them those of states that are entered; the reference's."""
-        split = self.num_actions * self.z.shape[1]
+        split, last = self.num_actions * self.z.shape[1], self.size - 1
         return {
-            "features": slice(0, self.size),
-            "entered": slice(split, self.size),
-            "reference": slice(self.size, self.size + 1),
+            "features": slice(0, last),
+            "entered": slice(split, last),
+            "reference": slice(last, last + 1),
         }
 
     def keys(self, segments: Segments) -> Count:
@@ -101,8 +101,8 @@ class TableFeatures:
         split = self.num_actions * self.z.shape[1]
         acted = w[:, :split].reshape(len(w), self.num_actions, -1)
         r = np.einsum("sk,jak->saj", self.z, acted)
-        r += self.log_reference[:, :, None] * w[:, self.size]
-        return r, self.zeta @ w[:, split : self.size].T
+        r += self.log_reference[:, :, None] * w[:, -1]
+        return r, self.zeta @ w[:, split:-1].T
 
 
 class SeenTransitions:

@@ -18,9 +18,11 @@ from rlentropy import FiniteMDP
 from rlentropy.errors import InputError
 from rlentropy.log import Log, drive
 from rlentropy.preferences import campaign as campaign_module
+from rlentropy.preferences import table_subject
 from rlentropy.preferences.acquisition import RULES
 from rlentropy.preferences.campaign import Campaign, Plan
 from rlentropy.preferences.oracles import parse_oracle
+from rlentropy.preferences.path_entropy import path_entropy
 from rlentropy.preferences.store import Store
 from rlentropy.preferences.table_rewards import TableFeatures
 from rlentropy.preferences.table_subject import TableSubject
@@ -226,7 +228,11 @@ def test_an_entropy_filter_keeps_the_starts_of_most_entropy(monkeypatch):
     campaign.advance(1)
     assert (len(drawn[0]), len(kept[0])) == (24, 8)
     values = dict(
-        zip(range(16), subject.task.entropies(subject.original, np.arange(16)), strict=True)
+        zip(
+            range(16),
+            path_entropy(subject.task.mdp, subject.original, subject.task.length)[:16],
+            strict=True,
+        )
     )
     expected = sorted((values[s] for s in drawn[0].tolist()), reverse=True)[:8]
     found = sorted((values[s] for s in kept[0].tolist()), reverse=True)
@@ -355,16 +361,16 @@ def test_a_teacher_drifts_by_the_questions_before(monkeypatch):
 @pytest.mark.parametrize("rule", ["random", "entropy-certainty", "label-information"])
 def test_an_offline_campaign_never_plays_the_trained_policy(training, rule, monkeypatch):
     played = []
-    roll_out, entropies = TabularTask.roll_out, TabularTask.entropies
+    roll_out, entropies = TabularTask.roll_out, table_subject.prompt_entropies
     monkeypatch.setattr(
         TabularTask,
         "roll_out",
         lambda self, pi, *rest: played.append(pi) or roll_out(self, pi, *rest),
     )
     monkeypatch.setattr(
-        TabularTask,
-        "entropies",
-        lambda self, pi, *rest: played.append(pi) or entropies(self, pi, *rest),
+        table_subject,
+        "prompt_entropies",
+        lambda kind, task, pi, *rest: played.append(pi) or entropies(kind, task, pi, *rest),
     )
     for offline in (True, False):
         subject = subject_of(offline=offline, training=Training(**training))

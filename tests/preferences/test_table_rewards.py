@@ -61,7 +61,8 @@ def test_coordinates_keep_inner_products_and_drop_what_is_small(rng):
 @pytest.mark.parametrize("entered", [True, False])
 def test_features_are_sums_over_steps(entered, rng):
     _, task = make(rng)
-    psi = TableFeatures(rng.normal(size=(S, F)), task.starts, np.full((S, A), 1.0 / A), entered)
+    reference = rng.dirichlet(np.ones(A), S)
+    psi = TableFeatures(rng.normal(size=(S, F)), task.starts, reference, entered)
     pairs = play_pairs(task, 20, rng)
     x = psi.of(pairs)
     assert x.shape == (20, psi.size)
@@ -72,7 +73,8 @@ def test_features_are_sums_over_steps(entered, rng):
                 s, a, after = part.states[i, t], part.actions[i, t], part.states[i, t + 1]
                 step = np.zeros((A, psi.z.shape[1]))
                 step[a] = psi.z[s]
-                expected += sign * np.concatenate([step.ravel(), psi.zeta[after]])
+                likely = [np.log(reference[s, a])]
+                expected += sign * np.concatenate([step.ravel(), psi.zeta[after], likely])
         np.testing.assert_allclose(x[i], expected, atol=1e-10)
     np.testing.assert_allclose(psi.of(pairs.swapped()), -x, atol=1e-12)
     behind = Pairs(padded(pairs.a, rng), padded(pairs.b, rng))
@@ -82,7 +84,8 @@ def test_features_are_sums_over_steps(entered, rng):
 
 def test_the_return_of_a_reward_is_linear_in_the_features(rng):
     _, task = make(rng)
-    psi = TableFeatures(rng.normal(size=(S, F)), task.starts, np.full((S, A), 1.0 / A), True)
+    reference = rng.dirichlet(np.ones(A), S)
+    psi = TableFeatures(rng.normal(size=(S, F)), task.starts, reference, True)
     pairs, w = play_pairs(task, 30, rng), rng.normal(size=(4, psi.size))
     r, entering = psi.rewards(w)
     assert r.shape == (S, A, 4)

@@ -13,6 +13,7 @@ from oracles.models import random_mdp
 from rlentropy import FiniteMDP
 from rlentropy.errors import InputError
 from rlentropy.preferences.losses import preference_loss
+from rlentropy.preferences.path_entropy import path_entropy
 from rlentropy.preferences.segments import Pairs, Segments
 from rlentropy.preferences.tables import (
     LinearLogits,
@@ -116,7 +117,7 @@ def test_a_terminal_start_has_no_steps(rng):
     assert part.terminated.tolist() == [True]
     assert part.returns.tolist() == [0.0]
     pi = random_policy(rng)
-    assert task.entropies(pi, np.array([S - 1])).tolist() == [0.0]
+    assert path_entropy(task.mdp, pi, task.length)[S - 1] == 0.0
 
 
 def test_the_same_generator_gives_the_same_noise_whatever_the_policy(rng):
@@ -149,7 +150,9 @@ def test_score_and_entropies_are_sums_over_all_paths(rng):
             kl += p * sum(math.log(pi[x] / reference[x]) for x in steps) / task.starts.size
             entropies[-1] -= p * sum(math.log(pi[x]) for x in steps)
     np.testing.assert_allclose(task.score(pi, reference), [J, kl], rtol=1e-12)
-    np.testing.assert_allclose(task.entropies(pi, task.starts), entropies, rtol=1e-12)
+    np.testing.assert_allclose(
+        path_entropy(task.mdp, pi, task.length)[task.starts], entropies, rtol=1e-12
+    )
     assert task.score(pi, pi)[1] == 0.0
     greedy = np.eye(A)[pi.argmax(1)]
     assert task.score(greedy, np.full((S, A), 0.5))[1] == pytest.approx(
