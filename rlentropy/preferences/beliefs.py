@@ -132,8 +132,8 @@ def variances(priors: Sequence[Prior], groups: Mapping[str, slice], X: Array) ->
     """Prior variances of w, (D,) each, that give pairs like X (N, D) the priors' gaps.
 
     Args:
-        groups: of features, by name; a prior's own may not overlap. A group that no pair differs
-            in gets none.
+        groups: of features, by name; a prior's own may not overlap. Where no pair differs in a
+            group, the others have its share.
 
     Raises:
         InputError: there is no prior, or one whose scale is not > 0.
@@ -144,12 +144,13 @@ def variances(priors: Sequence[Prior], groups: Mapping[str, slice], X: Array) ->
     found = []
     for prior in priors:
         in_range("prior_scales", prior.nats, "(0, inf)")
+        totals = {name: float(squares[groups[name]].sum()) for name in prior.shares}
+        shares = {name: share for name, share in prior.shares.items() if totals[name] > 0.0}
         variance = np.zeros(X.shape[1])
-        for name, share in prior.shares.items():
-            group = groups.get(name, slice(0, 0))
-            if (square := float(squares[group].sum())) > 0.0:
-                variance[group] = prior.nats**2 * share / square
-        found.append(variance if variance.any() else np.full(X.shape[1], prior.nats**2))
+        for name, share in shares.items():
+            part = prior.nats**2 * share / sum(shares.values())
+            variance[groups[name]] = part / totals[name]
+        found.append(variance if shares else np.full(X.shape[1], prior.nats**2))
     return found
 
 

@@ -33,7 +33,7 @@ from rlentropy.preferences.segments import Pairs, joined_pairs
 from rlentropy.preferences.store import Store
 from rlentropy.types import Array, Count, Mask, State
 
-DRAWS = 32  # rewards that stand for the posterior where values differ from gaps
+DRAWS = 64  # rewards that stand for the posterior where values differ from gaps
 ATTEMPTS = 100  # pools of a round, while a teacher leaves questions unanswered
 WAIT = 0.2  # seconds between looks for a person's answers
 
@@ -363,12 +363,11 @@ class Campaign:
 
 
 ALL = {"features": 1.0}
-RICH = {"features": 0.8, "reference": 0.2}
 PRIORS = {
     "push-value": [Prior(3.0, ALL), Prior(12.0, ALL)],
     "value-information": [
-        Prior(3.0, RICH),
-        Prior(12.0, RICH),
+        Prior(12.0, {"features": 0.8, "reference": 0.2}),
+        Prior(12.0, {"entered": 0.8, "reference": 0.2}),
         Prior(0.35, {"entered": 0.2, "reference": 0.8}),
     ],
 }

@@ -62,7 +62,10 @@ class NeuralSubject:
     ) -> None:
         self.policy, self.starts, self.psi, self.training = policy, starts, features, training
         D = features.size
-        self.groups: Mapping[str, slice] = {"features": slice(0, D), "reference": slice(D, D + 1)}
+        self.groups: Mapping[str, slice] = {
+            **dict.fromkeys(("features", "entered"), slice(0, D)),
+            "reference": slice(D, D + 1),
+        }
         self.length, self.temperature, self.offline = length, temperature, offline
         self.completions, self.entropy = completions, entropy
         self.original = policy.acting()  # scores compare with it, whatever is trained on

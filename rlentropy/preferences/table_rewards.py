@@ -68,11 +68,14 @@ class TableFeatures:
 
     @property
     def groups(self) -> dict[str, slice]:
-        """Features of the reward, among them those of states that are entered; the reference's."""
+        """Features of the reward, among them those of states that are entered; the reference's.
+
+        Where rewards are of actions alone, the former stand in for the latter.
+        """
         split, last = self.num_actions * self.z.shape[1], self.size - 1
         return {
             "features": slice(0, last),
-            "entered": slice(split, last),
+            "entered": slice(split if self.entered else 0, last),
             "reference": slice(last, last + 1),
         }
 
