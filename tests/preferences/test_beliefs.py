@@ -21,13 +21,6 @@ from rlentropy.preferences.beliefs import (
 D = 5
 
 
-def of_scales(D, square, scales=(3.0,)):
-    """A belief of all features alike, whose pairs have squares of this mean."""
-    X = np.full((1, D), np.sqrt(square / D))
-    priors = [Prior(scale, {"features": 1.0}) for scale in scales]
-    return Belief(variances(priors, {"features": slice(0, D)}, X))
-
-
 def sigma(x):
     return 1.0 / (1.0 + np.exp(-x))
 
