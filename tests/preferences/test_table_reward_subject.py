@@ -97,8 +97,8 @@ def test_the_policy_is_planned_for_the_mean_reward_on_what_was_seen():
     pairs, y = campaign.labelled.pairs, campaign.labelled.y
     x = subject.features(pairs)
     variance = np.zeros(x.shape[1])
-    square = (x[:8, : subject.psi.size] ** 2).mean(0).sum()  # of the first round
-    variance[: subject.psi.size] = 9.0 / square
+    square = (x[:8, : subject.psi.size - 1] ** 2).mean(0).sum()  # of the first round
+    variance[: subject.psi.size - 1] = 9.0 / square
     model = LaplacePosterior(x.shape[1], variance)
     for k in range(0, 24, 8):
         model.update(x[k : k + 8], y[k : k + 8])

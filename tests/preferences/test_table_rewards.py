@@ -76,7 +76,7 @@ def test_groups_of_features(rng):
         psi = TableFeatures(phi, task.starts, reference, entered)
         x, groups = psi.of(pairs), psi.groups
         np.testing.assert_array_equal(x[:, groups["reference"]][:, 0], x[:, -1])
-        assert x[:, groups["features"]].shape[1] == psi.size == x.shape[1] - 1
+        assert x[:, groups["features"]].shape[1] == psi.size - 1 == x.shape[1] - 1
         assert x[:, groups["entered"]].shape[1] == psi.zeta.shape[1]
     uniform = TableFeatures(phi, task.starts, np.full((S, A), 1 / A), True)
     assert not uniform.of(pairs)[:, -1].any()  # it would only count steps
@@ -89,9 +89,9 @@ def test_features_are_sums_over_steps(entered, rng):
     psi = TableFeatures(rng.normal(size=(S, F)), task.starts, reference, entered)
     pairs = play_pairs(task, 20, rng)
     x = psi.of(pairs)
-    assert x.shape == (20, psi.size + 1)
+    assert x.shape == (20, psi.size)
     for i in range(20):
-        expected = np.zeros(psi.size + 1)
+        expected = np.zeros(psi.size)
         for part, sign in ((pairs.a, 1.0), (pairs.b, -1.0)):
             for t in range(part.lengths[i]):
                 s, a, after = part.states[i, t], part.actions[i, t], part.states[i, t + 1]
@@ -110,7 +110,7 @@ def test_the_return_of_a_reward_is_linear_in_the_features(rng):
     _, task = make(rng)
     reference = rng.dirichlet(np.ones(A), size=S)
     psi = TableFeatures(rng.normal(size=(S, F)), task.starts, reference, True)
-    pairs, w = play_pairs(task, 30, rng), rng.normal(size=(4, psi.size + 1))
+    pairs, w = play_pairs(task, 30, rng), rng.normal(size=(4, psi.size))
     r, entering = psi.rewards(w)
     assert r.shape == (S, A, 4)
     gaps = w @ psi.of(pairs).T
@@ -275,7 +275,7 @@ def test_values_are_gaps_without_the_luck_of_the_policy(rng):
         subject = moved(subject_of(rng, False, **options), rng)
         pairs = subject.roll_out(subject.prompts(60, rng), rng)
         subject.observe(pairs)
-        x, w = subject.features(pairs), rng.normal(size=(5, subject.psi.size + 1))
+        x, w = subject.features(pairs), rng.normal(size=(5, subject.psi.size))
         values, (r, entering) = subject.values(pairs, x, w), subject.psi.rewards(w)
         P = subject.seen.kernel().toarray().reshape(S, A, S)
         both = [
@@ -289,9 +289,7 @@ def test_values_are_gaps_while_nothing_was_random(rng):
     subject = subject_of(rng, True)
     pairs = subject.roll_out(subject.prompts(60, rng), rng)
     subject.observe(pairs)
-    assert (
-        subject.values(pairs, subject.features(pairs), np.ones((1, subject.psi.size + 1))) is None
-    )
+    assert subject.values(pairs, subject.features(pairs), np.ones((1, subject.psi.size))) is None
 
 
 def test_push_value_of_gaps_alone_is_a_brier_score(rng):
@@ -310,7 +308,7 @@ def test_a_swap_of_a_pair_turns_everything_round(rng):
     subject = moved(subject_of(rng, False), rng)
     pairs = subject.roll_out(subject.prompts(60, rng), rng)
     subject.observe(pairs)
-    w, weights = rng.normal(size=(5, subject.psi.size + 1)), np.full(5, 0.2)
+    w, weights = rng.normal(size=(5, subject.psi.size)), np.full(5, 0.2)
     scores = []
     for one in (pairs, pairs.swapped()):
         x = subject.features(one)
