@@ -22,6 +22,9 @@ TABULAR = (
     *("exploration.entgame", "exploration.maxent", "exploration.optimal"),
     *("exploration.random_policy", "exploration.reg_entgame", "exploration.rf_explore_ent"),
     *("exploration.rf_ucrl", "exploration.ucbvi_ent"),
+    *("preferences.acquisition", "preferences.active_preference", "preferences.calibration"),
+    *("preferences.judges", "preferences.path_entropy", "preferences.store"),
+    *("preferences.table_subject", "preferences.teaching"),
 )
 HEAVY = ("matplotlib", "tensorboard", "torch")
 

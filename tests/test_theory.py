@@ -88,7 +88,10 @@ def test_every_citation_has_a_heading() -> None:
         ("\n$2.3", ["2: $2.3, but no page is named before it"]),
         ("robust $1, exploration $1.7", ["1: exploration $1.7 has no heading"]),
         ("robust $1.4-9", ["1: robust $1.9 has no heading"]),
-        ("unknown $1", ["1: 'unknown' before $ is no page of diversity, exploration, preferences, robust"]),
+        (
+            "unknown $1",
+            ["1: 'unknown' before $ is no page of diversity, exploration, preferences, robust"],
+        ),
         ("robust $ 1", ["1: $ without a section number right after it"]),
         ("robust $1.4a", ["1: $ without a section number right after it"]),
         (

@@ -21,13 +21,6 @@ from rlentropy.preferences.beliefs import (
 D = 5
 
 
-def of_scales(D, square, scales=(3.0,)):
-    """A belief of all features alike, whose pairs have squares of this mean."""
-    X = np.full((1, D), np.sqrt(square / D))
-    priors = [Prior(scale, {"features": 1.0}) for scale in scales]
-    return Belief(variances(priors, {"features": slice(0, D)}, X))
-
-
 def sigma(x):
     return 1.0 / (1.0 + np.exp(-x))
 
@@ -147,17 +140,72 @@ def test_draws_have_the_moments_of_the_posterior(rng):
 # ---------------------------------------------------------------- several prior scales
 
 
-def test_a_scale_is_the_deviation_of_a_typical_gap(rng):
-    X = rng.standard_normal((500, D))
-    square = (X**2).sum(1).mean()
-    belief = of_scales(D, square, (3.0, 12.0))
-    for posterior, scale in zip(belief.posteriors, (3.0, 12.0), strict=True):
-        assert math.sqrt(posterior.moments(X)[1].mean()) == pytest.approx(scale)
-    np.testing.assert_array_equal(belief.weights, [0.5, 0.5])
+GROUPS = {"features": slice(0, 4), "entered": slice(2, 4), "reference": slice(4, 5)}
+ALL = {"features": 0.7, "reference": 0.3}
+
+
+def belief_of(*scales, square=4.0):
+    """With as many models as scales, and a typical gap of |x|² = square."""
+    return Belief([np.full(D, scale**2 / square) for scale in scales])
+
+
+def test_a_prior_gives_typical_pairs_its_gap(rng):
+    """Over pairs like these: the variance of w·x is nats², each group's part its share of it."""
+    X = rng.standard_normal((500, D)) * [1.0, 2.0, 0.5, 3.0, 10.0]
+    priors = [Prior(3.0, ALL), Prior(12.0, {"features": 1.0}), Prior(0.5, {"entered": 1.0})]
+    found = variances(priors, GROUPS, X)
+    for prior, variance in zip(priors, found, strict=True):
+        w = np.sqrt(variance) * rng.standard_normal((4000, D))
+        gap = ((w @ X.T) ** 2).mean(0)
+        expected = (X**2) @ variance
+        np.testing.assert_allclose(gap.mean(), expected.mean(), rtol=0.1)
+        assert expected.mean() == pytest.approx(prior.nats**2)
+        for name, share in prior.shares.items():
+            part = (X[:, GROUPS[name]] ** 2) @ variance[GROUPS[name]]
+            assert part.mean() == pytest.approx(share * prior.nats**2)
+    assert not found[1][4]
+    assert not found[2][[0, 1, 4]].any()
+
+
+def test_a_group_without_differences_has_no_prior(rng):
+    X = rng.standard_normal((50, D))
+    X[:, 4] = 0.0
+    (found,) = variances([Prior(3.0, ALL)], GROUPS, X)
+    assert found[4] == 0.0
+    assert ((X**2) @ found).mean() == pytest.approx(0.7 * 9.0)
+    (unknown,) = variances([Prior(3.0, {"features": 0.5, "none such": 0.5})], GROUPS, X)
+    assert ((X**2) @ unknown).mean() == pytest.approx(0.5 * 9.0)
+    for nothing in (np.zeros((0, D)), np.zeros((3, D))):
+        (found,) = variances([Prior(3.0, ALL)], GROUPS, nothing)
+        assert np.isfinite(found).all()
+        assert found.max() > 0.0
+
+
+def test_weights_without_a_prior_stay_0(rng):
+    """As the posterior of the other features alone, in every number."""
+    some = np.array([1.0, 0.0, 2.0, 0.0, 0.5])
+    one, two = LaplacePosterior(D, some), LaplacePosterior(3, some[some > 0])
+    X, y = questions(rng)
+    one.update(X, y)
+    two.update(X[:, some > 0], y)
+    full = np.zeros(D)
+    full[some > 0] = two.mu
+    np.testing.assert_allclose(one.mean(), full, atol=1e-12)
+    covariance = np.zeros((D, D))
+    covariance[np.ix_(some > 0, some > 0)] = two.Sigma
+    np.testing.assert_allclose(one.covariance(), covariance, atol=1e-12)
+    for a, b in zip(one.moments(X), two.moments(X[:, some > 0]), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-12)
+    assert one.log_predictive(X, y) == pytest.approx(two.log_predictive(X[:, some > 0], y))
+    draws = one.draw(5, np.random.default_rng(0))
+    np.testing.assert_allclose(
+        draws[:, some > 0], two.draw(5, np.random.default_rng(0)), atol=1e-12
+    )
+    assert not draws[:, some == 0].any()
 
 
 def test_weights_are_the_evidence_and_gaps_a_mixture(rng):
-    belief = of_scales(D, 4.0, (0.5, 3.0))
+    belief = belief_of(0.5, 3.0)
     alone = [LaplacePosterior(D, scale**2 / 4.0) for scale in (0.5, 3.0)]
     evidence = np.zeros(2)
     for _ in range(3):
@@ -184,7 +232,7 @@ def test_weights_are_the_evidence_and_gaps_a_mixture(rng):
 
 
 def test_a_scale_that_predicts_much_worse_is_dropped(rng):
-    belief = of_scales(D, 4.0, (0.5, 3.0, 12.0))
+    belief = belief_of(0.5, 3.0, 12.0)
     belief.evidence = np.array([-10.0, -10.0 + math.log(LEAST_WEIGHT) - 0.01, -11.0])
     e = math.exp(-1.0)
     np.testing.assert_allclose(belief.weights, [1 / (1 + e), 0.0, e / (1 + e)])
@@ -196,7 +244,7 @@ def test_a_scale_that_predicts_much_worse_is_dropped(rng):
 
 
 def test_draws_come_from_each_scale_as_often_as_it_weighs(rng):
-    belief = of_scales(1, 1.0, (1.0, 5.0))
+    belief = Belief([np.ones(1), 25.0 * np.ones(1)])
     belief.evidence = np.log([0.8, 0.2])
     n = 20_000
     w = belief.draws(n, rng)[:, 0]
@@ -206,11 +254,12 @@ def test_draws_come_from_each_scale_as_often_as_it_weighs(rng):
 
 
 def test_a_state_goes_on_to_the_same_bits_and_stays_as_it_was(rng):
-    one, two = of_scales(D, 4.0, (3.0, 12.0)), of_scales(D, 1.0, (3.0, 12.0))
+    one = belief_of(3.0, 12.0)
     one.update(*questions(rng))
     state = one.state_dict()
     X, y = questions(rng)
     one.update(X, y)  # must not reach into the state, which a waiting campaign saves later
+    two = Belief(state["variances"])
     two.load_state_dict(state)
     two.update(X, y)
     np.testing.assert_array_equal(one.weights, two.weights)
@@ -223,9 +272,11 @@ def test_a_state_goes_on_to_the_same_bits_and_stays_as_it_was(rng):
     ("make", "message"),
     [
         (lambda: LaplacePosterior(0, 1.0), "D must be"),
-        (lambda: LaplacePosterior(2, 0.0), "variance must be >= 0, finite and not all 0"),
-        (lambda: of_scales(2, 1.0, ()), "prior_scales must have at least one scale, got none"),
-        (lambda: of_scales(2, 1.0, (3.0, -1.0)), "prior_scales must be > 0"),
+        (lambda: LaplacePosterior(2, 0.0), "variance must be >= 0, finite and not all 0, got 0"),
+        (lambda: LaplacePosterior(2, [1.0, -1.0]), "variance must be >= 0"),
+        (lambda: LaplacePosterior(2, np.inf), "variance must be >= 0, finite"),
+        (lambda: variances([], GROUPS, np.ones((1, D))), "prior_scales must have at least one"),
+        (lambda: variances([Prior(-1.0, ALL)], GROUPS, np.ones((1, D))), "prior_scales must be >"),
     ],
 )
 def test_refusals(make, message):

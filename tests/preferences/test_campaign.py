@@ -56,11 +56,7 @@ def subject_of(slippery=False, **options):
     policy = TablePolicy(reference, LinearLogits(phi, A, 0.05))
     training = options.pop("training", Training())
     return TableSubject(
-        task,
-        policy,
-        TableFeatures(phi, task.starts, reference, True),
-        training,
-        **options,
+        task, policy, TableFeatures(phi, task.starts, reference, True), training, **options
     )
 
 
@@ -228,11 +224,7 @@ def test_an_entropy_filter_keeps_the_starts_of_most_entropy(monkeypatch):
     campaign.advance(1)
     assert (len(drawn[0]), len(kept[0])) == (24, 8)
     values = dict(
-        zip(
-            range(16),
-            path_entropy(subject.task.mdp, subject.original, subject.task.length)[:16],
-            strict=True,
-        )
+        enumerate(path_entropy(subject.task.mdp, subject.original, subject.task.length).tolist())
     )
     expected = sorted((values[s] for s in drawn[0].tolist()), reverse=True)[:8]
     found = sorted((values[s] for s in kept[0].tolist()), reverse=True)

@@ -168,7 +168,8 @@ def test_values_differ_from_gaps_where_dynamics_are_random_alone(rng):
     subject = subject_of()
     assert subject.deterministic
     pairs, _ = labelled(subject, rng)
-    x, w = subject.features(pairs), rng.normal(size=(3, subject.psi.size + 1))
+    x = subject.features(pairs)
+    w = rng.normal(size=(3, x.shape[1]))
     assert subject.values(pairs, x, w) is None
     icy = subject_of("FrozenLake-v1")
     assert not icy.deterministic

@@ -58,10 +58,34 @@ def test_coordinates_keep_inner_products_and_drop_what_is_small(rng):
     assert coordinates(thin, cut=1e-6).shape == (7, 2)
 
 
+def test_many_coordinates_are_projected_with_their_angles(rng):
+    x = rng.normal(size=(300, 300))
+    few = coordinates(x, cut=0.0, most=100)
+    assert few.shape == (300, 100)
+    np.testing.assert_array_equal(few, coordinates(x, cut=0.0, most=100))
+    lengths = (few**2).sum(1) / (x**2).sum(1)  # near 1, of deviation sqrt(2 / 100)
+    assert np.abs(lengths - 1.0).max() < 6.0 * math.sqrt(2 / 100)
+    assert abs(lengths.mean() - 1.0) < 0.05
+
+
+def test_groups_of_features(rng):
+    _, task = make(rng)
+    pairs = play_pairs(task, 20, rng)
+    phi, reference = rng.normal(size=(S, F)), rng.dirichlet(np.ones(A), size=S)
+    for entered in (True, False):
+        psi = TableFeatures(phi, task.starts, reference, entered)
+        x, groups = psi.of(pairs), psi.groups
+        np.testing.assert_array_equal(x[:, groups["reference"]][:, 0], x[:, -1])
+        assert x[:, groups["features"]].shape[1] == psi.size - 1 == x.shape[1] - 1
+        assert x[:, groups["entered"]].shape[1] == psi.zeta.shape[1]
+    uniform = TableFeatures(phi, task.starts, np.full((S, A), 1 / A), True)
+    assert not uniform.of(pairs)[:, -1].any()  # it would only count steps
+
+
 @pytest.mark.parametrize("entered", [True, False])
 def test_features_are_sums_over_steps(entered, rng):
     _, task = make(rng)
-    reference = rng.dirichlet(np.ones(A), S)
+    reference = rng.dirichlet(np.ones(A), size=S)
     psi = TableFeatures(rng.normal(size=(S, F)), task.starts, reference, entered)
     pairs = play_pairs(task, 20, rng)
     x = psi.of(pairs)
@@ -73,7 +97,7 @@ def test_features_are_sums_over_steps(entered, rng):
                 s, a, after = part.states[i, t], part.actions[i, t], part.states[i, t + 1]
                 step = np.zeros((A, psi.z.shape[1]))
                 step[a] = psi.z[s]
-                likely = [np.log(reference[s, a])]
+                likely = [math.log(reference[s, a])]
                 expected += sign * np.concatenate([step.ravel(), psi.zeta[after], likely])
         np.testing.assert_allclose(x[i], expected, atol=1e-10)
     np.testing.assert_allclose(psi.of(pairs.swapped()), -x, atol=1e-12)
@@ -84,7 +108,7 @@ def test_features_are_sums_over_steps(entered, rng):
 
 def test_the_return_of_a_reward_is_linear_in_the_features(rng):
     _, task = make(rng)
-    reference = rng.dirichlet(np.ones(A), S)
+    reference = rng.dirichlet(np.ones(A), size=S)
     psi = TableFeatures(rng.normal(size=(S, F)), task.starts, reference, True)
     pairs, w = play_pairs(task, 30, rng), rng.normal(size=(4, psi.size))
     r, entering = psi.rewards(w)
@@ -102,7 +126,7 @@ def test_the_return_of_a_reward_is_linear_in_the_features(rng):
 
 def test_keys_are_equal_where_counts_are(rng):
     _, task = make(rng)
-    psi = TableFeatures(np.eye(S), task.starts, np.full((S, A), 1.0 / A), True)
+    psi = TableFeatures(np.eye(S), task.starts, np.full((S, A), 1 / A), True)
     part, other = play(task, 400, rng), play(task, 400, rng)
 
     def counted(x, i):
@@ -233,8 +257,9 @@ def test_luck_is_0_on_average(rng):
 def subject_of(rng, deterministic, **options):
     _, task = make(rng, deterministic)
     phi = rng.normal(size=(S, F))
-    policy = TablePolicy(rng.dirichlet(np.ones(A), size=S), LinearLogits(phi, A, 0.1))
-    features = TableFeatures(phi, task.starts, np.full((S, A), 1.0 / A), True)
+    reference = rng.dirichlet(np.ones(A), size=S)
+    policy = TablePolicy(reference, LinearLogits(phi, A, 0.1))
+    features = TableFeatures(phi, task.starts, reference, True)
     return TableSubject(task, policy, features, Training(), **options)
 
 

@@ -13,7 +13,7 @@ from oracles.models import random_mdp
 from rlentropy import FiniteMDP
 from rlentropy.errors import InputError
 from rlentropy.preferences.losses import preference_loss
-from rlentropy.preferences.path_entropy import path_entropy
+from rlentropy.preferences.prompt_entropy import prompt_entropies
 from rlentropy.preferences.segments import Pairs, Segments
 from rlentropy.preferences.tables import (
     LinearLogits,
@@ -116,8 +116,7 @@ def test_a_terminal_start_has_no_steps(rng):
     assert part.lengths.tolist() == [0]
     assert part.terminated.tolist() == [True]
     assert part.returns.tolist() == [0.0]
-    pi = random_policy(rng)
-    assert path_entropy(task.mdp, pi, task.length)[S - 1] == 0.0
+    assert prompt_entropies("exact", task, random_policy(rng), np.array([S - 1]), rng) == [0.0]
 
 
 def test_the_same_generator_gives_the_same_noise_whatever_the_policy(rng):
@@ -142,17 +141,19 @@ def test_score_and_entropies_are_sums_over_all_paths(rng):
     P, r, task = make(rng)
     pi, reference = random_policy(rng), random_policy(rng)
     J = kl = 0.0
-    entropies = []
+    entropies, steps_taken = [], []
     for s in task.starts.tolist():
         entropies.append(0.0)
+        steps_taken.append(0.0)
         for p, R, steps, _ in law(P, r, pi, s, T, task.mdp.terminal):
             J += p * R / task.starts.size
             kl += p * sum(math.log(pi[x] / reference[x]) for x in steps) / task.starts.size
             entropies[-1] -= p * sum(math.log(pi[x]) for x in steps)
+            steps_taken[-1] += p * len(steps)
     np.testing.assert_allclose(task.score(pi, reference), [J, kl], rtol=1e-12)
-    np.testing.assert_allclose(
-        path_entropy(task.mdp, pi, task.length)[task.starts], entropies, rtol=1e-12
-    )
+    for kind, scores in (("exact", entropies), ("per-step", np.divide(entropies, steps_taken))):
+        found = prompt_entropies(kind, task, pi, task.starts, rng)
+        np.testing.assert_allclose(found, scores, rtol=1e-12)
     assert task.score(pi, pi)[1] == 0.0
     greedy = np.eye(A)[pi.argmax(1)]
     assert task.score(greedy, np.full((S, A), 0.5))[1] == pytest.approx(
