@@ -8,6 +8,7 @@ has a test beside its algorithm are listed with that test.
 import itertools
 import json
 import re
+import sqlite3
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -34,6 +35,9 @@ CHAIN = ("--env-id", "rlentropy/DoubleChain-v0", "--env-kwargs", '{"num_states":
 EXPLORE = (*CHAIN, "--horizon", H, "--episodes", EPISODES)
 RING = ("--env-id", "rlentropy/Ring-v0", "--env-kwargs", '{"p": 0.15}', "--gamma", GAMMA)
 POLE = ("--env-id", "CartPole-v1", "--horizon", 7)  # it takes more steps than that to fall
+LAKE = ("--env-id", "FrozenLake-v1", "--env-kwargs", '{"is_slippery": false}')
+ASK = ("active-preference", "--batch-size", 4, "--pool", 4)
+LENGTH = 6  # of segments
 NETWORKS = ("--approximator", "neural", "--hidden", 8, "--batch-size", 16, "--seeds", 2)
 
 RUNS = {  # name: command, and options
@@ -52,6 +56,14 @@ RUNS = {  # name: command, and options
     "actor-critic": (
         *("robust-actor-critic", *POLE, "--steps", 64, "--num-envs", 2, "--rollout-steps", 16),
         *("--hidden", 4, "--evaluation-episodes", 2, "--final-episodes", 3),
+    ),
+    "preferences": (
+        *(*ASK, *LAKE, "--labels", 12, "--segment-length", LENGTH, "--eval-every", 1),
+        *("--acquisition", "push-value"),
+    ),
+    "preference-network": (
+        *(*ASK, *POLE, "--labels", 4, "--segment-length", 5, "--hidden", 4, "--final-episodes", 2),
+        *("--loss", "reward-model", "--policy-steps", 1, "--reward-features", 4),
     ),
     "table": (
         *("rfzi", *RING, "--data", "ring.npz", "--holdout", 0.2, "--risk", f"entropic:{BETA}"),
@@ -188,6 +200,17 @@ ELSEWHERE = {  # tags: the test of their values
         *("train/clip_fraction", "train/effective_sample_size", "train/weight_max"),
         "train/reward_scale",
     ): "robust/test_actor_critic.py::test_train_figures_are_what_they_are_called",
+    (
+        *("eval/win_rate", "train/loss", "train/final_loss", "train/belief_agreement"),
+        *("train/duplicates", "train/degenerate", "train/pool_score", "train/value_scale"),
+        "train/vendi_score",
+    ): "preferences/test_report.py::test_figures_are_what_they_are_called",
+    ("eval/accuracy", "eval/calibration_error"): (
+        "preferences/test_report.py::test_held_out_pairs_are_judged_by_their_margins"
+    ),
+    ("eval/length",): (
+        "preferences/test_report.py::test_lengths_and_wins_of_networks_are_of_the_same_starts"
+    ),
 }
 
 
@@ -283,6 +306,54 @@ def table(run):
     }
 
 
+def lake():
+    """P (S, A, S), r (S, A) and the starts of the lake, from gymnasium's own table."""
+    table = gymnasium.make("FrozenLake-v1", is_slippery=False).unwrapped.P
+    P, r, ended = np.zeros((16, 4, 16)), np.zeros((16, 4)), set()
+    for s, a in itertools.product(range(16), range(4)):
+        ((_, after, reward, over),) = table[s][a]
+        P[s, a, after], r[s, a] = 1.0, reward
+        ended |= {after} if over else set()
+    for s in ended:
+        r[s], P[s] = 0.0, np.eye(16)[s]
+    return P, r, [s for s in range(16) if s not in ended]
+
+
+def preferences(run):
+    """Tags of a table, and of the questions of its last round as the store has them."""
+    P, r, starts = lake()
+    pi, reference = run.arrays["policy.pi"], run.arrays["policy.reference"]
+    ratio = np.log(pi / reference)
+    V = dict.fromkeys(("pi", "reference", "best", "kl"), np.zeros(16))
+    live = np.isin(np.arange(16), starts)
+    for _ in range(LENGTH):
+        V = {
+            "pi": (pi * (r + P @ V["pi"])).sum(1),
+            "reference": (reference * (r + P @ V["reference"])).sum(1),
+            "best": (r + P @ V["best"]).max(1),
+            "kl": live * (pi * (ratio + P @ V["kl"])).sum(1),
+        }
+    J, J_reference, best, kl = (v[starts].mean() for v in V.values())
+    with sqlite3.connect(run.folder / "campaign" / "answers.sqlite") as file:
+        rows = file.execute(
+            "SELECT q.margin, q.score, s.probability FROM questions q JOIN answers s "
+            "ON q.round = s.round AND q.position = s.position WHERE q.round = 2"
+        ).fetchall()
+    margin, score, y = np.array(rows).T
+    assert y.shape == (4,)
+    said = y != 0.5
+    agrees = np.where(margin == 0.0, 0.5, (margin > 0.0) == (y > 0.5))[said]
+    return {
+        "eval/return": J,
+        "eval/normalised_return": (J - J_reference) / (best - J_reference),
+        "eval/kl": kl,
+        "train/ties": 1.0 - said.mean(),
+        "train/margin": np.abs(margin).mean(),
+        "train/batch_score": score.mean(),
+        "train/agreement": agrees.mean() if said.any() else 0.5,
+    }
+
+
 SEVEN = {"eval/return": 7.0}
 VALUES = {
     "entgame": exploration,
@@ -291,6 +362,7 @@ VALUES = {
     "trajectories": trajectory_entropy,
     "robust-pg": robust,
     "table": table,
+    "preferences": preferences,
     "actor-critic": lambda run: SEVEN | {"train/return": 7.0},
     "boxes": lambda run: SEVEN,
 }
@@ -361,7 +433,7 @@ def test_speeds_are_of_the_clock(monkeypatch, tmp_path) -> None:
     ticks = itertools.count(0.0, 0.25)
     clock = SimpleNamespace(perf_counter=lambda: next(ticks))
     monkeypatch.setattr("rlentropy.log.loop.time", clock)
-    for name, speed in (("uniform", "steps"), ("robust-pg", "updates")):
+    for name, speed in (("uniform", "steps"), ("robust-pg", "updates"), ("preferences", "labels")):
         arguments = [*map(str, RUNS[name]), "--eval-every", "1", "--quiet"]
         assert main([*arguments, "--out", str(tmp_path / name)]) == 0
         run = read(tmp_path / name)
@@ -369,7 +441,7 @@ def test_speeds_are_of_the_clock(monkeypatch, tmp_path) -> None:
         for step, value in run.curves[f"time/{speed}_per_second"]:
             assert value == (step - before) / 0.25
             before = step
-        assert before == run.summary["env_steps" if speed == "steps" else "updates"]
+        assert before == run.summary["env_steps" if speed == "steps" else speed]
 
 
 def test_speeds_add_up_to_less_than_the_run_took(runs) -> None:
@@ -412,7 +484,7 @@ def test_tensorboard_has_the_scalars_and_the_numbers_of_the_summary(runs) -> Non
 def test_every_documented_tag_has_its_value_tested_once(runs) -> None:
     here = set().union(*(VALUES[name](runs(name)) for name in VALUES))
     here |= {"eval/last_iterate_visitation_entropy", "eval/certificate", "eval/bound"}
-    here |= {f"time/{unit}_per_second" for unit in ("steps", "updates")}
+    here |= {f"time/{unit}_per_second" for unit in ("steps", "updates", "labels")}
     there = {tag for tags in ELSEWHERE for tag in tags}
     assert not here & there
     assert here | there == documented(SCALARS)

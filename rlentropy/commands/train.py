@@ -110,12 +110,12 @@ def inputs(row: Command, config: Any, env: Env | None) -> tuple[Any, dict[str, A
 
 def reference_of(config: Any, env: Env | None) -> dict[str, Any]:
     """The policy of the run that --reference names, for commands that start from one."""
-    name: str | None = getattr(config, "reference", None)
-    if env is None or name is None or not Path(name).is_dir():
+    folder: Path | None = getattr(config, "reference_run", None)
+    if env is None or folder is None or not folder.is_dir():
         return {}
     from rlentropy.runs.policies import load
 
-    return {"reference": load(Path(name), env, mixture=False)}
+    return {"reference": load(folder, env, mixture=False)}
 
 
 @contextlib.contextmanager

@@ -23,13 +23,12 @@ from rlentropy.log import Log, drive
 from rlentropy.policies import Policy
 from rlentropy.preferences import oracles
 from rlentropy.preferences.campaign import Campaign
-from rlentropy.preferences.config import NETWORK, TABLE, Config
+from rlentropy.preferences.config import BUILT_IN, NETWORK, TABLE, Config
 from rlentropy.preferences.console import ask_person, reader
 from rlentropy.preferences.report import HELD_OUT, Reported, Reporter
 from rlentropy.preferences.segments import joined
 from rlentropy.preferences.store import Store
 from rlentropy.preferences.subjects import (
-    BUILT_IN,
     is_tabular,
     network_subject,
     table_subject,
@@ -56,7 +55,7 @@ def run(
         InputError: the environment, the reference or the oracle doesn't suit the options.
     """
     subject_rng, campaign_rng, evaluation_rng = rng.spawn(3)
-    if reference is None and config.reference not in BUILT_IN:
+    if reference is None and config.reference_run is not None:
         raise InputError(
             f"reference must be {' or '.join(BUILT_IN)}, or a run folder, got {config.reference!r}"
         )

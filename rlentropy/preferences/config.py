@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 from rlentropy.errors import InputError, in_range, one_of, whole
 from rlentropy.preferences import acquisition, oracles
 from rlentropy.preferences.campaign import Plan
 from rlentropy.preferences.training import Training
+
+BUILT_IN = ("uniform", "noisy-expert")  # references that are no run folder
 
 
 class Defaults(NamedTuple):
@@ -39,7 +42,7 @@ class Config:
     schedule: tuple[int, ...] = ()  # labels at which rounds end, before those of --batch-size
     pool: int | None = None  # candidate pairs per label; default 16, of networks 4
     # rule that chooses what is asked; compare them in docs/results/preferences.md
-    acquisition: str = "label-information"
+    acquisition: str = "value-information"
     random_share: float | None = None  # of each batch, in [0, 1]; default: the rule's own
     power: float | None = None  # of scores in soft draws, > 0; default: the rule's own
     diversity: Literal["none", "k-center", "dpp", "vendi"] = "none"  # of a batch
@@ -114,6 +117,11 @@ class Config:
             in_range("prior_scales", scale, "(0, inf)")
         oracles.parse_oracle(self.oracle)
         self.training(TABLE)
+
+    @property
+    def reference_run(self) -> Path | None:
+        """The run folder that the reference is of, if it is of one."""
+        return None if self.reference in BUILT_IN else Path(self.reference)
 
     def training(self, defaults: Defaults) -> Training:
         """How labels are learnt from, with the defaults of a kind of policy."""

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from rlentropy.preferences.config import Config, Defaults
     from rlentropy.preferences.neural_subject import NeuralSubject
 
-BUILT_IN = ("uniform", "noisy-expert")  # references that are no run folder
 SIDE_BY_SIDE = 64  # copies of an environment that are stepped together
 SCALED_BY = 64  # segments of the reference that observations are standardised by
 
