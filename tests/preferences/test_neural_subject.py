@@ -10,6 +10,7 @@ from scipy.stats import spearmanr
 
 torch = pytest.importorskip("torch")
 
+from rlentropy.log import Log  # noqa: E402
 from rlentropy.neural.rollouts import replicate  # noqa: E402
 from rlentropy.neural.spaces import make_head  # noqa: E402
 from rlentropy.preferences.neural import SegmentPolicy, untrained  # noqa: E402
@@ -236,13 +237,21 @@ def test_a_restart_is_the_reference_bit_for_bit(rng):
         np.testing.assert_array_equal(restarted.policy.network.flat.detach().numpy(), after)
 
 
+def from_disk(state, folder):
+    """The state as a checkpoint brings it back."""
+    log = Log(folder)
+    log.checkpoint(state)
+    log.close()
+    return Log(folder).restore()
+
+
 @pytest.mark.parametrize("training", [{}, {"update_reference": True}, {"train": "all"}])
-def test_a_state_goes_on_to_the_same_bits(training):
+def test_a_state_goes_on_to_the_same_bits(training, tmp_path):
     options = {"epochs": 2, **training}
     one, two = (subject_of(training=Training(**options)) for _ in range(2))
     rng = np.random.default_rng(0)
     learn(one, rng, rounds=2)
-    state, twin_rng = copy.deepcopy(one.state_dict()), copy.deepcopy(rng)
+    state, twin_rng = from_disk(one.state_dict(), tmp_path), copy.deepcopy(rng)
     two.load_state_dict(state)
     for subject, its in ((one, rng), (two, twin_rng)):
         learn(subject, its, rounds=2)

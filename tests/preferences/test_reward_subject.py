@@ -8,6 +8,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from rlentropy.log import Log  # noqa: E402
 from rlentropy.neural.actor_critic import ActorCritic, Config  # noqa: E402
 from rlentropy.neural.rollouts import replicate  # noqa: E402
 from rlentropy.preferences.neural import SegmentPolicy, untrained  # noqa: E402
@@ -73,11 +74,19 @@ def test_the_policy_that_plays_is_the_agents(rng):
     assert subject.score() == subject.score()
 
 
-def test_a_state_goes_on_to_the_same_bits():
+def from_disk(state, folder):
+    """The state as a checkpoint brings it back."""
+    log = Log(folder)
+    log.checkpoint(state)
+    log.close()
+    return Log(folder).restore()
+
+
+def test_a_state_goes_on_to_the_same_bits(tmp_path):
     one, two = subject_of(), subject_of()
     rng = np.random.default_rng(0)
     learn(one, rng, 2)
-    state, its = copy.deepcopy(one.state_dict()), copy.deepcopy(rng)
+    state, its = from_disk(one.state_dict(), tmp_path), copy.deepcopy(rng)
     two.load_state_dict(state)
     learn(one, rng, 2)
     learn(two, its, 2)

@@ -1,7 +1,5 @@
 """Tables by way of a reward: soft plans against dense recursions, and campaigns on them."""
 
-import copy
-
 import gymnasium
 import numpy as np
 import pytest
@@ -10,6 +8,7 @@ from oracles.models import random_mdp
 from scipy.special import logsumexp
 
 from rlentropy import FiniteMDP
+from rlentropy.log import Log
 from rlentropy.preferences.beliefs import LaplacePosterior
 from rlentropy.preferences.campaign import Campaign, Plan
 from rlentropy.preferences.oracles import parse_oracle
@@ -128,13 +127,16 @@ def test_labels_make_it_better(slippery, gain):
 
 
 @pytest.mark.parametrize("rule", ["label-information", "push-value"])
-def test_a_campaign_goes_on_to_the_same_bits(rule):
+def test_a_campaign_goes_on_to_the_same_bits(rule, tmp_path):
     store = Store(None)
     whole, one = campaign_of(rule=rule, slippery=True), campaign_of(store, True, rule)
     while whole.labels < 64:
         whole.advance(1)
         one.advance(1)
-        state = copy.deepcopy(one.state_dict())
+        log = Log(tmp_path)
+        log.checkpoint(one.state_dict())
+        log.close()
+        state = Log(tmp_path).restore()
         one = campaign_of(store, True, rule)
         one.load_state_dict(state)
     np.testing.assert_array_equal(one.subject.policy.pi, whole.subject.policy.pi)

@@ -77,7 +77,8 @@ def test_groups_of_features(rng):
         x, groups = psi.of(pairs), psi.groups
         np.testing.assert_array_equal(x[:, groups["reference"]][:, 0], x[:, -1])
         assert x[:, groups["features"]].shape[1] == psi.size - 1 == x.shape[1] - 1
-        assert x[:, groups["entered"]].shape[1] == psi.zeta.shape[1]
+        size = psi.zeta.shape[1] if entered else psi.size - 1  # or what stands in for them
+        assert x[:, groups["entered"]].shape[1] == size
     uniform = TableFeatures(phi, task.starts, np.full((S, A), 1 / A), True)
     assert not uniform.of(pairs)[:, -1].any()  # it would only count steps
 
