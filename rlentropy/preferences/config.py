@@ -81,7 +81,7 @@ class Config:
     restart: bool = False  # from the reference each round
     fresh_optimiser: bool = False  # each round
     update_reference: bool = False  # after each round the policy becomes the reference
-    mixing: float | None = None  # r: epochs draw from all rounds, newer ones more the larger r
+    mixing: float | None = None  # r in [0, 1]: epochs draw from all rounds, newer ones more with r
     early_stop: float = 0.0  # share of its largest value at which the loss ends a round, 0: never
     offline: bool = False  # candidates come from the reference
     temperature: float = 1.0  # of candidates' actions, > 0

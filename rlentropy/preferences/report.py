@@ -65,7 +65,7 @@ class Reporter:
         if (both := self.predictions()) is not None:
             found["calibration_error"] = smooth_ece(*both)
             decided = both[1] != 0.5
-            right = (both[0] > 0.5) == (both[1] > 0.5)
+            right = np.where(both[0] == 0.5, 0.5, (both[0] > 0.5) == (both[1] > 0.5))
             found["accuracy"] = float(right[decided].mean()) if decided.any() else float("nan")
         tags = {f"eval/{k}": v for k, v in found.items() if np.isfinite(v)}
         return tags, found

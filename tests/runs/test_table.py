@@ -21,10 +21,11 @@ def test_a_row_says_what_its_module_is_like(name):
     assert set(parameters[4:]) == {
         *["env"] * (first == "data"),
         *["score"] * (row.budget == "episodes"),
+        *["reference"] * (row.budget == "labels"),
     }
     assert ("data" in options) == (row.needs == "data")
     assert row.budget == "" or row.budget in options
-    assert row.axis in ("env_steps", "updates")
+    assert row.axis in ("env_steps", "updates", "labels")
     assert not options & {field.name for field in dataclasses.fields(Options)}
 
 
