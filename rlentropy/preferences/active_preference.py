@@ -12,9 +12,11 @@ online form (newest labels, no restart) is the default, since it is what selecti
 
 from __future__ import annotations
 
+import json
 from functools import partial
 from typing import Any
 
+import gymnasium
 import numpy as np
 
 from rlentropy import neural
@@ -69,9 +71,7 @@ def run(
     if not isinstance(spec, oracles.Human):
         both = joined([held_out.a, held_out.b])
         teacher = SimulatedTeacher(spec, both, subject.judged_by(spec), seeds[1])
-    about = {"env_id": env.spec.id if env.spec else "", "oracle": config.oracle}
-    about |= {"acquisition": config.acquisition}
-    store = Store(None if log.directory is None else log.directory / "campaign", about)
+    store = Store(None if log.directory is None else log.directory / "campaign", about(env, config))
     front = partial(ask_person, read=reader(lambda: log.interrupted)) if teacher is None else None
     campaign = Campaign(subject, config.plan(defaults), teacher, store, campaign_rng, front)
     reporter = Reporter(campaign, subject, held_out, teacher)
@@ -83,10 +83,23 @@ def run(
             total=config.labels,
             budget="labels",
             evaluate_first=True,
+            last_differs=True,
         )
         return reporter.result(scores, config)
     finally:
         store.close()
+
+
+def about(env: Env, config: Config) -> dict[str, str]:
+    """What is the same for all questions of a campaign, which its store holds."""
+    spec = env.spec
+    return {
+        "env_id": spec.id if spec else "",
+        "env_kwargs": json.dumps(spec.kwargs if spec else {}, sort_keys=True, default=str),
+        "gymnasium": gymnasium.__version__,
+        "acquisition": config.acquisition,
+        "oracle": config.oracle,
+    }
 
 
 def load_policy(saved: dict[str, Any], env: Env) -> Policy:

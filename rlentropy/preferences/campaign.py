@@ -59,6 +59,7 @@ class Subject(Protocol):
     def observe(self, pairs: Pairs) -> None: ...  # transitions, free of labels
     def values(self, pairs: Pairs, x: Array, w: Array) -> Array | None: ...  # ΔA (J, N)
     def learn(self, pairs: Pairs, y: Array, newest: int, rng: Generator) -> dict[str, float]: ...
+    def digest(self) -> str: ...  # a hash of the policy that rolls out
     def score(self) -> dict[str, float]: ...  # of the policy as it is, once a round
     def state_dict(self) -> State: ...
     def load_state_dict(self, state: State) -> None: ...
@@ -216,6 +217,8 @@ class Campaign:
             score=chosen.scores[chosen.indices],
             margin=margins,
             propensity=chosen.propensities[chosen.indices],
+            entropy=None if pool.entropies is None else pool.entropies[chosen.indices],
+            policy=self.subject.digest(),
         )
         self.positions += len(asked)
 

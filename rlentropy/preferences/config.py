@@ -123,6 +123,11 @@ class Config:
         """The run folder that the reference is of, if it is of one."""
         return None if self.reference in BUILT_IN else Path(self.reference)
 
+    @property
+    def at_console(self) -> bool:
+        """Whether a person is asked while the campaign runs."""
+        return isinstance(oracles.parse_oracle(self.oracle), oracles.Human)
+
     def training(self, defaults: Defaults) -> Training:
         """How labels are learnt from, with the defaults of a kind of policy."""
         smoothing = self.label_smoothing

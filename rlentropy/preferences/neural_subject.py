@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -166,6 +167,17 @@ class NeuralSubject:
             "win_rate": float((0.5 * (1.0 + np.sign(gap))).mean()),
             "length": float(segments.lengths.mean()),
         }
+
+    def digest(self) -> str:
+        state = hashlib.sha256()
+        for weight, bias in self._playing().layers:
+            state.update(weight.tobytes() + bias.tobytes())
+        return state.hexdigest()[:16]
+
+    @property
+    def luck_is_judged(self) -> bool:
+        """Whether returns depend on more than actions."""
+        return not self.deterministic
 
     def judged_by(self, spec: object) -> None:
         """Nobody knows the model."""

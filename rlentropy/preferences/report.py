@@ -17,6 +17,10 @@ from rlentropy.types import Array, Result
 if TYPE_CHECKING:
     from rlentropy.preferences.config import Config
 
+LUCKY = (
+    "labels of returns reward luck where dynamics are random, and what is learnt from them does; "
+    "--oracle regret with --loss cpl doesn't, push-value and value-information ask less about it"
+)
 PANELS = 4  # of the picture of margins, from the first labels to the last
 HELD_OUT = 512  # pairs of the reference, never asked about, by which margins are judged
 
@@ -24,6 +28,8 @@ HELD_OUT = 512  # pairs of the reference, never asked about, by which margins ar
 class Reported(Subject, Protocol):
     """A subject that can be evaluated and saved."""
 
+    @property
+    def luck_is_judged(self) -> bool: ...  # whether returns depend on more than actions
     def judged_by(self, spec: object) -> Any: ...  # plan of a known model for a teacher, or None
     def held_out(self, n: int, rng: np.random.Generator) -> Pairs: ...  # of the reference
     def figures(self) -> dict[str, float]: ...  # eval tags without their prefix
@@ -97,6 +103,9 @@ class Reporter:
             "episodes": 2 * costs["candidates"],
         }
         summary |= self.subject.final(config)
+        by_return = config.oracle.partition(":")[0] not in ("regret", "human")
+        if by_return and config.loss in ("dpo", "ipo") and self.subject.luck_is_judged:
+            summary["warning"] = LUCKY
         return Result(summary, **self.subject.saved(), pictures=self.pictures())
 
     def pictures(self) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -122,6 +123,14 @@ class TableSubject:
         low, high = self.bounds
         normalised = (J - low) / (high - low) if high > low else float("nan")
         return {"return": J, "kl": kl, "normalised_return": normalised}
+
+    def digest(self) -> str:
+        return hashlib.sha256(self.playing.tobytes()).hexdigest()[:16]
+
+    @property
+    def luck_is_judged(self) -> bool:
+        """Whether returns depend on more than actions."""
+        return bool((np.diff(self.task.mdp.P.indptr) > 1).any())
 
     def judged_by(self, spec: object) -> Any:
         """What a teacher judges by, V* and Q* of the true model."""
