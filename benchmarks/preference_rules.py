@@ -22,8 +22,9 @@ import numpy as np
 from scipy import stats
 
 sys.path.insert(0, str(Path(__file__).parent))
-from preference_tasks import Cell, cells, run
+from preference_tasks import Cell, cells, controls, run
 
+CONTROLS = "controls"  # as --cells: other references than the study's
 FIELDS = ("cell", "rule", "seed", "auc", "final", "kl")
 
 
@@ -63,6 +64,8 @@ def simulate(
     """Run what the file does not have yet, seed by seed, all rules of a cell side by side."""
     done = {(row["cell"], row["rule"], row["seed"]) for row in read(out)}
     wanted = [cell for cell in cells() if only in cell.name]
+    if only == CONTROLS:
+        wanted = controls()
     jobs = [(cell, rule, seed) for seed in seeds for cell in wanted for rule in rules]
     jobs = [job for job in jobs if (job[0].name, job[1], str(job[2])) not in done]
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -91,7 +94,7 @@ def summary(path: Path, rule: str, against: str) -> list[dict[str, Any]]:
     for row in read(path):
         areas[row["cell"], row["rule"]][row["seed"]] = float(row["auc"])
     rows: list[dict[str, Any]] = []
-    for cell in cells():
+    for cell in cells() + controls():
         mine, other = areas[cell.name, rule], areas[cell.name, against]
         both = sorted(set(mine) & set(other))
         if len(both) < 2:
@@ -127,7 +130,7 @@ def main() -> None:
     parser.add_argument("action", choices=("run", "table"))
     parser.add_argument("what", help="rules, separated by commas, or a CSV file")
     parser.add_argument("--seeds", default="200-224")
-    parser.add_argument("--cells", default="", help="a part of the names of cells")
+    parser.add_argument("--cells", default="", help="a part of their names, or controls")
     parser.add_argument("--out", type=Path, default=Path("preference_rules.csv"))
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--rules", default="")

@@ -51,12 +51,14 @@ class Cell:
     restart: bool = False
     rounds: int = 40
     epochs: int = 3
+    expertise: float = 0.7  # weight of the optimal advantage in the reference's logits
 
     @property
     def name(self) -> str:
         parts = [self.task, self.oracle, self.train]
         parts += [f"lr{self.learning_rate}"] * (self.learning_rate != 0.02)
         parts += ["neural"] * self.neural + ["restart"] * self.restart
+        parts += [f"expertise{self.expertise}"] * (self.expertise != 0.7)
         return "/".join(parts)
 
 
@@ -79,6 +81,18 @@ def cells() -> list[Cell]:
         (("lake4", "grid2", "cliffslip"), {}),
     ]
     return [Cell(task, **regime) for tasks, regime in regimes for task in tasks]
+
+
+def controls() -> list[Cell]:
+    """Cells whose reference knows nothing of the reward, and whose reference is against it."""
+    regimes: list[dict[str, Any]] = [{}, {"train": "all"}]
+    regimes += [{"oracle": f"bradley-terry:{n}std"} for n in (1, 4)]
+    return [
+        Cell(task, expertise=expertise, **regime)
+        for expertise in (0.0, -0.7)
+        for regime in regimes
+        for task in ("lake8", "cliff")
+    ]
 
 
 @lru_cache(maxsize=64)
@@ -115,7 +129,8 @@ def subject_of(cell: Cell, seed: int) -> TableSubject:
     S, A = task.mdp.num_states, task.mdp.num_actions
     rng = np.random.default_rng([seed, 1])
     uniform = np.full((S, A), 1.0 / A)
-    reference = uniform if cell.task in UNIFORM else noisy_expert(task, rng)
+    expert = noisy_expert(task, rng, cell.expertise)
+    reference = uniform if cell.task in UNIFORM else expert
     phi = state_features(task, "rbf")
     logits: Any = LinearLogits(phi, A, cell.learning_rate)
     if cell.neural:

@@ -98,7 +98,7 @@ def test_held_out_pairs_are_judged_by_their_margins(campaigns, monkeypatch):
     y = reporter.y
     p = 1.0 / (1.0 + np.exp(-margins))
     assert log.curves["eval/calibration_error"][-1][1] == pytest.approx(smooth_ece(p, y))
-    right = (margins > 0.0) == (y > 0.5)
+    right = np.where(margins == 0.0, 0.5, (margins > 0.0) == (y > 0.5))
     assert log.curves["eval/accuracy"][-1][1] == pytest.approx(right[y != 0.5].mean())
 
 
