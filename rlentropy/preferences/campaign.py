@@ -78,6 +78,7 @@ class Plan:
     random_share: float | None = None  # of a batch; None: the rule's own
     power: float | None = None  # of scores in soft draws; None: the rule's own
     diversity: str | None = None
+    keep_identical: bool = False  # whether pairs of identical segments are chosen like others
     alpha: float | None = None  # of push-value; None: the rule's own
     prior_scales: tuple[float, ...] = ()  # nats; empty: the rule's own
 
@@ -248,7 +249,7 @@ class Campaign:
             found["entropies"] = subject.prompt_scores(prompts, self.rngs["estimates"])
         if "true_gaps" in needs:
             found["true_gaps"] = pairs.gaps
-        return Pool(margins, duplicates, **found)
+        return Pool(margins, None if self.plan.keep_identical else duplicates, **found)
 
     def _gaps(self, belief: Belief, pairs: Pairs, x: Array) -> dict[str, Array]:
         """Beliefs about return gaps, and about values where luck parts the two."""

@@ -46,6 +46,7 @@ class Config:
     random_share: float | None = None  # of each batch, in [0, 1]; default: the rule's own
     power: float | None = None  # of scores in soft draws, > 0; default: the rule's own
     diversity: Literal["none", "k-center", "dpp", "vendi"] = "none"  # of a batch
+    keep_identical: bool = False  # choose pairs of identical segments like others, not last
     prompts: int = 8  # start states scored for each that an entropy filter keeps
     completions: int = 2  # segments a start; of more the pair of largest margin is kept
     # how start states are scored by the entropy rules; default exact, of networks rao-blackwell
@@ -156,6 +157,7 @@ class Config:
             acquisition=self.acquisition,
             random_share=self.random_share,
             power=self.power,
+            keep_identical=self.keep_identical,
             diversity=None if self.diversity == "none" else self.diversity,
             prior_scales=self.prior_scales,
         )
