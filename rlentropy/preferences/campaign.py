@@ -57,7 +57,9 @@ class Subject(Protocol):
     # Gaps (J, N) and weights (J,) of an ensemble of its own; None: by the campaign's belief.
     def gaps(self, pairs: Pairs) -> tuple[Array, Array] | None: ...
     def observe(self, pairs: Pairs) -> None: ...  # transitions, free of labels
-    def values(self, pairs: Pairs, x: Array, w: Array) -> Array | None: ...  # ΔA (J, N)
+    @property
+    def saw_chance(self) -> bool: ...  # whether something random was seen, so that ΔA is not ΔR
+    def values(self, pairs: Pairs, x: Array, w: Array) -> Array: ...  # ΔA (J, N)
     def learn(self, pairs: Pairs, y: Array, newest: int, rng: Generator) -> dict[str, float]: ...
     def digest(self) -> str: ...  # a hash of the policy that rolls out
     def score(self) -> dict[str, float]: ...  # of the policy as it is, once a round
@@ -253,12 +255,10 @@ class Campaign:
 
     def _gaps(self, belief: Belief, pairs: Pairs, x: Array) -> dict[str, Array]:
         """Beliefs about return gaps, and about values where luck parts the two."""
-        if "values" in self.rule.needs:
+        if "values" in self.rule.needs and self.subject.saw_chance:
             w = belief.draws(DRAWS, self.rngs["estimates"])
-            values = self.subject.values(pairs, x, w)
-            if values is not None:
-                gaps = w @ x.T
-                return {"gaps": gaps, "weights": np.full(DRAWS, 1.0 / DRAWS), "values": values}
+            values, weights = self.subject.values(pairs, x, w), np.full(DRAWS, 1.0 / DRAWS)
+            return {"gaps": w @ x.T, "weights": weights, "values": values}
         gaps, weights = belief.gaps(x)
         return {"gaps": gaps, "weights": weights, "values": gaps}
 

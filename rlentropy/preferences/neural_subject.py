@@ -139,10 +139,12 @@ class NeuralSubject:
     def observe(self, pairs: Pairs) -> None:
         """Nothing is kept: values are regressed on each pool anew."""
 
-    def values(self, pairs: Pairs, x: Array, w: Array) -> Array | None:
-        """Summed advantages under J rewards w, (J, N); None where dynamics are deterministic."""
-        if self.deterministic:
-            return None
+    @property
+    def saw_chance(self) -> bool:
+        return not self.deterministic
+
+    def values(self, pairs: Pairs, x: Array, w: Array) -> Array:
+        """Summed advantages under J rewards w, (J, N)."""
         advantages = advantage_features(self.psi, joined([pairs.a, pairs.b]))
         found = advantages[: len(pairs)] - advantages[len(pairs) :]
         return np.asarray(w[:, :-1] @ found.T + np.outer(w[:, -1], x[:, -1]))

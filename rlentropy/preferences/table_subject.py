@@ -103,10 +103,12 @@ class TableSubject:
         for segments in (pairs.a, pairs.b):
             self.seen.add(segments)
 
-    def values(self, pairs: Pairs, x: Array, w: Array) -> Array | None:
-        """Gaps without their luck under J rewards w, (J, N); None where nothing was random yet."""
-        if not self.seen.stochastic:
-            return None
+    @property
+    def saw_chance(self) -> bool:
+        return self.seen.stochastic
+
+    def values(self, pairs: Pairs, x: Array, w: Array) -> Array:
+        """Gaps without their luck under J rewards w, (J, N)."""
         P, (r, entered) = self.seen.kernel(), self.psi.rewards(w)
         lucks = [
             luck(segments, self.policy.pi, P, self.seen.ended, r, entered)

@@ -290,7 +290,10 @@ def test_values_are_gaps_while_nothing_was_random(rng):
     subject = subject_of(rng, True)
     pairs = subject.roll_out(subject.prompts(60, rng), rng)
     subject.observe(pairs)
-    assert subject.values(pairs, subject.features(pairs), np.ones((1, subject.psi.size))) is None
+    assert not subject.saw_chance
+    w = rng.normal(size=(2, subject.psi.size))
+    x = subject.features(pairs)
+    np.testing.assert_allclose(subject.values(pairs, x, w), w @ x.T, atol=1e-9)
 
 
 def test_push_value_of_gaps_alone_is_a_brier_score(rng):
