@@ -1,11 +1,12 @@
 """Acquisition rules over 39 cells of regime x task, paired by seed; one line of CSV a run.
 
 python benchmarks/preference_rules.py run RULE[,RULE...] --seeds 200-249 --out runs.csv
-python benchmarks/preference_rules.py table runs.csv [--rules A,B] [--against random]
+python benchmarks/preference_rules.py table runs.csv [--rules A,B] [--against C] [--out rules.csv]
 
 `run` skips what the file has already, so that it can be stopped and started again. A rule may carry
 settings, ``push-value:alpha=0;random_share=0``. `table` gives the mean difference of the area under
-the curve with its standard error, t, the Wilcoxon test, and Holm's correction over the cells.
+the curve with its standard error, t, the Wilcoxon test, and Holm's correction over the cells; with
+--out it writes them, and a picture beside. Several files, separated by commas, are read together.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from scipy import stats
 
 sys.path.insert(0, str(Path(__file__).parent))
 from preference_tasks import Cell, cells, controls, run
+
+from rlentropy.files import csv_table
 
 CONTROLS = "controls"  # as --cells: other references than the study's
 FIELDS = ("cell", "rule", "seed", "auc", "final", "kl")
@@ -52,6 +55,8 @@ def one(job: tuple[Cell, str, int]) -> dict[str, Any]:
 
 
 def read(path: Path) -> list[dict[str, str]]:
+    if "," in str(path):
+        return [row for part in str(path).split(",") for row in read(Path(part))]
     if not path.exists():
         return []
     with path.open() as file:
@@ -125,24 +130,59 @@ def show(path: Path, rules: list[str], against: str) -> None:
         print(f"t > 3 in {above} of {len(rows)} cells, t < -3 in {below}")
 
 
+def write(path: Path, rules: list[str], against: str, out: Path) -> None:
+    """The summary as a CSV, and its differences with two standard errors as a PNG."""
+    from matplotlib.figure import Figure
+
+    tables = {rule: summary(path, rule, against) for rule in rules}
+    rows = [{"rule": rule, **row} for rule in rules for row in tables[rule]]
+    for row in rows:
+        row |= {k: f"{row[k]:.4g}" for k in ("level", "difference", "error", "t", "p", "holm")}
+    out.write_bytes(csv_table(rows))
+    names = [cell.name for cell in cells()]
+    figure = Figure(figsize=(8.0, 10.0), layout="constrained")
+    axes = figure.subplots()
+    for k, rule in enumerate(rules):
+        found = {row["cell"]: row for row in summary(path, rule, against)}
+        shown = [(y, found[name]) for y, name in enumerate(names) if name in found]
+        axes.errorbar(
+            [row["difference"] for _, row in shown],
+            [y + 0.6 * (k - (len(rules) - 1) / 2) / len(rules) for y, _ in shown],
+            xerr=[2.0 * row["error"] for _, row in shown],
+            fmt="osD^v"[k % 5], ms=4, lw=1, label=rule,
+        )  # fmt: skip
+    axes.axvline(0.0, color="0.4", lw=1)
+    axes.set_yticks(range(len(names)), names, fontsize=7)
+    axes.invert_yaxis()
+    axes.set_xlabel(
+        f"area under normalised return less that of {against}, with two standard errors"
+    )
+    axes.legend(loc="upper right", frameon=False)
+    figure.savefig(out.with_suffix(".png"), dpi=110)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("action", choices=("run", "table"))
     parser.add_argument("what", help="rules, separated by commas, or a CSV file")
     parser.add_argument("--seeds", default="200-224")
     parser.add_argument("--cells", default="", help="a part of their names, or controls")
-    parser.add_argument("--out", type=Path, default=Path("preference_rules.csv"))
+    parser.add_argument("--out", type=Path)
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--rules", default="")
     parser.add_argument("--against", default="random")
     options = parser.parse_args()
     if options.action == "run":
         rules = options.what.split(",")
-        simulate(rules, seeds_of(options.seeds), options.out, options.cells, options.processes)
+        out = options.out or Path("preference_rules.csv")
+        simulate(rules, seeds_of(options.seeds), out, options.cells, options.processes)
     else:
         path = Path(options.what)
-        names = {row["rule"] for row in read(path)} - {options.against}
-        show(path, options.rules.split(",") if options.rules else sorted(names), options.against)
+        names = sorted({row["rule"] for row in read(path)} - {options.against})
+        rules = options.rules.split(",") if options.rules else names
+        show(path, rules, options.against)
+        if options.out is not None:
+            write(path, rules, options.against, options.out)
 
 
 if __name__ == "__main__":
