@@ -86,6 +86,9 @@ class Config:
     early_stop: float = 0.0  # share of its largest value at which the loss ends a round, 0: never
     offline: bool = False  # candidates come from the reference
     temperature: float = 1.0  # of candidates' actions, > 0
+    # start the second segment of a pair in a copy of the first one's environment, instead of by the
+    # same reset seed; for environments whose seed doesn't fix where they start
+    snapshots: bool = False
     horizon: int | None = None  # steps that truncate an episode of networks; default: the limit's
     evaluation_segments: int = 64  # of each score of a network
     final_episodes: int = 100  # of the summary's mean_return, networks

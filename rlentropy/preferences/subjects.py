@@ -132,7 +132,7 @@ def network_subject(
     scaling_rng, network_rng, features_rng, seed_rng, agent_rng = rng.spawn(5)
     length = config.segment_length or defaults.segment_length
     copies = neural.rollouts.replicate(env, SIDE_BY_SIDE, 0.0, config.horizon)
-    starts = rollouts.SharedStarts(copies)
+    starts = rollouts.SharedStarts(copies, snapshots=config.snapshots)
     given: Any = reference
     if given is None:
         blank = nets.untrained(env, config.hidden, scaling_rng)
