@@ -59,9 +59,10 @@ class Config:
     starts: Literal["all", "initial"] = "all"  # tables: every live state, or the initial ones
     # uniform, noisy-expert (known models), or a run folder; what is trained starts there
     reference: str = "uniform"
-    reference_floor: float = 0.01  # share of uniform actions mixed into a table's reference
+    reference_floor: float = 0.01  # share of uniform actions in a table's reference, in (0, 1]
     approximator: Approximator = "auto"  # tables where observations and actions are Discrete
-    features: Literal["auto", "one-hot", "rbf", "cells"] = "auto"  # of states, tables; rbf on grids
+    # of a table's states; auto: rbf on grids, else one-hot; cells: a network on row and column
+    features: Literal["auto", "one-hot", "rbf", "cells"] = "auto"
     reward_features: int = 128  # of the belief about rewards, networks
     hidden: tuple[int, ...] = (64, 64)  # widths of a network's hidden layers
     loss: LossName = "dpo"  # what labels train
@@ -72,9 +73,8 @@ class Config:
     label_smoothing: float | None = None
     conservative: float = 1.0  # λ of cpl, in (0, 1]
     with_reference: bool = True  # sums of log π/π_ref; else of log π, which cpl allows
-    train: Train | None = (
-        None  # labels of a round that it learns from; default newest, networks all
-    )
+    # on labels of the newest round, or on all; default newest, of networks all
+    train: Train | None = None
     epochs: int = 3  # gradient steps a round
     reward_members: int = 5  # networks of the ensemble that --loss reward-model fits
     policy_steps: int = 4096  # environment steps a round in which a policy learns from it, networks
@@ -109,7 +109,7 @@ class Config:
             whole("segment_length", self.segment_length, 1)
         for width in self.hidden:
             whole("hidden", width, 1)
-        in_range("reference_floor", self.reference_floor, "[0, 1]")
+        in_range("reference_floor", self.reference_floor, "(0, 1]")
         in_range("temperature", self.temperature, "(0, inf)")
         if self.random_share is not None:
             in_range("random_share", self.random_share, "[0, 1]")

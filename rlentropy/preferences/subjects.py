@@ -80,7 +80,7 @@ def table_subject(
     phi = state_features(task, config.features)
     rate = config.learning_rate or defaults.learning_rate
     logits: Logits = LinearLogits(phi, A, rate)
-    if config.approximator == "tabular" and config.features == "cells":
+    if config.features == "cells":
         logits = preferences.network_logits.NetworkLogits(phi, A, rate, network_rng)
         phi = logits.features
     planned = config.loss == "reward-model"
