@@ -103,7 +103,7 @@ def confidences(out: Path, rows: Tables) -> None:
     logits = np.log(middle / (1.0 - middle))
     sums = histograms(rows["e3"])
     for arm in ("random", "certainty", "uncertainty", "label-information"):
-        counts = sums["grid", "", arm][1:]
+        counts = sums["grid", "online", arm][1:]
         for k, part in enumerate(np.array_split(counts, 4)):
             found.append((f"{arm}, quarter {k + 1}", np.repeat(logits, part.sum(0))))
     replace_file(out / "e3.png", plots.margins(found))

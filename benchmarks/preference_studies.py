@@ -221,12 +221,13 @@ def routing() -> tuple[Setting, ...]:
 
 THREE = ("lake8", "cliff", "grid")
 EIGHT = ("random", "certainty", "exact", "disjoint", "sliding-window", "misshaped", "negated")
+PROTOCOLS = replace(ONLINE, name="online"), replace(RETRAIN, name="retrain")
 EXPERIMENTS = {
     "e1": Experiment(TASKS, (RETRAIN,), FEW),
     "e2": Experiment(TASKS, (ONLINE,), (*RULES, "with-duplicates")),
     "tune1": Experiment(TASKS, at_rates(RETRAIN, RATES), FEW, "280-284"),
     "tune2": Experiment(TASKS, at_rates(ONLINE, RATES), FEW, "280-284"),
-    "e3": Experiment(("lake8", "grid"), (ONLINE, replace(RETRAIN, name="retrain")), FEW),
+    "e3": Experiment(("lake8", "grid"), PROTOCOLS, FEW),
     "e4": Experiment(
         ("lake8", "grid"), noises(), ("random", "certainty", "label-information", "push-value")
     ),
@@ -245,7 +246,7 @@ EXPERIMENTS = {
     ),
     "e8": Experiment(
         THREE,
-        (replace(ONLINE, prompts=4), replace(RETRAIN, name="retrain", prompts=4)),
+        tuple(replace(s, prompts=4) for s in PROTOCOLS),
         (*EIGHT, "random-prompts"),
     ),
     "e9": Experiment(("lake8", "slip8", "cliff", "grid", "taxi"), routing(), ROUTES),

@@ -332,7 +332,7 @@ def margins(out: Path, rows: Tables) -> None:
             n = part.sum(0)
             sure = n[:cut].sum() + n[-cut:].sum()
             found.append({
-                "task": task, "protocol": setting or "online", "arm": arm,
+                "task": task, "protocol": setting, "arm": arm,
                 "quarter": quarter + 1, "answers": int(n.sum()),
                 "sure": sure / max(n.sum(), 1),
                 "right": n[BINS // 2 :].sum() / max(n.sum(), 1),
