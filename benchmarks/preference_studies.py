@@ -132,7 +132,7 @@ def one(
     }
 
 
-ROUTES = ("judge", "random", "conflict", "entropy", "oracle")
+ROUTES = ("judge", "random", "conflict", "entropy", "margin", "oracle")
 
 
 def judged(task_name: str, setting: Setting, route: str, seed: int) -> dict[str, Any]:
@@ -150,12 +150,14 @@ def judged(task_name: str, setting: Setting, route: str, seed: int) -> dict[str,
     judge = oracles.resolved(judge, float(np.concatenate([a, b]).std()))
     gaps = (a - b)[a != b][:500]  # a tie has no right answer
     u = rng.random((len(gaps), 2 * judge.readings + 1))
-    found = judges.judgement(judges.read(judge, gaps, u[:, :-1]), judge.tie)
+    readings = judges.read(judge, gaps, u[:, :-1])
+    found = judges.judgement(readings, judge.tie)
     right = found.answers == judges.verdicts(gaps)
     doubt = {
         "random": np.zeros(len(gaps)),
         "conflict": found.conflict.astype(float),
         "entropy": found.entropy,
+        "margin": -np.abs(readings.mean((1, 2))),
         "oracle": (~right).astype(float),
     }
     if route != "judge":

@@ -296,7 +296,7 @@ def equal_rates(name: str) -> Callable[[Path, Tables], None]:
 def tuned_rates(out: Path, rows: Tables) -> None:
     found = []
     for name, protocol, tune in (("e1", "retrain", "tune1"), ("e2", "online", "tune2")):
-        best = at_best(rows[name], rows["e7"], rows[tune], protocol)
+        best = at_best(rows[name], rows["e7"], rows.get(tune, []), protocol)
         rates = {(r["task"], r["arm"]): r["rate"] for r in best}
         for row in full(best):
             rate = rates[row["task"], row["arm"]]
@@ -397,7 +397,7 @@ TABLES: dict[str, Make] = {
     "e5": (teachers, ("e1", "e5")),
     "e6": (losses, ("e6",)),
     "e7": (every_rate, ("e1", "e2", "e7")),
-    "e7 best": (tuned_rates, ("e1", "e2", "e7", "tune1", "tune2")),
+    "e7 best": (tuned_rates, ("e1", "e2", "e7", "tune2")),
     "e8": (scored, ("e8",)),
     "e9": (routes, ("e9",)),
 }
