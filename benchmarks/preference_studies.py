@@ -54,9 +54,11 @@ from rlentropy.preferences.store import Store
 from rlentropy.preferences.tables import noisy_expert
 
 RUNS, RESULTS = "results/runs/preferences", "results/preferences"
-TASKS = ("lake8", "slip8", "cliff", "grid", "taxi")
+TASKS = ("lake8", "slip8", "cliff", "grid")  # taxi has a command of its own, with fewer seeds
+THREE = ("lake8", "cliff", "grid")
 PAPER = ("random", "entropy", "certainty", "uncertainty", "entropy-certainty", "half-certainty")
 FEW = (*PAPER, "label-information", "push-value", "oracle-gap")
+RATED = ("random", "certainty", "uncertainty", *FEW[5:])
 PILOT = (*PAPER[:4], "with-duplicates", *PAPER[4:], "oracle-gap")
 RATES = (0.01, 0.02, 0.04, 0.08)
 LEVEL = 0.8  # of normalised return, that labels are counted to
@@ -221,37 +223,32 @@ def routing() -> tuple[Setting, ...]:
     )
 
 
-THREE = ("lake8", "cliff", "grid")
 EIGHT = ("random", "certainty", "exact", "disjoint", "sliding-window", "misshaped", "negated")
 PROTOCOLS = replace(ONLINE, name="online"), replace(RETRAIN, name="retrain")
 EXPERIMENTS = {
     "e1": Experiment(TASKS, (RETRAIN,), FEW),
     "e2": Experiment(TASKS, (ONLINE,), (*RULES, "with-duplicates")),
-    "tune1": Experiment(TASKS, at_rates(RETRAIN, RATES), FEW, "280-284"),
-    "tune2": Experiment(TASKS, at_rates(ONLINE, RATES), FEW, "280-284"),
-    "e3": Experiment(("lake8", "grid"), PROTOCOLS, FEW),
-    "e4": Experiment(
-        ("lake8", "grid"), noises(), ("random", "certainty", "label-information", "push-value")
-    ),
+    "tune1": Experiment(THREE, at_rates(RETRAIN, RATES), FEW, "280-284"),
+    "tune2": Experiment(THREE, at_rates(ONLINE, RATES), FEW, "280-284"),
+    "e3": Experiment(("lake8", "grid"), PROTOCOLS, FEW, "300-309"),
+    "e4": Experiment(("lake8", "grid"), noises(), ("random", "certainty", "label-information")),
     "e5": Experiment(("lake8", "grid"), irrational(), FEW),
-    "e6": Experiment(
-        ("lake4", "slip4", "cliff", "cliffslip"), labels_and_losses(), ("random", "push-value")
-    ),
+    "e6": Experiment(("lake4", "slip4", "cliff", "cliffslip"), labels_and_losses(), ("random",)),
     "e7": Experiment(
-        TASKS,
+        THREE,
         tuple(
             replace(s, name=f"{s.name} {protocol}")
             for protocol, base in (("online", ONLINE), ("retrain", RETRAIN))
             for s in at_rates(base, (0.01, 0.04, 0.08))
         ),
-        FEW,
+        RATED,
     ),
     "e8": Experiment(
         THREE,
         tuple(replace(s, prompts=4) for s in PROTOCOLS),
         (*EIGHT, "random-prompts"),
     ),
-    "e9": Experiment(("lake8", "slip8", "cliff", "grid", "taxi"), routing(), ROUTES),
+    "e9": Experiment((*TASKS, "taxi"), routing(), ROUTES),
 }
 Job = tuple[str, Setting, str, int]
 

@@ -197,18 +197,18 @@ def mean_improvement(per_task: Any) -> float:
 def secondary(rows: Sequence[Row]) -> dict[Key, Row]:
     """(task, setting, arm) → final return, KL, labels to the level, return at matched KL, …
 
-    The KL is the mean that the random arm ends with. Labels: the median of Kaplan and Meier, and
-    the mean restricted to the budget, which is that of min(labels, budget), as all runs have one.
+    The KL is what the random arm of the same seed ends with. Labels: the median of Kaplan and
+    Meier, and the mean restricted to the budget, that of min(labels, budget), as all have one.
     """
     by_arm: dict[Key, list[Row]] = defaultdict(list)
     for row in rows:
         by_arm[row["task"], row["setting"], row["arm"]].append(row)
     found = {}
     for (task, setting, arm), runs in by_arm.items():
-        kl = np.mean([float(r["kl"]) for r in by_arm.get((task, setting, "random"), runs)])
+        kls = {r["seed"]: float(r["kl"]) for r in by_arm.get((task, setting, "random"), runs)}
         times = np.array([float(r["labels_to"]) for r in runs])
         reached = np.array([r["reached"] == "1" for r in runs])
-        matched = np.array([at_kl(float(kl), Curve.of(r)) for r in runs])
+        matched = np.array([at_kl(kls[r["seed"]], Curve.of(r)) for r in runs if r["seed"] in kls])
         there = ~np.isnan(matched)
         found[task, setting, arm] = {
             "final": mean_of(runs, "final"),
@@ -216,7 +216,7 @@ def secondary(rows: Sequence[Row]) -> dict[Key, Row]:
             "labels_to_80": times.mean(),
             "median_to_80": float(median_time(times, reached, np.random.default_rng(0)).value),
             "reached_80": reached.mean(),
-            "at_kl": kl,
+            "at_kl": float(np.mean([*kls.values()])),
             "return_at_kl": matched[there].mean() if there.any() else np.nan,
             "share_at_kl": there.mean(),
             "agreement": mean_of(runs, "agreement"),
