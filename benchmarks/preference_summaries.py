@@ -205,7 +205,8 @@ def secondary(rows: Sequence[Row]) -> dict[Key, Row]:
         by_arm[row["task"], row["setting"], row["arm"]].append(row)
     found = {}
     for (task, setting, arm), runs in by_arm.items():
-        kls = {r["seed"]: float(r["kl"]) for r in by_arm.get((task, setting, "random"), runs)}
+        others = by_arm.get((task, setting, "random"), runs)
+        kls = {r["seed"]: float(Curve.of(r).kls[-1]) for r in others}
         times = np.array([float(r["labels_to"]) for r in runs])
         reached = np.array([r["reached"] == "1" for r in runs])
         matched = np.array([at_kl(kls[r["seed"]], Curve.of(r)) for r in runs if r["seed"] in kls])

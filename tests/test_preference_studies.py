@@ -233,8 +233,13 @@ def test_secondary_figures() -> None:
     assert found["labels_to_80"] == 52.0
     assert found["reached_80"] == 0.5
     assert found["median_to_80"] == 48.0
-    assert found["return_at_kl"] == pytest.approx(0.3)
-    assert found["share_at_kl"] == 0.75
+    assert (found["return_at_kl"], found["share_at_kl"]) == (pytest.approx(0.4), 1.0)
+    quick = [dict(r, arm="quick", kls="4.0;5.0") for r in rows[1:]] + [
+        dict(rows[0], arm="quick", kls="0.1;0.9")
+    ]
+    found = secondary([*rows, *quick])["a", "", "quick"]
+    assert found["return_at_kl"] == pytest.approx(0.1)  # half of the way to 0.2, at 2 of 4
+    assert (found["share_at_kl"], found["at_kl"]) == (0.75, 1.75)
     assert np.isnan(found["confidently_wrong"])
 
 
