@@ -83,6 +83,7 @@ def forest(found: Sequence[Row], path: Path, against: str) -> None:
         axes.axvline(0.0, color="0.4", lw=1.0, ls=(0, (4, 3)))
         axes.set_yticks(range(len(arms)), arms, fontsize=8)
         axes.set_ylim(len(arms) - 0.5, -0.5)
+        axes.locator_params(axis="x", nbins=5)
         tidy(axes, f"{' '.join(filter(None, key))}, {of_key[against]['seeds']} seeds")
     figure.supxlabel(f"area under the curve, less that of {against}", fontsize=10)
     save(figure, path)

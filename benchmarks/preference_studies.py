@@ -54,7 +54,7 @@ from rlentropy.preferences.store import Store
 from rlentropy.preferences.tables import noisy_expert
 
 RUNS, RESULTS = "results/runs/preferences", "results/preferences"
-TASKS = ("lake8", "slip8", "cliff", "grid")  # taxi has a command of its own, with fewer seeds
+TASKS = ("lake8", "slip8", "cliff", "grid")  # taxi is run apart, with fewer arms
 THREE = ("lake8", "cliff", "grid")
 PAPER = ("random", "entropy", "certainty", "uncertainty", "entropy-certainty", "half-certainty")
 FEW = (*PAPER, "label-information", "push-value", "oracle-gap")

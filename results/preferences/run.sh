@@ -10,6 +10,6 @@ $study e2 --arms pilot --tasks lake8,grid,cliff --seeds 0-9 --runs results/runs/
 
 $study e1 e2 e3 e4 e5 e6 e8 e9
 $study tune1 tune2 e7 # learning rates
-$study e1 e2 --tasks taxi --seeds 300-309 --arms \
+$study e1 e2 --tasks taxi --arms \
   random,entropy,certainty,uncertainty,entropy-certainty,half-certainty,label-information,push-value,oracle-gap
 $study summarise
