@@ -163,7 +163,7 @@ def subject_of(task_name: str, setting: Setting, arm: str, seed: int) -> Subject
     uniform = np.full((S, A), 1.0 / A)
     reference = uniform if task_name in UNIFORM else noisy_expert(episodes, rng)
     phi = taxi_features(S) if task_name == "taxi" else state_features(task, "rbf")
-    features = TableFeatures(phi, task.starts, A, not setting.oracle.startswith("regret"))
+    features = TableFeatures(phi, task.starts, reference, not setting.oracle.startswith("regret"))
     training = Training(
         loss=setting.loss,
         conservative=setting.conservative,
