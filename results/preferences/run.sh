@@ -13,3 +13,14 @@ $study tune1 tune2 e7 # learning rates
 $study e1 e2 --tasks taxi --arms \
   random,entropy,certainty,uncertainty,entropy-certainty,half-certainty,label-information,push-value,oracle-gap
 $study summarise
+
+# The rule for all regimes: 39 cells, about three hours on one core; rules.csv and rules.png.
+rules="python benchmarks/preference_rules.py"
+runs=results/runs/preference-rules
+$rules run random,value-information --seeds 300-399 --out $runs.csv
+$rules run label-information,push-value,oracle-gap --seeds 300-324 --out $runs.csv
+$rules run random:keep_identical=1 --seeds 300-349 --out $runs.csv
+$rules table $runs.csv --rules value-information,push-value,label-information,oracle-gap \
+  --out results/preferences/rules.csv
+$rules run random,value-information --cells controls --seeds 0-24 --out $runs-controls.csv
+python benchmarks/preference_routes.py
