@@ -23,3 +23,8 @@ $study run random,value-information,oracle-gap --seeds 120-139 --set train=newes
 $study run random,value-information,oracle-gap --seeds 100-119 $slow --out $runs/networks.csv
 $study table $runs/networks.csv --out results/preferences/networks.csv
 $study picture $runs/networks.csv --out results/preferences/networks-curves.png
+for rate in 0.006 0.01; do
+  $study run random,value-information,oracle-gap --seeds 0-4 --set train=newest \
+    --set learning_rate=$rate --out $runs/networks-rates.csv
+done
+$study table $runs/networks-rates.csv --out results/preferences/networks-rates.csv
