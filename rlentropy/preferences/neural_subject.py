@@ -71,7 +71,7 @@ class NeuralSubject:
         self.completions, self.entropy = completions, entropy
         self.original = policy.acting()  # scores compare with it, whatever is trained on
         self.original.layers = [(w.copy(), b.copy()) for w, b in self.original.layers]
-        self._frozen = SegmentPolicy(self.original, 1.0)
+        self._frozen = SegmentPolicy(self.original, 1.0, with_reference=False)
         self.sizes: list[int] = []  # labels of each round
         self.evaluations, self.final_episodes, self.seed = evaluations, final_episodes, seed
         spec = starts.envs[0].spec
@@ -127,7 +127,7 @@ class NeuralSubject:
 
     def features(self, pairs: Pairs) -> Array:
         a, b = (
-            np.column_stack([self.psi.sums(x), self._frozen.steps(x).log_reference.sum(1)])
+            np.column_stack([self.psi.sums(x), self._frozen.log_ratios(x)])  # Σ log π_ref
             for x in (pairs.a, pairs.b)
         )
         return np.asarray(a - b)

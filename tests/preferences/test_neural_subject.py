@@ -158,7 +158,10 @@ def test_margins_and_features_turn_round_with_a_pair(rng):
     pairs, _ = labelled(subject, rng)
     assert subject.margins(pairs).any()
     np.testing.assert_array_equal(subject.margins(pairs.swapped()), -subject.margins(pairs))
-    np.testing.assert_array_equal(subject.features(pairs.swapped()), -subject.features(pairs))
+    x = subject.features(pairs)
+    np.testing.assert_array_equal(subject.features(pairs.swapped()), -x)
+    longer = pairs.a.lengths - pairs.b.lengths  # the reference is uniform over two actions
+    np.testing.assert_allclose(x[:, -1], -np.log(2.0) * longer, rtol=1e-5, atol=1e-6)
     np.testing.assert_array_equal(subject.duplicates(Pairs(pairs.a, pairs.a)), True)
     beta = subject.training.beta
     ratios = [subject.policy.log_ratios(part) for part in (pairs.a, pairs.b)]
