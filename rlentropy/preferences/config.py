@@ -64,7 +64,7 @@ class Config:
     # of a table's states; auto: rbf on grids, else one-hot; cells: a network on row and column
     features: Literal["auto", "one-hot", "rbf", "cells"] = "auto"
     reward_features: int = 128  # of the belief about rewards, networks
-    hidden: tuple[int, ...] = (64, 64)  # widths of a network's hidden layers
+    hidden: tuple[int, ...] = (32, 32)  # widths of a network's hidden layers
     loss: LossName = "dpo"  # what labels train
     dpo_beta: float = 0.2  # temperature of the implicit reward, > 0
     segment_gamma: float = 1.0  # discount of a segment's log-ratios, in (0, 1]

@@ -145,9 +145,10 @@ class NeuralSubject:
 
     def values(self, pairs: Pairs, x: Array, w: Array) -> Array:
         """Summed advantages under J rewards w, (J, N)."""
-        advantages = advantage_features(self.psi, joined([pairs.a, pairs.b]))
-        found = advantages[: len(pairs)] - advantages[len(pairs) :]
-        return np.asarray(w[:, :-1] @ found.T + np.outer(w[:, -1], x[:, -1]))
+        both = joined([pairs.a, pairs.b])
+        likely = self._frozen.steps(both).log_reference  # the last feature's reward, (2N, T)
+        advantages = advantage_features(self.psi, both, likely)
+        return np.asarray(w @ (advantages[: len(pairs)] - advantages[len(pairs) :]).T)
 
     def learn(self, pairs: Pairs, y: Array, newest: int, rng: Generator) -> dict[str, float]:
         self.sizes.append(newest)
@@ -212,19 +213,23 @@ class NeuralSubject:
         self.sizes = list(state["sizes"])
 
 
-def advantage_features(psi: RandomFeatures, segments: Segments) -> Array:
+def advantage_features(psi: RandomFeatures, segments: Segments, more: Array | None = None) -> Array:
     """Σ_t Q̂_t - V̂_t of each segment, (N, D), for the reward of each feature on its own (§4.5).
 
     Q̂ and V̂ are least squares of what followed in these segments, on features of (s, a) and of s,
     each beside itself times the share of the steps that is left. What dynamics did by chance
     averages out of both, so the sum has the advantages without the luck.
+
+    Args:
+        more: another reward of each step, (N, T), whose advantages come last: (N, D + 1).
     """
     mask, T = segments.mask, segments.rewards.shape[1]
     owner, t = np.nonzero(mask)
     seen, acted = segments.states[:, :-1][mask], segments.actions[mask]
     steps = np.zeros((*mask.shape, psi.size))
     steps[mask] = psi.of(seen, acted)
-    ahead = np.cumsum(steps[:, ::-1], axis=1)[:, ::-1][mask]  # Σ of ψ from here on, (B, D)
+    rewards = steps if more is None else np.concatenate([steps, more[:, :, None]], axis=2)
+    ahead = np.cumsum(rewards[:, ::-1], axis=1)[:, ::-1][mask]  # Σ from here on, (B, D)
     left = (1.0 - t / T)[:, None]
     values = []
     for features in (steps[mask], psi.of(seen, None).astype(np.float64)):
@@ -232,6 +237,6 @@ def advantage_features(psi: RandomFeatures, segments: Segments) -> Array:
         gram = inputs.T @ inputs
         gram += RIDGE * np.trace(gram) / len(gram) * np.eye(len(gram))
         values.append(inputs @ np.linalg.solve(gram, inputs.T @ ahead))
-    total = np.zeros((len(segments), psi.size))
+    total = np.zeros((len(segments), ahead.shape[1]))
     np.add.at(total, owner, values[0] - values[1])
     return total
