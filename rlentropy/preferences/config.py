@@ -51,7 +51,7 @@ class Config:
     completions: int = 2  # segments a start; of more the pair of largest margin is kept
     # how start states are scored by the entropy rules; default exact, of networks rao-blackwell
     entropy: Entropy | None = None
-    prior_scales: tuple[float, ...] = ()  # nats; default: the rule's own
+    prior_scales: tuple[float, ...] = ()  # nats, in (0, 1000]; default: the rule's own models
     # return, bootstrapped-return:τ, bradley-terry:τ, regret:τ, judge or human; τ in units of
     # return, or in standard deviations of the reference's (1std); options follow (,mistake=0.1)
     oracle: str = "return"
@@ -118,7 +118,7 @@ class Config:
         if self.learning_rate is not None:
             in_range("learning_rate", self.learning_rate, "(0, inf)")
         for scale in self.prior_scales:
-            in_range("prior_scales", scale, "(0, inf)")
+            in_range("prior_scales", scale, "(0, 1000]")
         oracles.parse_oracle(self.oracle)
         self.training(TABLE)
 

@@ -13,7 +13,7 @@ from rlentropy.preferences.evaluation import win_rate
 from rlentropy.preferences.prompt_entropy import prompt_entropies
 from rlentropy.preferences.segments import Pairs
 from rlentropy.preferences.table_rewards import SeenTransitions, TableFeatures, luck
-from rlentropy.preferences.tables import TablePolicy, TabularTask
+from rlentropy.preferences.tables import TablePolicy, TabularTask, softmax
 from rlentropy.preferences.training import Training, fit
 from rlentropy.types import Array, Count, Mask, State
 
@@ -71,8 +71,9 @@ class TableSubject:
         pi = self.original if self.offline else self.policy.pi
         if self.temperature == 1.0:
             return pi
-        warm = pi ** (1.0 / self.temperature)
-        return np.asarray(warm / warm.sum(1, keepdims=True))
+        logits = np.log(np.maximum(pi, 1e-300))
+        with np.errstate(over="ignore"):  # at temperatures near 0 the likeliest is all there is
+            return softmax((logits - logits.max(1, keepdims=True)) / self.temperature)
 
     def roll_out(self, prompts: Count, rng: Generator) -> Pairs:
         n, k = len(prompts), self.completions

@@ -50,6 +50,7 @@ RUNS = {
         *("--final-episodes", "1", "--epochs", "1", "--minibatches", "1"),
     ),
 }
+ASKING = ("--env-id", "FrozenLake-v1", "--labels", "8", "--batch-size", "4", "--pool", "2")
 DATA = ("--env-id", "CartPole-v1", "--steps", "99", "--num-envs", "1")
 NEURAL = ("--updates", "3", "--hidden", "4", "--batch-size", "8", "--evaluation-episodes", "1")
 NUMBERS = (
@@ -250,6 +251,7 @@ def sound(command, base):
         "robust-pg": RUNS["pg"][1:],
         "robust-actor-critic": RUNS["critic"][1:],
         **dict.fromkeys(("rfzi", "rfqi", "fqi"), data),
+        "active-preference": ASKING,
         "collect": (*DATA, "--data", "x.npz"),
         "evaluate": ("--run", str(base / "entgame"), "--out", "out", "--episodes", "1"),
         "compare": (str(base / "entgame"),),
