@@ -40,13 +40,13 @@ class PointMazeEnv(gymnasium.Env[Vector, Vector]):
         maze: "u" (the goal is round a bend), "open", "rooms", or rows of text of your own.
         reward: "dense" pays minus the distance to the goal after each step, in cells, and never
             ends; "sparse" pays 1 when the goal is reached, which ends the episode.
-        render_mode: "rgb_array" or None.
+        render_mode: "ansi" (text, the point an o), "rgb_array" or None.
 
     Raises:
         InputError: the maze is not walled in, has not one goal, or an option is unknown.
     """
 
-    metadata = {"render_modes": ["rgb_array"], "render_fps": 15}
+    metadata = {"render_modes": ["ansi", "rgb_array"], "render_fps": 15}
 
     def __init__(
         self,
@@ -103,10 +103,14 @@ class PointMazeEnv(gymnasium.Env[Vector, Vector]):
     def _observation(self) -> Vector:
         return np.array((self.x, self.y, self.vx, self.vy), np.float32)
 
-    def render(self) -> Frame | None:
-        """The maze and the point, (height, width, 3)."""
+    def render(self) -> Frame | str | None:
+        """The maze and the point: lines of text, or a picture (height, width, 3)."""
         if self.render_mode is None:
             return None
+        if self.render_mode == "ansi":
+            lines = [list(row) for row in self.rows]
+            lines[int(self.y)][int(self.x)] = "o"
+            return "".join("".join(line) + "\n" for line in lines)
         cells = np.array([[PAINT[cell] for cell in row] for row in self.rows], np.uint8)
         frame = cells.repeat(PIXELS, 0).repeat(PIXELS, 1)
         rows, columns = np.ogrid[: frame.shape[0], : frame.shape[1]]

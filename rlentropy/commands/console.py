@@ -55,6 +55,7 @@ class Console:
 
     def __init__(self, quiet: bool) -> None:
         self.quiet = quiet
+        self.talks = False  # whether a person is asked, over whose questions a bar would be drawn
 
     def line(self, text: str) -> None:
         if not self.quiet:
@@ -77,7 +78,7 @@ class Console:
     @contextlib.contextmanager
     def progress(self, log: Any) -> Any:
         """Show the log's progress on a terminal."""
-        if self.quiet or not sys.stderr.isatty():
+        if self.quiet or self.talks or not sys.stderr.isatty():
             yield
             return
         from rich.console import Console as Terminal

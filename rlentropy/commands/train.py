@@ -56,9 +56,8 @@ def train(command: str, arguments: list[str]) -> int:
             say.line("already finished with this budget")
             say.table(summary)
             return 0
-        talks = getattr(config, "at_console", False)  # a bar would draw over the questions
-        bar = contextlib.nullcontext() if talks else say.progress(log)
-        with threadpool_limits(1), stoppable(log), bar, folder.running(log):
+        say.talks = getattr(config, "at_console", False)
+        with threadpool_limits(1), stoppable(log), say.progress(log), folder.running(log):
             with compiling(row, say, log):
                 result = module.run(subject, config, rng, log, **given)
             draw(result, log)

@@ -90,6 +90,16 @@ def test_frames_show_the_point():
     assert PointMazeEnv().render() is None
 
 
+def test_the_text_has_the_point_in_its_cell():
+    env = gymnasium.make(ID, render_mode="ansi")
+    env.reset(seed=0)
+    base = env.unwrapped
+    lines = env.render().splitlines()
+    assert [len(line) for line in lines] == [len(row) for row in base.rows]
+    assert lines[int(base.y)][int(base.x)] == "o"
+    assert "".join(lines).count("o") == 1
+
+
 def test_mazes_of_ones_own():
     env = PointMazeEnv(("####", "#G #", "####"))
     assert env.cells == [(1, 1), (2, 1)]
@@ -107,7 +117,7 @@ def test_mazes_of_ones_own():
 @pytest.mark.parametrize(("options", "message"), [
     ({"maze": "roms"}, "maze must be one of open, u, rooms, got 'roms'; did you mean rooms"),
     ({"reward": "none"}, "reward must be one of dense, sparse, got 'none'"),
-    ({"render_mode": "human"}, "render_mode must be one of rgb_array, got 'human'"),
+    ({"render_mode": "human"}, "render_mode must be one of ansi, rgb_array, got 'human'"),
 ])  # fmt: skip
 def test_unknown_options_are_refused(options, message):
     with pytest.raises(InputError, match=message):
