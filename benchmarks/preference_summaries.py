@@ -14,6 +14,7 @@ from preference_rules import holm
 from scipy import stats
 
 from rlentropy.intervals import centre, estimate, median_time
+from rlentropy.preferences import evaluation
 
 BINS = 20  # of probabilities; 1/2 is an edge
 SURE = 0.8  # predicted probability from which a policy is confident
@@ -39,25 +40,14 @@ class Curve:
 
 def labels_to(level: float, curve: Curve) -> tuple[int, bool]:
     """Labels at the first of two evaluations in a row that reach a level, and whether one did."""
-    above = curve.returns >= level
-    twice = np.flatnonzero(above[:-1] & above[1:])
-    return int(curve.labels[twice[0] if twice.size else -1]), bool(twice.size)
+    found = evaluation.labels_to(level, curve.labels, curve.returns)
+    return (int(curve.labels[-1]), False) if found is None else (found, True)
 
 
 def at_kl(kl: float, curve: Curve) -> float:
-    """Normalised return where the KL first comes to a level, linearly between rounds; NaN: never.
-
-    Runs start at the reference, return 0 and KL 0.
-    """
+    """Normalised return where the KL first comes to a level, from 0 at the reference."""
     kls, returns = np.append(0.0, curve.kls), np.append(0.0, curve.returns)
-    over = np.flatnonzero(kls >= kl)
-    if not over.size:
-        return float("nan")
-    k = over[0]
-    if k == 0:
-        return 0.0
-    share = (kl - kls[k - 1]) / (kls[k] - kls[k - 1])
-    return float(returns[k - 1] + share * (returns[k] - returns[k - 1]))
+    return evaluation.return_at_divergence(kl, kls, returns)
 
 
 Said = list[tuple[int, Any, Any]]  # round, margins (n,), answers (n,) of each batch
