@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rlentropy.neural import (
         actor_critic,
+        episodes,
         estimator,
         gradients,
         losses,
+        mixtures,
         networks,
         rollouts,
         saved,
@@ -18,9 +20,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "actor_critic",
+    "episodes",
     "estimator",
     "gradients",
     "losses",
+    "mixtures",
     "networks",
     "rollouts",
     "saved",
