@@ -185,7 +185,8 @@ class Members:
     def add(self, network: Rows, scaling: tuple[Array, Array], rng: np.random.Generator) -> None:
         """Take in a network's parameters (P,), and its scaling, (width,) each."""
         self.seen += 1
-        parts = {"parameters": network, "mean": scaling[0], "deviation": scaling[1]}
+        parts: dict[str, Any] = {"parameters": network, "mean": scaling[0]}
+        parts["deviation"] = scaling[1]
         if len(self.parameters) < self.most:
             for name, row in parts.items():
                 setattr(self, name, np.concatenate([getattr(self, name), row[None]]))
