@@ -26,7 +26,7 @@ import gymnasium
 import numpy as np
 
 from rlentropy import planning, plots
-from rlentropy.entropy import shannon
+from rlentropy.entropy.samples import shannon
 from rlentropy.exploration import entgame, reg_entgame, rf_ucrl, ucbvi_ent
 from rlentropy.exploration.setting import Setting
 from rlentropy.intervals import estimate

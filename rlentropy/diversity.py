@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
-from rlentropy.entropy import staged_policy
+from rlentropy.entropy.occupancies import staged_policy
 from rlentropy.errors import InputError, in_range, one_of, whole
 from rlentropy.kernels.sampling import rollout
 from rlentropy.mdp import ROUNDING, FiniteMDP

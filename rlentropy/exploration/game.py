@@ -16,7 +16,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from rlentropy.entropy import markov_policy
+from rlentropy.entropy.occupancies import markov_policy
 from rlentropy.errors import in_range, one_of, whole
 from rlentropy.exploration.setting import Setting
 from rlentropy.kernels.cache import called_from_python

@@ -25,7 +25,7 @@ from typing import Any, Literal
 import gymnasium
 import numpy as np
 
-from rlentropy.entropy import markov_policy, visitation, visitation_entropy
+from rlentropy.entropy.occupancies import markov_policy, visitation, visitation_entropy
 from rlentropy.errors import InputError, in_range, whole
 from rlentropy.exploration.episodes import Explored, explore
 from rlentropy.exploration.learner import Scoring

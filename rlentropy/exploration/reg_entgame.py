@@ -23,7 +23,7 @@ import gymnasium
 import numpy as np
 
 from rlentropy import planning
-from rlentropy.entropy import visitation_entropy
+from rlentropy.entropy.occupancies import visitation_entropy
 from rlentropy.errors import InputError, in_range
 from rlentropy.exploration import rf_ucrl
 from rlentropy.exploration.entgame import BONUSES, forecaster_schedule, forecaster_shape

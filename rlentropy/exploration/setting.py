@@ -13,7 +13,7 @@ import gymnasium
 import numpy as np
 from gymnasium.spaces import Discrete
 
-from rlentropy.entropy import trajectory_entropy, visitation, visitation_entropy
+from rlentropy.entropy.occupancies import trajectory_entropy, visitation, visitation_entropy
 from rlentropy.errors import InputError
 from rlentropy.files import available_memory, size_text
 from rlentropy.kernels.rows import Rows

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from rlentropy.entropy import (
+from rlentropy.entropy.occupancies import (
     check_objective,
     markov_policy,
-    shannon,
     visitation,
     visitation_entropy,
 )
+from rlentropy.entropy.samples import shannon
 from rlentropy.errors import UNIT, InputError
 from rlentropy.kernels.rows import add_occupancy_of_plan, backward
 from rlentropy.mdp import FiniteMDP

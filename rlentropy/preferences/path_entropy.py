@@ -18,7 +18,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import scipy.sparse as sp
 
-from rlentropy.entropy import shannon, staged_policy
+from rlentropy.entropy.occupancies import staged_policy
+from rlentropy.entropy.samples import shannon
 from rlentropy.errors import InputError, whole
 from rlentropy.mdp import FiniteMDP
 from rlentropy.types import Array

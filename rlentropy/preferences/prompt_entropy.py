@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from rlentropy.entropy import shannon
+from rlentropy.entropy.samples import shannon
 from rlentropy.errors import one_of
 from rlentropy.preferences.path_entropy import (
     by_prompt,

@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from rlentropy import planning, risk
-from rlentropy.entropy import visitation
+from rlentropy.entropy.occupancies import visitation
 from rlentropy.errors import InputError
 from rlentropy.files import plain
 from rlentropy.intervals import Estimate, estimate

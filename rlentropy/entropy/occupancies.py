@@ -16,56 +16,11 @@ from typing import Any, get_args
 
 import numpy as np
 
+from rlentropy.entropy.samples import shannon
 from rlentropy.errors import InputError, in_range, one_of
 from rlentropy.kernels.rows import occupancy
 from rlentropy.mdp import ROUNDING, FiniteMDP
 from rlentropy.types import Array, VisitationObjective
-
-
-def shannon(p: Any, axis: int | tuple[int, ...] = -1) -> Any:
-    """H(p) = Σ p log 1/p along an axis."""
-    p = np.asarray(p, np.float64)
-    return -np.sum(p * np.log(np.where(p > 0.0, p, 1.0)), axis=axis)
-
-
-def miller_madow(counts: Any) -> float:
-    """Entropy of the law behind counts (K,): plug-in + (K⁺ - 1) / (2n), K⁺ the cells that were hit.
-
-    The plug-in estimate is biased low by that much, to first order (Miller, 1955).
-    """
-    counts = np.asarray(counts, np.float64).ravel()
-    n = counts.sum()
-    if not (n > 0 and (counts >= 0).all()):
-        raise InputError(f"counts must be >= 0 with a positive sum, got sum {n}")
-    return float(shannon(counts / n) + (np.count_nonzero(counts) - 1) / (2 * n))
-
-
-def nearest_neighbour(points: Any, k: int = 4) -> float:
-    """Differential entropy of the law behind points (N, D), from k-th neighbour distances.
-
-        Ĥ = log N - ψ(k) + mean_i log V_i,   V_i the volume of the ball to the k-th neighbour of i
-
-    (Kozachenko and Leonenko, 1987; exploration §8.1, equal weights). Edges of the support bias it
-    upwards, the more the larger k.
-
-    Raises:
-        ValueError: fewer than k + 1 points, or k + 1 points in one place, of infinite density.
-    """
-    from scipy.spatial import cKDTree
-    from scipy.special import digamma, gammaln
-
-    x = np.asarray(points, np.float64)
-    if x.ndim != 2 or not np.isfinite(x).all():
-        raise InputError(f"points must be (N, D) and finite, got {x.shape}")
-    n, dimension = x.shape
-    if not 1 <= k < n:
-        raise InputError(f"k must be in 1..N - 1 = {n - 1}, got {k}")
-    radius = cKDTree(x).query(x, k=[k + 1])[0][:, 0]  # the first neighbour of a point is itself
-    if not radius.all():
-        raise InputError(f"points must not have k + 1 = {k + 1} copies of one place: raise k")
-    unit_ball = 0.5 * dimension * np.log(np.pi) - gammaln(0.5 * dimension + 1.0)
-    log_volume = dimension * np.log(radius) + unit_ball
-    return float(np.log(n) - digamma(k) + log_volume.mean())
 
 
 def staged_policy(mdp: FiniteMDP, pi: Any, horizon: int) -> Array:
