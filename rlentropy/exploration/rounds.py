@@ -30,16 +30,19 @@ class Shared:
     episodes: int = 0  # of a round; 0: as many as make 4 000 steps
     hidden: tuple[int, ...] = (128, 128)  # widths of the hidden layers
     mixture_size: int = 100  # most networks of the mixture that are kept, drawn evenly
-    evaluation_episodes: int = 100  # of each evaluation on the way, of the mixture and of the last
+    # of each evaluation on the way, of the mixture and of the last iterate; 0: 100 where the
+    # environment steps in arrays (vector_entry_point), else 20
+    evaluation_episodes: int = 0
     final_episodes: int = 200  # of those in the summary
     resolution: float = 1e-3  # smallest distance that knn_entropy tells apart, share of the ranges
 
     def __post_init__(self) -> None:
-        for name in ("steps", "mixture_size", "evaluation_episodes", "final_episodes"):
+        for name in ("steps", "mixture_size", "final_episodes"):
             whole(name, getattr(self, name), 1)
+        for name in ("episodes", "evaluation_episodes"):
+            whole(name, getattr(self, name), 0)
         if self.horizon is not None:
             whole("horizon", self.horizon, 1)
-        whole("episodes", self.episodes, 0)
         for width in self.hidden:
             whole("hidden", width, 1)
         in_range("resolution", self.resolution, "(0, 1)")

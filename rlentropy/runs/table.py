@@ -72,6 +72,13 @@ COMMANDS = {
         "baseline: uniformly random actions",
         compiling=3,
     ),
+    "neural-entgame": Command(
+        "rlentropy.exploration.neural_entgame",
+        "state entropy by networks, any environment",
+        needs="env",
+        budget="steps",
+        axis="env_steps",
+    ),
     "robust-planning": planner(
         "rlentropy.robust.planning",
         "optimal robust value of a known model",

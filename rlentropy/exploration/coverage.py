@@ -1,0 +1,206 @@
+"""The harness of neural explorers: what they cover, measured alike for all of them.
+
+The value of a policy is the entropy of the pooled visits of its episodes over the cells of the
+features (of a mixture, one network an episode), beside it their entropy by nearest neighbours, and
+the mean entropy of single episodes, which is another quantity and smaller.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from rlentropy.entropy.samples import (
+    clustered_interval,
+    histogram_by_episode,
+    nearest_neighbour_terms,
+    shannon,
+)
+from rlentropy.exploration.features import Features, Points
+from rlentropy.exploration.rounds import Rounds, Shared
+from rlentropy.intervals import Estimate
+from rlentropy.log import Log, drive
+from rlentropy.neural.episodes import Player
+from rlentropy.neural.mixtures import Mixture
+from rlentropy.types import Env, Mask, Result, State
+
+NEIGHBOURS = 4  # k of knn_entropy
+MOST_POINTS = 24_000  # that it is made of, evenly spaced in time
+QUICK, SLOW = 100, 20  # episodes of an evaluation where they are stepped in arrays, and elsewhere
+
+
+class Explorer(Protocol):
+    """An agent of `drive` that plays rounds of whole episodes."""
+
+    rounds: Rounds
+
+    @property
+    def done(self) -> int: ...
+    @property
+    def step(self) -> int: ...
+    @property
+    def stopped(self) -> bool: ...
+    def advance(self, units: int) -> Mapping[str, float] | None: ...
+    def policy(self, mixture: bool) -> Mixture: ...
+    def saved_policy(self) -> dict[str, Any]: ...
+    def state_dict(self) -> State: ...
+    def load_state_dict(self, state: State) -> None: ...
+
+
+class Coverage(NamedTuple):
+    """Entropies of what some episodes visit, in nats, with 95 % intervals over episodes."""
+
+    entropy: Estimate  # plug-in, of the pooled visits over cells; jackknife interval
+    knn: Estimate | None  # differential, in the features' own units; None: states have no density
+    episode: float  # mean of the entropies of single episodes over cells
+    cells: int  # that were visited
+
+
+def coverage(features: Features, points: Points, visited: Mask, resolution: float) -> Coverage:
+    """Entropies of episodes.
+
+    Args:
+        points: (n, T, d).
+        visited: which of them count, (n, T).
+        resolution: shortest distance that is told apart, in units of the ranges.
+    """
+    cells, K = features.cells(points), features.num_cells
+    rows = zip(cells, visited, strict=True)
+    counts = np.stack([np.bincount(row[there], minlength=K) for row, there in rows])
+    single = shannon(counts / counts.sum(axis=1, keepdims=True))
+    pooled = histogram_by_episode(counts[:, counts.any(axis=0)])
+    shift = pooled.plug_in - pooled.value  # the interval is around the value less its bias
+    ends = np.asarray(pooled.low + shift), np.asarray(pooled.high + shift)
+    return Coverage(
+        Estimate(np.asarray(pooled.plug_in), *ends),
+        None if features.discrete else knn_entropy(features, points, visited, resolution),
+        float(single.mean()),
+        int(np.count_nonzero(counts.any(axis=0))),
+    )
+
+
+def knn_entropy(
+    features: Features, points: Points, visited: Mask, resolution: float
+) -> Estimate | None:
+    """Differential entropy of pooled visits by nearest neighbours; None of too few.
+
+    Distances are those of the box, whose volume is added: in their own units the one feature that
+    has the largest numbers would be the only one.
+    """
+    x, episode = points[visited], np.nonzero(visited)[0]
+    every = -(-len(x) // MOST_POINTS)
+    x, episode = x[::every], episode[::every]
+    if len(x) <= NEIGHBOURS:
+        return None
+    terms = nearest_neighbour_terms(x, NEIGHBOURS, resolution=resolution)
+    return clustered_interval(terms + features.log_volume, episode)
+
+
+class Scores(NamedTuple):
+    """Of what an explorer has found."""
+
+    mixture: Coverage
+    last: Coverage  # of the last iterate
+
+
+class Harness:
+    """Plays policies in environments of its own, from the same seeds for the same step."""
+
+    def __init__(
+        self, env: Env, features: Features, horizon: int, config: Shared, seed: int
+    ) -> None:
+        self.features, self.resolution, self.seed = features, config.resolution, seed
+        self.player = Player(env, max(config.evaluation_episodes, config.final_episodes), horizon)
+        quick = self.player.vector is not None
+        self.episodes = config.evaluation_episodes or (QUICK if quick else SLOW)
+
+    def scores(self, agent: Explorer, episodes: int) -> Scores:
+        """Of the mixture and of the last iterate, over so many episodes; 0: as on the way."""
+        both = (agent.policy(mixture) for mixture in (True, False))
+        return Scores(*(self.score(p, episodes or self.episodes, agent.step) for p in both))
+
+    def score(self, policy: Mixture, episodes: int, step: int) -> Coverage:
+        """Of fresh episodes; `step` of training makes their seeds, with ours."""
+        rng = np.random.default_rng([self.seed, step])
+        played = self.player.play(policy, rng.integers(2**31, size=episodes), rng)
+        x = played.observations[:, :-1]
+        points = self.features.points(x.reshape(-1, *x.shape[2:])).reshape(*x.shape[:2], -1)
+        return coverage(self.features, points, played.visited, self.resolution)
+
+
+def explore(
+    env: Env,
+    agent: Explorer,
+    features: Features,
+    config: Shared,
+    rng: np.random.Generator,
+    log: Log,
+) -> Result:
+    """Let an explorer spend its budget; its mixture and its last iterate are scored on the way."""
+    rounds = agent.rounds
+    harness = Harness(env, features, rounds.horizon, config, int(rng.integers(2**63)))
+    size = rounds.size * rounds.horizon
+
+    def evaluate() -> tuple[dict[str, float], Scores]:
+        """What is logged, and the scores: of the final policies those of the summary."""
+        over = agent.done >= config.steps
+        shown = found = harness.scores(agent, config.final_episodes if over else 0)
+        if over and log.evaluation_due(agent.done - size, agent.done):  # as on the way
+            shown = harness.scores(agent, 0)
+        return tags_of(shown, rounds), found
+
+    found = drive(agent, log, evaluate, total=config.steps, budget="steps", last_differs=True)
+    rounds.close()
+    harness.player.close()
+    summary = summary_of(found, features) | {
+        "env_steps": rounds.env_steps,
+        "episodes": rounds.episodes,
+        "steps": config.steps,
+        "horizon": rounds.horizon,
+        "visit_entropy": float(shannon(rounds.counts / rounds.counts.sum())),
+        "evaluation_episodes": config.final_episodes,
+    }
+    return Result(summary, network=agent.saved_policy())
+
+
+def tags_of(scores: Scores, rounds: Rounds) -> dict[str, float]:
+    """The eval/* tags; docs/tags.md defines each."""
+    tags = {
+        "eval/mixture_entropy": float(scores.mixture.entropy.value),
+        "eval/last_iterate_entropy": float(scores.last.entropy.value),
+        "eval/episode_entropy": scores.mixture.episode,
+        "eval/cells_visited": float(np.count_nonzero(rounds.counts)),
+        "eval/visit_entropy": float(shannon(rounds.counts / rounds.counts.sum())),
+    }
+    if scores.mixture.knn is not None:
+        tags["eval/knn_entropy"] = float(scores.mixture.knn.value)
+    return tags
+
+
+def summary_of(scores: Scores, features: Features) -> dict[str, Any]:
+    """Figures of summary.json; docs/tags.md defines each."""
+    mixture, last = scores.mixture, scores.last
+    knn = None if mixture.knn is None else float(mixture.knn.value)
+    return {
+        "objective": "AVE_S",
+        "value": float(last.entropy.value),
+        "value_is_exact": False,
+        "mixture_value": float(mixture.entropy.value),
+        "mixture_ci95": ends_of(mixture.entropy),
+        "last_iterate_value": float(last.entropy.value),
+        "last_iterate_ci95": ends_of(last.entropy),
+        "knn_entropy": knn,
+        "knn_ci95": None if mixture.knn is None else ends_of(mixture.knn),
+        "episode_value": mixture.episode,
+        "cells_visited": mixture.cells,
+        "num_cells": features.num_cells,
+        "features": list(features.names),
+        "feature_ranges": np.stack([features.low, features.high], axis=1).tolist(),
+        "bins": list(features.bins),
+    }
+
+
+def ends_of(estimate: Estimate) -> list[float]:
+    return [float(estimate.low), float(estimate.high)]
