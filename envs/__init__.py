@@ -13,10 +13,22 @@ for _id, _entry_point, _max_episode_steps in (
     ("MachineReplacement", "machine_replacement:MachineReplacementEnv", 50),
     ("Inventory", "inventory:InventoryEnv", 50),
     ("StakesGrid", "stakes_grid:StakesGridEnv", 12),
-    ("PointMaze", "point_maze:PointMazeEnv", 100),
 ):
     gymnasium.register(
         id=f"rlentropy/{_id}-v0",
         entry_point=f"rlentropy.envs.{_entry_point}",
+        max_episode_steps=_max_episode_steps,
+    )
+
+for _id, _module, _max_episode_steps in (  # of arrays; `gymnasium.make_vec` plays them side by side
+    ("ContinuousGrid", "continuous_grid", 1200),
+    ("MountainCarWalled", "mountain_car_walled", 400),
+    ("HangingPendulum", "hanging_pendulum", 200),
+    ("PointMaze", "point_maze", 100),
+):
+    gymnasium.register(
+        id=f"rlentropy/{_id}-v0",
+        entry_point=f"rlentropy.envs.{_module}:{_id}Env",
+        vector_entry_point=f"rlentropy.envs.{_module}:{_id}Batch",
         max_episode_steps=_max_episode_steps,
     )

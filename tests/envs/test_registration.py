@@ -25,7 +25,12 @@ STEPS = {
     "rlentropy/Inventory-v0": 50,
     "rlentropy/StakesGrid-v0": 12,
 }
-POINT_MAZE = {"rlentropy/PointMaze-v0": 100}  # no table; tests/envs/test_point_maze.py
+CONTINUOUS = {  # no tables; tests/envs/test_batched.py
+    "rlentropy/ContinuousGrid-v0": 1200,
+    "rlentropy/MountainCarWalled-v0": 400,
+    "rlentropy/HangingPendulum-v0": 200,
+    "rlentropy/PointMaze-v0": 100,
+}
 every_id = pytest.mark.parametrize("env_id", STEPS)
 
 
@@ -35,7 +40,7 @@ def test_exactly_these_ids_are_registered() -> None:
         for name, spec in gymnasium.registry.items()
         if str(spec.entry_point).startswith("rlentropy.envs")
     }
-    assert registered == STEPS | POINT_MAZE
+    assert registered == STEPS | CONTINUOUS
 
 
 def test_registering_loads_neither_scipy_nor_numba_nor_an_environment() -> None:
@@ -48,7 +53,7 @@ def test_registering_loads_neither_scipy_nor_numba_nor_an_environment() -> None:
     assert result.returncode == 0, result.stderr
 
 
-@pytest.mark.parametrize("env_id", STEPS | POINT_MAZE)
+@pytest.mark.parametrize("env_id", STEPS | CONTINUOUS)
 def test_check_env_has_no_complaint(env_id: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
