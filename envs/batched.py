@@ -83,11 +83,10 @@ class ArrayEnv(gymnasium.Env[Vector, Any]):
 
     def render(self) -> Frame | str | None:
         """Lines of text, or a picture (height, width, 3)."""
-        return self._drawn(self.state)
+        return None if self.render_mode is None else self.drawn(self.state)
 
-    def _drawn(self, state: Array) -> Frame | str | None:
-        if self.render_mode is None:
-            return None
+    def drawn(self, state: Array) -> Frame | str:
+        """A state (k,) as the render mode wants it."""
         return self.text(state) if self.render_mode == "ansi" else self.picture(state)
 
 
@@ -163,7 +162,8 @@ class BatchedEnv(VectorEnv[Vector, Any, NDArray[Any]]):
     def _start(self, slot: int, seed: int | None) -> Sequence[float]:
         rng = self._generators[slot]
         if seed is not None or rng is None:
-            self._generators[slot] = rng = seeding.np_random(seed)[0]
+            rng, _ = seeding.np_random(None if seed is None else int(seed))
+            self._generators[slot] = rng
         return self.env.draw_start(rng)
 
     @property
@@ -192,4 +192,4 @@ class BatchedEnv(VectorEnv[Vector, Any, NDArray[Any]]):
         """A picture, or a text, of each slot."""
         if self.render_mode is None:
             return None
-        return tuple(map(self.env._drawn, self._states))
+        return tuple(map(self.env.drawn, self._states))

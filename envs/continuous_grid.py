@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from rlentropy.envs.batched import ArrayEnv, BatchedEnv, Step
 from rlentropy.envs.raster import GOAL, Frame, disc, paint
-from rlentropy.errors import InputError, in_range
+from rlentropy.errors import InputError, as_numbers, in_range
 from rlentropy.types import Array, Mask
 
 SIDE = 6.0  # the square is (-SIDE, SIDE)²
@@ -54,8 +54,8 @@ class ContinuousGridEnv(ArrayEnv):  # type: ignore[misc]
         super().__init__(render_mode)
         in_range("radius", radius, "(0, inf)")
         if goal is not None:
-            point = np.asarray(goal)
-            if point.shape != (2,) or point.dtype.kind not in "iuf" or not free(point[None])[0]:
+            point = as_numbers(goal, "goal", "(x, y)")
+            if point.shape != (2,) or not free(point):
                 raise InputError(f"goal must be a free point (x, y), got {goal!r}")
         self.goal, self.radius = goal, radius
         self.observation_space = Box(-SIDE, SIDE, (2,), np.float32)

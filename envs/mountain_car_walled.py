@@ -25,8 +25,8 @@ class MountainCarWalledEnv(ArrayEnv):  # type: ignore[misc]
     Dynamics and starts are those of gymnasium's MountainCarContinuous-v0, but for the wall at 0.45,
     where the speed becomes 0 (Mutti, Pratissoli & Restelli, 2021, and their code). Observations are
     position and speed (x, v). The reward is 0, and no episode ends. The features' bins, 12 x 11
-    over [-1.2, 0.6] x [-0.07, 0.07], are those of Hazan et al. (2019); the last column of them
-    begins at the wall.
+    over [-1.2, 0.6] x [-0.07, 0.07], are those of Hazan et al. (2019); a car at the wall is in the
+    column before the last, which is never visited.
 
     Args:
         continuous: actions are the share of the engine's force, [-1, 1]; by default they are its
@@ -64,8 +64,8 @@ class MountainCarWalledEnv(ArrayEnv):  # type: ignore[misc]
         return after, np.zeros(len(after)), np.zeros(len(after), bool)
 
     def text(self, state: Array) -> str:
-        road = ["-"] * 34
-        road[min(int((state[0] - LEFT) / 0.05), 33)] = "o"
+        road = ["-"] * 33
+        road[min(int((state[0] - LEFT) / 0.05), 32)] = "o"
         return f"|{''.join(road)}|\nspeed {state[1]:+.4f}\n"
 
     def picture(self, state: Array) -> Frame:

@@ -72,9 +72,9 @@ def test_slots_are_single_environments(name, kwargs, rng):
 @every_name
 def test_each_slot_keeps_its_generator(name):
     slots, singles = batch(name), [gymnasium.make(f"rlentropy/{name}-v0") for _ in range(3)]
-    for seed in (7, None, None, [None, 5, None]):
+    rounds = ((7, [7, 8, 9]), (None, [None] * 3), (np.array([2, 1, 2]), [2, 1, 2]))
+    for seed, seeds in (*rounds, ([None, 5, None], [None, 5, None])):
         seen, _ = slots.reset(seed=seed)
-        seeds = seed if isinstance(seed, list) else [seed and seed + i for i in range(3)]
         theirs = [env.reset(seed=s)[0] for env, s in zip(singles, seeds, strict=True)]
         np.testing.assert_array_equal(seen, theirs)
 

@@ -114,7 +114,55 @@ def test_mazes_of_ones_own():
             PointMazeEnv(maze)
 
 
+def test_every_free_cell_is_reached_from_every_other():
+    for rows in MAZES.values():
+        free = {(x, y) for y, row in enumerate(rows) for x, cell in enumerate(row) if cell != "#"}
+        reached, edge = set(), {min(free)}
+        while edge:
+            reached |= edge
+            edge = {
+                (x + dx, y + dy) for x, y in edge for dx, dy in ((0, 1), (1, 0), (0, -1), (-1, 0))
+            }
+            edge = (edge & free) - reached
+        assert reached == free
+
+
+def test_episodes_start_in_a_cell_of_ones_own(rng):
+    env = PointMazeEnv("large", start=(10, 7))
+    starts = np.array([env.reset(seed=k)[0] for k in range(300)])
+    inside = starts[:, :2] - (10, 7)
+    assert ((inside >= 0.05) & (inside <= 0.95)).all()
+    error = 0.9 / np.sqrt(12 * 300)
+    np.testing.assert_allclose(inside.mean(axis=0), 0.5, rtol=0, atol=4 * error)
+    assert not starts[:, 2:].any()
+
+
+def test_the_goal_is_moved():
+    env = PointMazeEnv("large", "sparse", goal=(1, 1), render_mode="ansi")
+    assert env.goal == (1.5, 1.5)
+    _, reward, terminated, *_ = at(env, 1.2, 1.4).step(np.zeros(2, np.float32))
+    assert (reward, terminated) == (1.0, True)
+    at(env, 5.5, 3.5)
+    lines = env.render().splitlines()
+    assert lines[1][1] == "G"
+    assert "".join(lines).count("G") == 1
+    assert env.render() == PointMazeEnv(env.rows, start=(5, 3), render_mode="ansi").text(env.state)
+    assert PointMazeEnv("large").goal == PointMazeEnv("large", goal=(10, 7)).goal == (10.5, 7.5)
+
+
+def test_features_are_places_inside_the_outer_walls():
+    env = PointMazeEnv("large")
+    assert env.feature_names == ("x", "y")
+    assert env.feature_ranges == ((1.0, 11.0), (1.0, 8.0))
+    assert env.feature_bins == (20, 14)
+    np.testing.assert_array_equal(env.features(np.array([[1.5, 2.5, 0.1, 0.2]])), [[1.5, 2.5]])
+
+
 @pytest.mark.parametrize(("options", "message"), [
+    ({"start": (0, 0)}, r"start must be a free cell \(column, row\), got \(0, 0\)"),
+    ({"start": 3}, r"start must be a free cell \(column, row\), got 3"),
+    ({"goal": (1, 3)}, r"goal must be a free cell \(column, row\), got \(1, 3\)"),
+    ({"goal": (1.5, 1.5)}, r"goal must be a free cell \(column, row\), got \(1.5, 1.5\)"),
     ({"maze": "roms"}, "maze must be one of open, u, rooms, .*, got 'roms'; did you mean rooms"),
     ({"reward": "none"}, "reward must be one of dense, sparse, got 'none'"),
     ({"render_mode": "human"}, "render_mode must be one of ansi, rgb_array, got 'human'"),
