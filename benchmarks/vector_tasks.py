@@ -14,7 +14,6 @@ import gymnasium
 import numpy as np
 
 import rlentropy  # noqa: F401  # registers environments
-from rlentropy.envs.point_maze import DRAG, FASTEST, PULL, REACHED
 from rlentropy.neural.networks import Rows, forward
 from rlentropy.neural.spaces import OBSERVATION_CLIP, NeuralPolicy, standardised
 from rlentropy.preferences.neural_rollouts import SharedStarts
@@ -62,30 +61,7 @@ def car_step(states: Array, actions: Any) -> Step:
     return np.stack([x, v], axis=1), np.full(len(x), -1.0), (x >= 0.5) & (v >= 0.0)
 
 
-# ---------------------------------------------------------------- rlentropy/PointMaze-v0
-
-
-def maze(env: Any) -> Dynamics:
-    """Of a PointMaze; its state is what it shows, in double precision."""
-    free, goal = np.array(env.free), env.goal
-
-    def step(states: Array, actions: Any) -> Step:
-        x, y, vx, vy = states.T
-        a = np.clip(actions.astype(np.float64), -1.0, 1.0)
-        vx = np.clip(DRAG * vx + PULL * a[:, 0], -FASTEST, FASTEST)
-        vy = np.clip(DRAG * vy + PULL * a[:, 1], -FASTEST, FASTEST)
-        goes = free[y.astype(int), (x + vx).astype(int)]
-        x, vx = np.where(goes, x + vx, x), np.where(goes, vx, 0.0)
-        goes = free[(y + vy).astype(int), x.astype(int)]
-        y, vy = np.where(goes, y + vy, y), np.where(goes, vy, 0.0)
-        distance = ((x - goal[0]) ** 2 + (y - goal[1]) ** 2) ** 0.5
-        reached = distance <= REACHED
-        after = np.stack([x, y, vx, vy], axis=1)
-        if env.reward == "dense":
-            return after, -distance, np.zeros(len(x), bool)
-        return after, reached.astype(np.float64), reached
-
-    return Dynamics(lambda env: (env.x, env.y, env.vx, env.vy), lambda states: states, step)
+# ---------------------------------------------------------------- by name
 
 
 def dynamics_of(env: Env) -> Dynamics:
@@ -95,7 +71,7 @@ def dynamics_of(env: Env) -> Dynamics:
     if name == "MountainCar-v0":
         return Dynamics(lambda env: env.state, lambda states: states, car_step)
     if name == "rlentropy/PointMaze-v0":
-        return maze(inner)
+        return Dynamics(lambda env: env.state, lambda states: states, inner.advance)
     raise ValueError(f"env must be Pendulum, MountainCar or PointMaze, got {name}")
 
 

@@ -1,4 +1,4 @@
-"""A finite MDP as a gymnasium environment: the base class of every environment here."""
+"""A finite MDP as a gymnasium environment: the base class of every finite environment here."""
 
 from __future__ import annotations
 
