@@ -129,6 +129,8 @@ def test_pictures_show_point_goal_and_walls():
     assert [len(line) for line in lines] == [20] * 20
     assert (lines[6][18], lines[18][5]) == ("G", "o")
     assert "".join(lines).count("#") == 112  # bins whose middles are walled: 400 - 288
+    env.state = np.nextafter([6.0, 6.0], 0.0)  # which is 20 bins from the left, rounded
+    assert env.render()[19] == "o"
     assert ContinuousGridEnv().render() is None
 
 
