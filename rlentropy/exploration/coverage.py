@@ -125,9 +125,9 @@ class Harness:
         """Of fresh episodes; `step` of training makes their seeds, with ours."""
         rng = np.random.default_rng([self.seed, step])
         played = self.player.play(policy, rng.integers(2**31, size=episodes), rng)
-        x = played.observations[:, :-1]
+        x = played.observations[:, 1:]
         points = self.features.points(x.reshape(-1, *x.shape[2:])).reshape(*x.shape[:2], -1)
-        return coverage(self.features, points, played.visited, self.resolution)
+        return coverage(self.features, points, played.real, self.resolution)
 
 
 def explore(

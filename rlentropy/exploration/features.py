@@ -30,7 +30,7 @@ MOST_FEATURES = 12
 LARGEST_BOUND = 1e6  # a larger one is a way to say that there is none
 WIDER = 4.0  # than what random actions see, where nothing else gives a range
 
-Points = np.ndarray[Any, np.dtype[np.float32]]  # (..., d)
+Points = Array  # (..., d)
 Axis = tuple[str, float, float, int]  # name, low, high, bins
 
 
@@ -57,13 +57,13 @@ class Features:
     def points(self, observations: Any) -> Points:
         """Observations (n, *shape) in units of the box, (n, d); beyond it outside of [0, 1]^d."""
         scaled = (self.of(observations) - self.low) / (self.high - self.low)
-        return np.asarray(scaled, np.float32)
+        return np.asarray(scaled, np.float64)
 
     def cells(self, points: Points) -> Count:
         """Cells of points (..., d), (...); those beyond the box belong to its outermost bins."""
         index = np.zeros(points.shape[:-1], np.int64)
         for k, bins in enumerate(self.bins):
-            column = np.clip(points[..., k] * np.float32(bins), 0, bins - 1).astype(np.int64)
+            column = np.clip(points[..., k] * bins, 0, bins - 1).astype(np.int64)
             index = index * bins + column
         return index
 
@@ -206,7 +206,7 @@ def seen_ranges(env: Env, episodes: int = 10, steps: int = 1000) -> Array:
     player = Player(env, episodes, min(limit or steps, steps))
     played = player.play(random(env), range(episodes), np.random.default_rng(0))
     player.close()
-    x = played.observations[:, :-1][played.visited].astype(np.float64)
+    x = played.observations[:, 1:][played.real].astype(np.float64)
     x = x.reshape(len(x), -1)
     middle, reach = x.mean(axis=0), np.abs(x - x.mean(axis=0)).max(axis=0)
     reach = WIDER * np.where(reach > 1e-6, reach, 1.0)

@@ -63,7 +63,7 @@ class Config(Shared):
     prior: float = 1.0  # visits of each cell (knn, likelihood: of PRIOR_CELLS) before the first
     sampler: SamplerName = "auto"  # auto: soft-q for few actions, else actor-critic
     action_grid: int = 3  # points a dimension at which soft-q discretises a Box
-    # λ per environment step, nats; default: horizon / (200 action_repeat)
+    # λ per environment step, nats; default: so that a decision has horizon / 200, at least 1/2
     temperature: float | None = None
     action_repeat: int = 0  # steps an action is held for; 0: horizon / 100, from 1 to 5
     gamma: float = 0.99  # discount a decision, in (0, 1]
@@ -105,7 +105,7 @@ class NeuralEntGame:
         self.replay = Replay(horizon, self.repeat)
         self.scaling = InputScaling(env.observation_space)
         self.sampler = make_sampler(
-            env, horizon, self.repeat, self.scaling.width, config, sampler_rng
+            env, features, self.rounds, self.repeat, self.scaling.width, config, sampler_rng
         )
         self.forecaster = make_forecaster(features, config, forecaster_rng)
         network = self.sampler.acting()
@@ -146,7 +146,7 @@ class NeuralEntGame:
         played = self.rounds.play(self._alone(network))
         self.members.add(network, self.scaling.now(), self.member_rng)
         self.replay.add(played)
-        self.scaling.update(played.observations[:, :-1][played.visited])
+        self.scaling.update(played.observations[:, :-1][played.real])
         self.forecaster.update(self.replay.visits, len(played.visits))
         figures = self._learn()
         share = self.config.average
@@ -206,27 +206,50 @@ FIELDS = ("average", "batch_rng", "member_rng")
 
 
 def make_sampler(
-    env: Env, horizon: int, repeat: int, width: int, config: Config, rng: np.random.Generator
+    env: Env,
+    features: Features,
+    rounds: Rounds,
+    repeat: int,
+    width: int,
+    config: Config,
+    rng: np.random.Generator,
 ) -> Sampler:
     """Soft Q-learning where actions are few, or asked to be; else soft actor-critic.
 
     Raises:
         InputError: actions that are neither Discrete nor of a bounded Box.
     """
-    space = env.action_space
-    per_step = config.temperature or horizon / (200.0 * repeat)
+    space, of_decision = env.action_space, max(0.5, rounds.horizon / 200.0)
+    if config.temperature is not None:
+        of_decision = config.temperature * repeat
     options: dict[str, Any] = {
-        "temperature": per_step * repeat,
+        "temperature": of_decision,
         "gamma": config.gamma,
         "learning_rate": config.learning_rate,
         "polyak": config.polyak,
     }
-    size = config.action_grid ** int(np.prod(space.shape)) if isinstance(space, Box) else 0
-    if config.sampler == "actor-critic" or (config.sampler == "auto" and size > LARGEST_GRID):
+    asked = config.sampler
+    if asked == "auto":
+        decisions = -(-rounds.horizon // repeat)
+        suits = suits_grid(space, config.action_grid, decisions, features.num_cells)
+        asked = "soft-q" if suits else "actor-critic"
+    if asked == "actor-critic":
         head = head_of("squashed", space, config.action_grid)
         assert isinstance(head, Squashed)
         return SoftActorCritic(head, width + 1, config.hidden, rng, **options)
     return SoftQ(ActionSet(space, config.action_grid), width + 1, config.hidden, rng, **options)
+
+
+def suits_grid(space: Any, points: int, decisions: int, cells: int) -> bool:
+    """Whether finitely many actions will do: those of a Discrete space, or the points of a grid.
+
+    So few decisions that their grid leads to hardly more places than there are cells need all
+    actions of a Box.
+    """
+    if not isinstance(space, Box):
+        return True
+    size = points ** int(np.prod(space.shape))
+    return size <= LARGEST_GRID and decisions * np.log(size) >= np.log(100.0 * cells)
 
 
 def make_forecaster(features: Features, config: Config, rng: np.random.Generator) -> Forecaster:

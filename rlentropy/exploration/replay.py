@@ -79,7 +79,7 @@ class Replay:
 
     @property
     def visits(self) -> Points:
-        """Points of all states that were acted in, in the order of their rounds, (N, d)."""
+        """Points of all states that steps led to, in the order of their rounds, (N, d)."""
         visits: Points = self.parts["visits"].rows
         return visits
 

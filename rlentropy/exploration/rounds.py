@@ -70,15 +70,15 @@ class Round(NamedTuple):
     terminated: Mask  # (n,)
 
     @property
-    def visited(self) -> Mask:
-        """Which of s_0, …, s_{T-1} there were, (n, T)."""
+    def real(self) -> Mask:
+        """Which steps were taken, (n, T)."""
         steps: Mask = np.arange(self.points.shape[1] - 1) < self.lengths[:, None]
         return steps
 
     @property
     def visits(self) -> Points:
-        """Points of all states that were there to be acted in, (N, d)."""
-        return self.points[:, :-1][self.visited]
+        """Points of the states that steps led to, (N, d)."""
+        return self.points[:, 1:][self.real]
 
 
 class Recorder:

@@ -29,8 +29,8 @@ class Episodes(NamedTuple):
     returns: Array  # undiscounted, (N,)
 
     @property
-    def visited(self) -> Mask:
-        """Which of the states s_0, …, s_{T-1} were there to be acted in, (N, T)."""
+    def real(self) -> Mask:
+        """Which steps were taken, (N, T)."""
         steps: Mask = np.arange(self.observations.shape[1] - 1) < self.lengths[:, None]
         return steps
 
