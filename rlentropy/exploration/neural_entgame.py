@@ -249,7 +249,7 @@ def suits_grid(space: Any, points: int, decisions: int, cells: int) -> bool:
     if not isinstance(space, Box):
         return True
     size = points ** int(np.prod(space.shape))
-    return size <= LARGEST_GRID and decisions * np.log(size) >= np.log(100.0 * cells)
+    return bool(size <= LARGEST_GRID and decisions * np.log(size) >= np.log(100.0 * cells))
 
 
 def make_forecaster(features: Features, config: Config, rng: np.random.Generator) -> Forecaster:
