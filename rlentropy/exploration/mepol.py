@@ -22,12 +22,26 @@ from scipy.special import digamma
 
 from rlentropy.entropy.samples import log_ball, neighbour_divergence, neighbours
 from rlentropy.errors import InputError, in_range, whole
-from rlentropy.exploration.features import features_of
-from rlentropy.exploration.rounds import Round, Rounds, Shared, horizon_of
-from rlentropy.neural.mixtures import Members, Mixture, head_of, parameters_of, saved_mixture
+from rlentropy.exploration import coverage
+from rlentropy.exploration.features import Features, features_of
+from rlentropy.exploration.rounds import Round, Rounds, Scaling, Shared, horizon_of
+from rlentropy.exploration.scaling import InputScaling
+from rlentropy.log import Log
+from rlentropy.neural.mixtures import (
+    Members,
+    Mixture,
+    head_of,
+    load_mixture,
+    parameters_of,
+    saved_mixture,
+)
 from rlentropy.neural.networks import MLP, Adam, Rows
 from rlentropy.neural.spaces import LOG_DEVIATION, OBSERVATION_CLIP, Encoder, Gaussian, standardised
-from rlentropy.types import Array, Count, Env, Mask, State
+from rlentropy.types import Array, Count, Env, Mask, Result, State
+
+__all__ = ["Config", "load_policy", "run"]
+
+load_policy = load_mixture
 
 Tensor = torch.Tensor
 
@@ -46,6 +60,7 @@ class Config(Shared):
     inner_steps: int = 30  # most steps of ascent on a batch
     kl_threshold: float = 15.0  # largest divergence from the policy that played a batch, > 0
     initial_log_deviation: float = -0.5  # of Box actions, in units where their bounds are -1 and 1
+    normalise_observations: bool = False  # to [-1, 1] by their bounds, or by what was seen
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -123,31 +138,28 @@ class MEPOL:
 
     stopped = False  # never before the budget is spent
 
-    def __init__(self, env: Env, config: Config, rng: np.random.Generator) -> None:
-        self.env, self.config = env, config
-        self.features = features_of(env, config.features, config.bins, config.ranges)
-        if self.features.discrete:
-            space = env.observation_space
-            raise InputError(f"env must have states with a density (Box), got {space}")
-        self.encode = Encoder.of(env.observation_space)
-        self.head = head_of("plain", env.action_space, 1)
+    def __init__(
+        self, env: Env, features: Features, horizon: int, config: Config, rng: np.random.Generator
+    ) -> None:
+        self.env, self.config, self.horizon = env, config, horizon
+        if features.discrete:
+            raise InputError(f"env must have states with a density, got {env.observation_space}")
         network_rng, input_rng, round_rng, self.member_rng = rng.spawn(4)
-        self.horizon = horizon_of(env, config.horizon)
-        self.rounds = Rounds(env, self.features, self.horizon, config.episodes, round_rng)
-        if config.neighbours >= (most := self.rounds.size * self.horizon):
-            raise InputError(
-                f"neighbours must be < {most}, the steps of a batch, got {config.neighbours}"
-            )
+        self.rounds = Rounds(env, features, horizon, config.episodes, round_rng)
+        if config.neighbours >= (most := self.rounds.size * horizon):
+            raise InputError(f"neighbours must be < {most}, a batch's steps: {config.neighbours}")
+        self.encode = Encoder.of(env.observation_space)
+        self.scaling = InputScaling(env.observation_space)
+        self.head = head_of("plain", env.action_space, 1)
         self.sizes = (self.encode.width, *config.hidden, self.head.num_outputs)
-        self.policy = MLP(self.sizes, [network_rng], "relu")
-        self.adam = Adam(self.policy, config.learning_rate)
-        # Outputs that no input moves: the logarithms of deviations.
-        self.fixed = self.head.num_outputs
+        self.network = MLP(self.sizes, [network_rng], "relu")
+        self.adam = Adam(self.network, config.learning_rate)
+        # Outputs from here on are logarithms of deviations, which no input moves.
+        self.free = self.head.num_outputs
         if isinstance(self.head, Gaussian):
-            self.fixed = self.head.num_components
+            self.free = self.head.num_components
         self._centre(input_rng)
-        self.scaling = np.zeros(self.encode.width), np.ones(self.encode.width)
-        self.members = Members(config.mixture_size, self.policy.flat.numel(), self.encode.width)
+        self.members = Members(config.mixture_size, self.network.flat.numel(), self.encode.width)
 
     @property
     def done(self) -> int:
@@ -159,44 +171,53 @@ class MEPOL:
 
     def _centre(self, rng: np.random.Generator) -> None:
         """Regress means, or logits, to 0 on random observations; set the deviations."""
-        policy, fixed = self.policy, self.fixed
+        network, free = self.network, self.free
         with torch.no_grad():
-            policy.weights[-1][..., fixed:] = 0.0
-            policy.biases[-1][..., fixed:] = self.config.initial_log_deviation
+            network.weights[-1][..., free:] = 0.0
+            network.biases[-1][..., free:] = self.config.initial_log_deviation
         rows, steps, rate = ZEROING
         space = deepcopy(self.env.observation_space)
         space.seed(int(rng.integers(2**31)))
         seen = np.stack([space.sample() for _ in range(rows)])
-        x, adam = self._tensor(self.inputs(self.encode(seen))), Adam(policy, rate)
+        x, adam = self._tensor(self.inputs(self.encode(seen))), Adam(network, rate)
         for _ in range(steps):
-            policy(x)[0, :, :fixed].square().mean().backward()
+            network(x)[0, :, :free].square().mean().backward()
             adam.step()
 
     def inputs(self, rows: Rows) -> Rows:
         """Encoded observations (n, width) as the network sees them."""
-        zero, one = np.zeros(1, np.float32), np.ones(1, np.float32)
-        return standardised(rows, zero, one, OBSERVATION_CLIP)
+        return standardised(rows, *self.scales, OBSERVATION_CLIP)
+
+    @property
+    def scales(self) -> Scaling:
+        """Mean and deviation that observations are standardised by, (width,) each."""
+        if self.config.normalise_observations:
+            return self.scaling.now()
+        return np.zeros(self.encode.width), np.ones(self.encode.width)
 
     def _tensor(self, values: Any) -> Tensor:
-        return torch.as_tensor(values, device=self.policy.flat.device)
+        return torch.as_tensor(values, device=self.network.flat.device)
 
-    def last(self) -> Mixture:
-        """The newest policy."""
-        return Mixture(
-            self.env,
-            self.head,
-            parameters_of(self.policy)[None],
-            self.sizes,
-            (self.scaling[0][None], self.scaling[1][None]),
-            horizon=self.horizon,
-            repeat=1,
-            timed=False,
-        )
+    def policy(self, mixture: bool = False) -> Mixture:
+        """The mixture of all batches' policies so far, or the newest."""
+        members, (mean, deviation) = self.members, self.scales
+        network, scaling = parameters_of(self.network)[None], (mean[None], deviation[None])
+        if mixture and members.seen:
+            network, scaling = members.parameters, (members.mean, members.deviation)
+        return Mixture(self.env, self.head, network, self.sizes, scaling, **self.played)
+
+    @property
+    def played(self) -> dict[str, Any]:
+        """How networks are played."""
+        return {"horizon": self.horizon, "repeat": 1, "timed": False, "activation": "relu"}
 
     def advance(self, units: int) -> dict[str, float]:
         """Play a batch and ascend on it, however many steps are asked for."""
-        self.members.add(parameters_of(self.policy), self.scaling, self.member_rng)
-        return self.learn(self.rounds.play(self.last()))
+        self.members.add(parameters_of(self.network), self.scales, self.member_rng)
+        played = self.rounds.play(self.policy())
+        figures = self.learn(played)
+        self.scaling.update(played.observations[:, :-1][played.visited])
+        return figures
 
     def learn(self, played: Round) -> dict[str, float]:
         """Ascend on a batch; returns its train/* figures."""
@@ -246,35 +267,26 @@ class MEPOL:
         return {"train/entropy": policy_entropy, "train/kl": divergence, "train/inner_steps": steps}
 
     def _law(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        return self.head.law(self.policy(batch.x)[0], batch.actions)
+        return self.head.law(self.network(batch.x)[0], batch.actions)
 
     def _step(self, rate: float) -> None:
-        gradient = self.policy.weights[-1].grad
+        gradient = self.network.weights[-1].grad
         assert gradient is not None
-        gradient[..., self.fixed :] = 0.0
+        gradient[..., self.free :] = 0.0
         self.adam.step(rate)
 
     def _kept(self) -> tuple[Tensor, State]:
-        return self.policy.flat.detach().clone(), self.adam.state_dict()
+        return self.network.flat.detach().clone(), self.adam.state_dict()
 
     def _restore(self, kept: tuple[Tensor, State]) -> None:
         with torch.no_grad():
-            self.policy.flat.copy_(kept[0])
+            self.network.flat.copy_(kept[0])
         self.adam.load_state_dict(kept[1])
 
     def saved_policy(self) -> dict[str, Any]:
         """What policy.pt holds."""
-        return saved_mixture(
-            "plain",
-            1,
-            self.members,
-            (parameters_of(self.policy), self.scaling),
-            self.sizes,
-            horizon=self.horizon,
-            repeat=1,
-            timed=False,
-            activation="relu",
-        )
+        last = parameters_of(self.network), self.scales
+        return saved_mixture("plain", 1, self.members, last, self.sizes, **self.played)
 
     def state_dict(self) -> State:
         parts = {name: getattr(self, name).state_dict() for name in PARTS}
@@ -286,4 +298,18 @@ class MEPOL:
         self.member_rng = state["member_rng"]
 
 
-PARTS = ("policy", "adam", "rounds", "members")  # of a checkpoint
+PARTS = ("network", "adam", "rounds", "members", "scaling")  # of a checkpoint
+
+
+def run(env: Env, config: Config, rng: np.random.Generator, log: Log) -> Result:
+    """Explore copies of an environment, which is never stepped; evaluates and saves on the way.
+
+    Raises:
+        InputError: the environment's spaces are not supported, an option doesn't suit it, or it
+            returns what is not in its spaces.
+    """
+    horizon = horizon_of(env, config.horizon)
+    features = features_of(env, config.features, config.bins, config.ranges)
+    agent_rng, evaluation_rng = rng.spawn(2)
+    agent = MEPOL(env, features, horizon, config, agent_rng)
+    return coverage.explore(env, agent, features, config, evaluation_rng, log)
