@@ -115,7 +115,7 @@ def nearest_neighbour_terms(
         raise InputError(
             f"points must not have k + 1 = {k + 1} copies of one place: raise k or the resolution"
         )
-    n, log_volume = len(radius), _log_ball(radius, np.shape(points)[1])
+    n, log_volume = len(radius), log_ball(radius, np.shape(points)[1])
     if weights is None:
         terms: Array = np.log(n) - digamma(k) + log_volume
         return terms
@@ -178,7 +178,7 @@ def _matrix(name: str, values: Any) -> Array:
     return x
 
 
-def _log_ball(radius: Array, dimension: int) -> Array:
+def log_ball(radius: Array, dimension: int) -> Array:
     """Log volume of balls, V = π^{D/2} R^D / Γ(D/2 + 1)."""
     from scipy.special import gammaln
 

@@ -31,7 +31,7 @@ from rlentropy.neural.spaces import (
 from rlentropy.policies import one_or_many
 from rlentropy.types import Array, Count, Env, State
 
-Kind = Literal["softmax", "squashed", "plain"]
+Kind = Literal["softmax", "squashed", "plain", "uniform"]
 
 
 class Choice(Categorical):
@@ -56,12 +56,25 @@ class Squashed(Gaussian):
         return np.asarray(np.tanh(super().choose(outputs, noise)))
 
 
+class Uniform(Gaussian):
+    """Box actions that are uniform within their bounds, else in [-1, 1], whatever the outputs.
+
+    `law` and `score` are not theirs.
+    """
+
+    def noise(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Rows:
+        return rng.uniform(-1.0, 1.0, (*shape, self.num_components)).astype(np.float32)
+
+    def choose(self, outputs: Rows, noise: Rows | None) -> Actions:
+        return outputs[..., : self.num_components] if noise is None else noise
+
+
 def head_of(kind: Kind, space: Any, points: int) -> Head:
     """What turns outputs into actions.
 
     Args:
         kind: "softmax" of finitely many actions; "squashed" normals of a Box; "plain": as
-            `make_head` says.
+            `make_head` says; "uniform": so in a Box, elsewhere as "plain", of outputs 0.
         points: of a grid in a Box, in each dimension.
 
     Raises:
@@ -73,6 +86,8 @@ def head_of(kind: Kind, space: Any, points: int) -> Head:
         if not (isinstance(space, Box) and space.is_bounded()):
             raise InputError(f"actions must be of a bounded Box for squashed normals, got {space}")
         return Squashed(space)
+    if kind == "uniform" and isinstance(space, Box):
+        return Uniform(space)
     return make_head(space)
 
 
