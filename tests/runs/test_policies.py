@@ -84,7 +84,7 @@ def test_a_mixture_of_networks_comes_from_the_same_file(tmp_path, monkeypatch):
     assert load(run, "env") == 3.0
     assert load(run, "env", mixture=True) == [1.0, 2.0]
     reader.load_policy = lambda saved, env: saved
-    with pytest.raises(InputError, match="run must hold a mixture, got .* of neural, which plays"):
+    with pytest.raises(InputError, match=r"run must hold a mixture, got .* of neural, which plays"):
         load(run, "env", mixture=True)
 
 
