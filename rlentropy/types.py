@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import gymnasium
 import numpy as np
@@ -25,6 +25,15 @@ TrajectoryObjective = Literal["TE", "TE+"]
 Objective = Literal["VE", "VE_S", "AVE", "AVE_S", "TE", "TE+"]
 
 
+class Film(NamedTuple):
+    """Visits of the cells of some features, in the course of training."""
+
+    axes: tuple[tuple[str, float, float, int], ...]  # of each feature: name, low, high, bins
+    frames: tuple[
+        tuple[int, Any], ...
+    ]  # environment steps, and visits so far of each cell (cells,)
+
+
 @dataclass(frozen=True)
 class Result:
     """What a command's `run` returns, and where each part of it goes."""
@@ -34,5 +43,6 @@ class Result:
     network: Mapping[str, Any] | None = None  # tensors, numbers, strings, lists; policy.pt
     visits: Any = None  # counts (H, S, A) of states and actions; a picture of the states
     grid_shape: tuple[int, int] | None = None  # (rows, columns), where the states are cells
+    film: Film | None = None  # pictures of the visits to cells
     mixture: Any = None  # policies (K, ...), one drawn an episode; mixture.npz
     pictures: Mapping[str, Any] = field(default_factory=dict)  # of `plots`: name → argument

@@ -1,13 +1,17 @@
 """Pictures: labels as they are, marks where they belong."""
 
+import io
+
 import numpy as np
 import pytest
 from examples.runs import ODD
+from PIL import Image
 
 from rlentropy import plots
 from rlentropy.perturbations.grids import Grid
 from rlentropy.plots import margins, mark_nominal, reliability
 from rlentropy.preferences.calibration import reliability_curve
+from rlentropy.types import Film
 
 # ---------------------------------------------------------------- odd labels and summaries
 
@@ -54,6 +58,76 @@ def test_axes_name_and_mark_the_nominal_value():
     assert axis_of(Grid("kl-ball", values)) == ("kl-ball", [])
 
 
+# ---------------------------------------------------------------- visits of features
+
+PLANE = (("x", -1.0, 2.0, 3), ("$y$", 0.0, 1.0, 2))
+FIRST, LAST = np.array([0, 0, 3, 0, 0, 1]), np.array([9, 0, 3, 2, 0, 100])  # x by x
+
+
+def test_visits_stand_where_their_cells_are(shots):
+    plots.densities(Film(PLANE, ((12_345, FIRST), (500_000, LAST))))
+    for (figure, title, shown), counts, step in zip(
+        shots, (FIRST, LAST), ("12 345", "500 000"), strict=True
+    ):
+        axes, colours = figure.axes
+        assert title.replace("\N{THIN SPACE}", " ").startswith(f"{step} environment steps")
+        assert title.endswith(f"{np.count_nonzero(counts)} of 6 cells visited")
+        for x in range(3):
+            for y in range(2):  # a row of the picture is one y, the lowest at the bottom
+                assert shown.mask[y, x] == (counts[2 * x + y] == 0)
+                assert shown.data[y, x] == counts[2 * x + y]
+        (image,) = axes.images
+        assert image.origin == "lower"
+        assert image.get_extent() == [-1.0, 2.0, 0.0, 1.0]
+        assert (axes.get_xlabel(), axes.get_ylabel()) == ("x", r"\$y\$")
+        assert (image.norm.vmin, image.norm.vmax) == (1.0, 100.0)  # of the whole film
+        assert image.cmap.name == "viridis"
+        grey = image.cmap.get_bad()
+        assert grey[0] == grey[1] == grey[2] > 0.7
+        assert "visits" in colours.get_ylabel()
+
+
+def test_of_many_features_the_first_two_are_drawn(shots, rng):
+    axes = (*PLANE, ("z", 0.0, 1.0, 4), ("w", 0.0, 1.0, 5))
+    counts = rng.integers(0, 3, size=(3, 2, 4, 5))
+    plots.density(counts.ravel(), axes, 7)
+    ((_, title, shown),) = shots
+    np.testing.assert_array_equal(shown, counts.sum((2, 3)).T)
+    assert title == "7 environment steps\n6 of 6 cells of both visited"
+
+
+def test_of_one_feature_bars_are_drawn(shots):
+    axes = (("speed", -0.5, 3.5, 4),)
+    plots.densities(Film(axes, ((1, np.zeros(4)), (9, np.array([0, 5, 1000, 0])))))
+    figure, title, heights = shots[1]
+    assert heights.tolist() == [0, 5, 1000, 0]
+    assert title.endswith("2 of 4 cells visited")
+    (drawn,) = figure.axes
+    np.testing.assert_array_equal(drawn.patches[0].get_data().edges, [-0.5, 0.5, 1.5, 2.5, 3.5])
+    assert drawn.get_ylim()[1] >= 1000
+    assert drawn.get_xlabel() == "speed"
+
+
+@pytest.mark.parametrize("counts", [np.zeros(6), np.full(6, 4), FIRST])
+def test_visits_of_any_kind_are_drawn(counts):
+    assert plots.density(counts, PLANE, 0).startswith(b"\x89PNG")
+
+
+def test_a_film_shows_its_pictures_one_by_one():
+    pictures = plots.densities(Film(PLANE, ((10, FIRST), (20, LAST), (30, 2 * LAST))))
+    film = plots.animation(pictures, 300)
+    with Image.open(io.BytesIO(film)) as gif:
+        assert (gif.format, gif.n_frames, gif.info["loop"]) == ("GIF", 3, 0)
+        times = []
+        for k, picture in enumerate(pictures):
+            gif.seek(k)
+            times.append(gif.info["duration"])
+            wanted = np.asarray(Image.open(io.BytesIO(picture)).convert("RGB"), int)
+            off = np.abs(np.asarray(gif.convert("RGB"), int) - wanted)
+            assert off.mean() < 6.0  # of 255: 256 colours are not all
+    assert times == [300, 300, 1500]
+
+
 # ---------------------------------------------------------------- preferences
 
 
@@ -63,6 +137,21 @@ def drawn(monkeypatch):
     figures = []
     monkeypatch.setattr(plots, "_png", lambda figure, dpi: figures.append(figure) or b"")
     return figures
+
+
+@pytest.fixture
+def shots(monkeypatch):
+    """What the axes showed at each picture: title, array of the map or heights of the bars."""
+    seen = []
+
+    def take(figure, dpi):
+        axes = figure.axes[0]
+        shown = axes.images[0].get_array() if axes.images else axes.patches[0].get_data().values
+        seen.append((figure, axes.get_title(), shown.copy()))
+        return b""
+
+    monkeypatch.setattr(plots, "_png", take)
+    return seen
 
 
 def bars(axes):

@@ -50,7 +50,7 @@ class Config:
     env_kwargs: str = "{}"  # JSON object of its keyword arguments; max_episode_steps is its limit
     data: str = ""  # where to: a Minari id, or a path that ends in .npz, .hdf5 or .h5 (required)
     policy: str = "random"  # random: uniformly random actions; or the folder of a finished run
-    mixture: bool = False  # play the run's mixture, one policy an episode, not its projection
+    mixture: bool = False  # play the run's mixture, one policy an episode
     epsilon: float = 0.0  # share of actions replaced by uniformly random ones, in [0, 1]
     steps: int = 100_000  # transitions to collect
     horizon: int | None = None  # steps that truncate an episode; default: the environment's limit
@@ -204,7 +204,7 @@ def load_policy(config: Config, env: Env) -> policies.Policy:
 
 def checksum(config: Config) -> int | None:
     """Of the file that holds the policy, so that a resumed run can't play another one."""
-    names = ("mixture.npz",) if config.mixture else ("policy.npz", "policy.pt")
+    names = ("mixture.npz" if config.mixture else "policy.npz", "policy.pt")
     files = [Path(config.policy) / name for name in names if config.policy != "random"]
     return next((zlib.crc32(file.read_bytes()) for file in files if file.is_file()), None)
 

@@ -45,7 +45,7 @@ class Config:
     # own unit: force_mag=5:15:5 is 5, 10, 15 N. With an x they are multiples of the nominal value:
     # force_mag=x0.5:1.5:0.5. With a known model NAME may be a risk measure: kl-ball=0:0.6:0.1
     perturb: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
-    mixture: bool = False  # evaluate the mixture that a run played, not its projection
+    mixture: bool = False  # evaluate the mixture that a run played, one policy an episode
     seed: int = 0  # of the episodes, >= 0
     out: Path | None = None  # folder of the results; default: evaluation in the first run's folder
     quiet: bool = False  # print nothing but errors

@@ -134,13 +134,20 @@ def compiling(row: Command, say: Console, log: Log) -> Iterator[None]:
 
 def draw(result: Result, log: Log) -> None:
     """Add the pictures of what a run found."""
-    if result.visits is None and not result.pictures:
+    if result.visits is None and result.film is None and not result.pictures:
         return
     from rlentropy import plots
 
     if result.visits is not None:
         picture = plots.visits(result.visits.sum((0, 2)), result.grid_shape)
         log.figure("visits", picture, result.summary["env_steps"])
+    if result.film is not None and result.film.frames:
+        pictures = plots.densities(result.film)
+        steps = [step for step, _ in result.film.frames]
+        for picture, step in zip(pictures, steps, strict=True):
+            log.figure("visits", picture, step)
+        if len(pictures) > 1:
+            log.figure("visits", plots.animation(pictures, plots.FRAME), steps[-1])
     for name, content in result.pictures.items():
         log.figure(name, getattr(plots, name)(content), result.summary["labels"])
 

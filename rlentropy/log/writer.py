@@ -105,18 +105,26 @@ class Log:
         metadata = SummaryMetadata(plugin_data=plugin)
         self._event(Summary(value=[Summary.Value(tag=tag, tensor=tensor, metadata=metadata)]), 0)
 
-    def figure(self, name: str, png: bytes, step: int) -> None:
-        """Save a PNG as figures/<name>.png and show it in TensorBoard."""
+    def figure(self, name: str, picture: bytes, step: int) -> None:
+        """Save a PNG as figures/<name>.png and show it in TensorBoard.
+
+        A GIF goes to figures/<name>.gif, and has that for a tag: a PNG of its name is another one.
+        """
         if self.directory is None:
             return
         from tensorboard.compat.proto.summary_pb2 import Summary
 
+        is_gif = picture.startswith(b"GIF8")
         with writing(self.directory):
             (self.directory / "figures").mkdir(exist_ok=True)
-        replace_file(self.directory / "figures" / f"{name}.png", png)
-        width, height = (int.from_bytes(png[k : k + 4], "big") for k in (16, 20))  # PNG's header
-        image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=png)
-        self._event(Summary(value=[Summary.Value(tag=f"figures/{name}", image=image)]), step)
+        path = self.directory / "figures" / f"{name}.{'gif' if is_gif else 'png'}"
+        replace_file(path, picture)
+        header = (picture[6:8], picture[8:10]) if is_gif else (picture[16:20], picture[20:24])
+        width, height = (int.from_bytes(n, "little" if is_gif else "big") for n in header)
+        image = Summary.Image(height=height, width=width, colorspace=3)
+        image.encoded_image_string = picture
+        tag = f"figures/{path.name if is_gif else name}"
+        self._event(Summary(value=[Summary.Value(tag=tag, image=image)]), step)
 
     def hparams(self, settings: Mapping[str, Any], results: Mapping[str, float]) -> None:
         """Fill TensorBoard's HParams tab: settings against final results, logged as hparam/*."""

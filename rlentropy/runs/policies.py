@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,8 @@ def load(run: str | Path, env: gymnasium.Env[Any, Any], mixture: bool = False) -
     Args:
         run: run folder.
         env: where it shall act.
-        mixture: the mixture of policies that the run played (mixture.npz) instead of its
-            projection onto one.
+        mixture: the mixture of policies that the run played instead of one policy for it: what
+            mixture.npz holds, or policy.pt where its command's `load_policy` takes `mixture`.
 
     Raises:
         InputError: the folder holds no finished run or no such policy, the file is damaged, or the
@@ -42,15 +43,17 @@ def load(run: str | Path, env: gymnasium.Env[Any, Any], mixture: bool = False) -
             check_discrete(env.action_space, A, "actions", run),
         )
         return Mixture(pi, *starts) if mixture else Tabular(pi, *starts)
-    if mixture or not (run / "policy.pt").is_file():
+    if not (run / "policy.pt").is_file():
         wanted = name if mixture else "policy.npz or policy.pt"
         raise InputError(f"run must hold {wanted}, got {run}")
-    saved = read_tensors(run / "policy.pt")
     module = import_module(COMMANDS[command].module)
-    if not hasattr(module, "load_policy"):
+    if (reader := getattr(module, "load_policy", None)) is None:
         raise InputError(f"run must hold policy.npz of {command}, got {run} with a policy.pt")
+    if mixture and "mixture" not in signature(reader).parameters:
+        raise InputError(f"run must hold a mixture, got {run} of {command}, which plays one policy")
+    saved = read_tensors(run / "policy.pt")
     try:
-        policy: Policy = module.load_policy(saved, env)
+        policy: Policy = reader(saved, env, mixture=True) if mixture else reader(saved, env)
     except InputError as error:
         raise InputError(f"{error} ({run / 'policy.pt'})") from None
     return policy

@@ -13,6 +13,7 @@ from pathlib import Path
 import gymnasium
 import numpy as np
 import pytest
+from examples import mixtures
 from gymnasium.spaces import Box, Discrete
 
 from rlentropy import cli, data
@@ -248,6 +249,69 @@ def test_a_mixture_visits_states_as_its_occupancy_says(tmp_path, simulator):
     within(visits / 1500, d, np.sqrt(d * (1 - d) / 1500) + 1e-3)
     constant = (np.ptp(found.actions.reshape(1500, H), axis=1) == 0).mean()
     assert constant > 2 / 3 - 5 * np.sqrt(2 / 9 / 1500)  # by independent draws: about 2^-11
+
+
+# ---------------------------------------------------------------- mixtures of networks
+
+TORQUES = np.array([-2.0, 0.0, 2.0])  # the grid of three actions of Pendulum
+
+
+@pytest.fixture
+def swinging(tmp_path, monkeypatch):
+    """A run whose mixture plays one torque an episode, and whose last iterate the third."""
+    mixtures.register(monkeypatch)
+    return mixtures.write_run(tmp_path / "run", "Pendulum-v1")
+
+
+SWING = {"horizon": 20, "num_envs": 4}
+
+
+def test_each_episode_is_of_one_network_of_the_mixture(swinging):
+    found = collected(**SWING, policy=swinging, mixture=True, steps=4000)
+    torques = found.actions.reshape(200, 20)
+    assert (np.ptp(torques, axis=1) == 0.0).all()
+    assert set(torques[:, 0]) == set(TORQUES[:2])
+    within((torques[:, 0] == TORQUES[0]).mean(), 0.5, 0.5 / np.sqrt(200))
+    last = collected("last.npz", **SWING, policy=swinging, steps=100)
+    assert (last.actions == TORQUES[2]).all()
+
+
+def test_the_actions_of_networks_are_held(tmp_path, monkeypatch):
+    mixtures.register(monkeypatch)
+    run = mixtures.write_run(tmp_path / "run", "Pendulum-v1", sharp=0.0)  # uniform
+    found = collected(**SWING | {"horizon": 18}, policy=run, mixture=True, steps=1800)
+    torques = found.actions.reshape(100, 18)
+    for decision in np.split(torques, [4, 8, 12, 16], axis=1):
+        assert (np.ptp(decision, axis=1) == 0.0).all()
+    kept = (torques[:, 3:-1:4] == torques[:, 4::4]).mean()
+    within(kept, 1 / 3, np.sqrt(2 / 9 / 400))
+
+
+def test_half_and_resume_of_a_mixture_of_networks_is_the_whole(tmp_path, monkeypatch):
+    mixtures.register(monkeypatch)
+    run = mixtures.write_run(tmp_path / "run", "Pendulum-v1", sharp=0.5, members=(0, 1, 2))
+    options = SWING | {"policy": run, "mixture": True, "epsilon": 0.1}
+    wanted = collected("whole.npz", **options, steps=500)
+    for n, steps in enumerate((170, 240)):
+        mine = f"data{n}.npz"
+        collected(mine, **options, steps=steps, checkpoint_every=90)
+        same(collected(mine, **options, steps=500, resume=True), wanted)
+
+
+def test_another_mixture_in_the_same_folder_is_refused(swinging, tmp_path):
+    collected(**SWING, policy=swinging, mixture=True, steps=50)
+    shutil.rmtree(swinging)
+    mixtures.write_run(swinging, "Pendulum-v1", members=(2, 1))
+    with pytest.raises(InputError, match="policy_crc32 must be"):
+        collected(**SWING, policy=swinging, mixture=True, steps=90, resume=True)
+
+
+def test_one_network_is_no_mixture(tmp_path, monkeypatch):
+    mixtures.register(monkeypatch)
+    run = mixtures.write_run(tmp_path / "run", "Pendulum-v1", members=())
+    assert len(collected(**SWING, policy=run, steps=5)) == 5
+    with pytest.raises(InputError, match="policy: run must hold a mixture, got one network alone"):
+        collected("b.npz", **SWING, policy=run, mixture=True, steps=5)
 
 
 def test_seeds_matter_and_nothing_else_does(tmp_path):

@@ -3,11 +3,13 @@
 import csv
 import json
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import gymnasium
 import numpy as np
 import pytest
+from examples import mixtures
 
 from rlentropy.cli import main
 from rlentropy.envs.ring import TOY10
@@ -36,7 +38,7 @@ def write_run(folder, pi, env_id=RING, seed=0, settings=None, **changes):
 
 def evaluate(folder, *arguments, out="out"):
     """Evaluate the runs below a folder; evaluation.csv by (label, seed, metric, value)."""
-    where = folder / out
+    where = Path(folder) / out
     assert main(["evaluate", "--run", str(folder), "--out", str(where), "--quiet", *arguments]) == 0
     return {
         (row["label"], int(row["seed"]), row["metric"], float(row["value"])): row
@@ -104,6 +106,20 @@ def test_mixtures_play_each_policy_for_a_whole_episode(tmp_path):
     variance = 0.5 * 14**2 * TOY10.var()
     found = float(rows["robust-pg", 0, "return", 0.0]["std"]) ** 2
     assert found == pytest.approx(variance, rel=0.5)
+
+
+def test_mixtures_of_networks_play_each_for_a_whole_episode(tmp_path, monkeypatch):
+    """Full throttle costs 0.1 a step, and none nothing."""
+    mixtures.register(monkeypatch)
+    run = mixtures.write_run(tmp_path / "run", "MountainCarContinuous-v0", members=(1, 2), last=1)
+    ((row,), (last,)) = (
+        evaluate(run, "--episodes", "200", *more, out=tmp_path / "out").values()
+        for more in (["--mixture"], [])
+    )
+    assert float(last["mean"]) == 0.0
+    assert abs(float(row["mean"]) + 1.0) < 5.0 / np.sqrt(200)
+    assert float(row["std"]) == pytest.approx(1.0, abs=0.05)
+    assert float(row["length"]) == 20.0
 
 
 def test_shifted_noise_is_the_exact_value_at_every_level(tmp_path):

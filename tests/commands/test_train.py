@@ -10,10 +10,16 @@ import gymnasium
 import numpy as np
 import pytest
 from examples.command_line import CHAIN, SMALL, check_refusal, load, process, read_json
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from rlentropy import plots
+from rlentropy.commands.train import draw
 from rlentropy.files import locked
+from rlentropy.log import Log
 from rlentropy.runs.folder import LOCK
 from rlentropy.runs.table import COMMANDS as TABLE
+from rlentropy.types import Film, Result
 
 COMMANDS = ("entgame", "random-policy", "optimal-exploration")
 
@@ -349,3 +355,35 @@ def test_mixture_file_holds_policies_only(command_line):
         mixture = file["pi"]
     assert mixture.shape[0] in (5, 8)
     np.testing.assert_allclose(mixture.sum(-1), 1.0, atol=1e-6)
+
+
+# ---------------------------------------------------------------- what is drawn
+
+
+def test_visits_of_features_are_shown_step_by_step_and_as_a_film(tmp_path):
+    axes = (("x", 0.0, 1.0, 3), ("y", 0.0, 1.0, 2))
+    frames = Film(axes, tuple((100 * k, np.arange(6) * k) for k in (1, 2, 5)))
+    log = Log(tmp_path)
+    draw(Result({}, film=frames), log)
+    log.close()
+    events = EventAccumulator(str(tmp_path))
+    events.Reload()
+    shown = events.Images("figures/visits")
+    assert [image.step for image in shown] == [100, 200, 500]
+    assert [image.encoded_image_string for image in shown] == plots.densities(frames)
+    assert shown[-1].encoded_image_string == (tmp_path / "figures" / "visits.png").read_bytes()
+    (film,) = events.Images("figures/visits.gif")
+    assert film.step == 500
+    assert film.encoded_image_string == (tmp_path / "figures" / "visits.gif").read_bytes()
+    with Image.open(tmp_path / "figures" / "visits.gif") as gif:
+        assert (gif.n_frames, gif.width, gif.height) == (3, film.width, film.height)
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_film_of_less_than_two_pictures_is_none(tmp_path, number):
+    frames = tuple((9, np.ones(4)) for _ in range(number))
+    log = Log(tmp_path)
+    draw(Result({}, film=Film((("x", 0.0, 1.0, 4),), frames)), log)
+    log.close()
+    names = {path.name for path in tmp_path.glob("figures/*")}
+    assert names == ({"visits.png"} if number else set())

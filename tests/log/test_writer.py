@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from rlentropy import load_run
+from rlentropy import load_run, plots
 from rlentropy.cli import main
 from rlentropy.errors import InputError, OutputError
 from rlentropy.files import pack, replace_file
@@ -176,6 +177,20 @@ def test_figure_is_saved_and_shown(tmp_path):
     (image,) = accumulator.Images(tag)
     assert (image.width, image.height, image.step) == (3, 2, 5)
     assert [p.read_bytes() for p in tmp_path.rglob("*.png")] == [PNG]
+
+
+def test_a_film_stands_beside_the_picture_of_its_name(tmp_path):
+    film = plots.gif([Image.new("P", (3, 2), shade) for shade in (0, 1)], [100, 100])
+    log = Log(tmp_path)
+    log.figure("dots", PNG, 5)
+    log.figure("dots", film, 5)
+    log.close()
+    accumulator = events(tmp_path)
+    assert sorted(accumulator.Tags()["images"]) == ["figures/dots", "figures/dots.gif"]
+    (image,) = accumulator.Images("figures/dots.gif")
+    assert (image.width, image.height, image.encoded_image_string) == (3, 2, film)
+    assert (tmp_path / "figures" / "dots.gif").read_bytes() == film
+    assert (tmp_path / "figures" / "dots.png").read_bytes() == PNG
 
 
 def test_log_of_nothing_writes_nothing(tmp_path, monkeypatch):

@@ -68,6 +68,26 @@ def test_neural_policy_comes_from_the_module_of_its_command(tmp_path, monkeypatc
         load(run, "env")
 
 
+def test_a_mixture_of_networks_comes_from_the_same_file(tmp_path, monkeypatch):
+    torch = pytest.importorskip("torch")
+
+    def load_policy(saved, env, mixture=False):
+        return saved["weight"].tolist()[:-1] if mixture else saved["weight"].tolist()[-1]
+
+    reader = SimpleNamespace(load_policy=load_policy)
+    monkeypatch.setitem(sys.modules, "a_neural_command", reader)
+    monkeypatch.setitem(COMMANDS, "neural", Command("a_neural_command", ""))
+    run = finished(tmp_path / "run", "neural")
+    with pytest.raises(InputError, match=r"run must hold mixture\.npz, got"):
+        load(run, "env", mixture=True)
+    torch.save({"weight": torch.tensor([1.0, 2.0, 3.0])}, run / "policy.pt")
+    assert load(run, "env") == 3.0
+    assert load(run, "env", mixture=True) == [1.0, 2.0]
+    reader.load_policy = lambda saved, env: saved
+    with pytest.raises(InputError, match=r"run must hold a mixture, got .* of neural, which plays"):
+        load(run, "env", mixture=True)
+
+
 @pytest.mark.parametrize(
     ("summary", "why"),
     [
