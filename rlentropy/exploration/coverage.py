@@ -162,7 +162,7 @@ def explore(
         "visit_entropy": float(shannon(rounds.counts / rounds.counts.sum())),
         "evaluation_episodes": config.final_episodes,
     }
-    return Result(summary, network=agent.saved_policy())
+    return Result(summary, network=agent.saved_policy(), film=rounds.film())
 
 
 def tags_of(scores: Scores, rounds: Rounds) -> dict[str, float]:

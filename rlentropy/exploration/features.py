@@ -50,6 +50,16 @@ class Features:
         return math.prod(self.bins)
 
     @property
+    def axes(self) -> tuple[Axis, ...]:
+        ends = zip(self.names, self.low.tolist(), self.high.tolist(), self.bins, strict=True)
+        return tuple(ends)
+
+    def shown(self, counts: Count) -> Count:
+        """Visits of cells, summed over all features but the first two, for a picture."""
+        table = counts.reshape(self.bins).sum(axis=tuple(range(2, len(self.bins))))
+        return np.ravel(table)
+
+    @property
     def log_volume(self) -> float:
         """Of the box, in the features' own units."""
         return float(np.log(self.high - self.low).sum())

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -88,8 +89,8 @@ class Likelihood:
         log_density = torch.cat(blocks).double().numpy()
         return mixed_with_uniform(log_density, self.visits, self.prior)
 
-    def _tensor(self, rows: Points) -> Tensor:
-        return torch.as_tensor(rows, device=self.network.flat.device)
+    def _tensor(self, rows: Any) -> Tensor:
+        return torch.as_tensor(rows, dtype=torch.float32, device=self.network.flat.device)
 
     def state_dict(self) -> State:
         parts = {"network": self.network.state_dict(), "adam": self.adam.state_dict()}

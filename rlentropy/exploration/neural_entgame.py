@@ -26,7 +26,8 @@ from gymnasium.spaces import Box
 from rlentropy.errors import InputError, in_range, one_of, whole
 from rlentropy.exploration import coverage
 from rlentropy.exploration.features import Features, features_of
-from rlentropy.exploration.forecasters import Forecaster, Histogram
+from rlentropy.exploration.forecasters import Forecaster, Histogram, Neighbours
+from rlentropy.exploration.likelihood import Likelihood
 from rlentropy.exploration.replay import Replay, centred_rewards
 from rlentropy.exploration.rounds import Rounds, Scaling, Shared, default_repeat, horizon_of
 from rlentropy.exploration.samplers import Batch, Sampler, SoftActorCritic, SoftQ
@@ -52,6 +53,7 @@ load_policy = load_mixture
 ForecasterName = Literal["histogram", "knn", "likelihood"]
 SamplerName = Literal["auto", "soft-q", "actor-critic"]
 POOL = 25_000  # decisions a round that are paid anew, and that its gradient steps draw from
+PRIOR_VISITS = 100.0  # of knn and likelihood, times the prior
 LARGEST_GRID = 9  # actions up to which a Box is discretised by default
 
 
@@ -60,7 +62,10 @@ class Config(Shared):
     """EntGame with networks; sizes chosen on walled MountainCar, Pendulum and ContinuousGrid."""
 
     forecaster: ForecasterName = "histogram"  # of the density of all past visits
-    prior: float = 1.0  # visits of each cell (knn, likelihood: of PRIOR_CELLS) before the first
+    prior: float = 1.0  # visits of each cell before the first; knn, likelihood: hundreds in all
+    neighbours: int = 10  # k of knn
+    reservoir: int = 5000  # most visits that knn looks among, drawn anew every round
+    forecaster_updates: int = 100  # gradient steps of likelihood a round
     sampler: SamplerName = "auto"  # auto: soft-q for few actions, else actor-critic
     action_grid: int = 3  # points a dimension at which soft-q discretises a Box
     # λ per environment step, nats; default: so that a decision has horizon / 200, at least 1/2
@@ -79,7 +84,7 @@ class Config(Shared):
         one_of("sampler", self.sampler, get_args(SamplerName))
         whole("action_grid", self.action_grid, 2)
         whole("action_repeat", self.action_repeat, 0)
-        for name in ("updates", "batch_size"):
+        for name in ("updates", "batch_size", "neighbours", "reservoir", "forecaster_updates"):
             whole(name, getattr(self, name), 1)
         if self.temperature is not None:
             in_range("temperature", self.temperature, "(0, inf)")
@@ -256,11 +261,19 @@ def make_forecaster(features: Features, config: Config, rng: np.random.Generator
     """The forecaster that was asked for.
 
     Raises:
-        InputError: a density where states are discrete.
+        InputError: a density of states that have none.
     """
     if config.forecaster == "histogram":
         return Histogram(features, config.prior)
-    raise InputError("forecaster must be histogram for now")
+    if features.discrete:
+        raise InputError(
+            f"forecaster must be histogram where states are discrete, got {config.forecaster}"
+        )
+    prior = PRIOR_VISITS * config.prior
+    if config.forecaster == "likelihood":
+        return Likelihood(features, rng, config.forecaster_updates, prior=prior)
+    k, reservoir = config.neighbours, config.reservoir
+    return Neighbours(features, rng, k, reservoir, config.resolution, prior)
 
 
 def run(env: Env, config: Config, rng: np.random.Generator, log: Log) -> Result:

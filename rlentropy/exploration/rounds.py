@@ -13,7 +13,9 @@ from rlentropy.neural.episodes import Player
 from rlentropy.neural.mixtures import Mixture
 from rlentropy.neural.networks import Rows
 from rlentropy.neural.spaces import Actions
-from rlentropy.types import Array, Count, Env, Mask, State
+from rlentropy.types import Array, Count, Env, Film, Mask, State
+
+FRAME_EVERY = 1.3  # steps at a frame of the film, in multiples of those at the one before
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,7 @@ class Rounds:
         self.seed_rng, self.policy_rng = rng.spawn(2)
         self.counts: Count = np.zeros(features.num_cells, np.int64)  # visits of cells so far
         self.env_steps, self.episodes = 0, 0
+        self.frames: list[tuple[int, Count]] = []  # of the film: steps, and visits of its cells
 
     def play(self, policy: Mixture) -> Round:
         seeds = self.seed_rng.integers(2**31, size=self.size)
@@ -136,13 +139,21 @@ class Rounds:
         self.counts += np.bincount(cells, minlength=len(self.counts))
         self.env_steps += int(lengths.sum())
         self.episodes += n
+        if not self.frames or self.env_steps >= FRAME_EVERY * self.frames[-1][0]:
+            self.frames.append((self.env_steps, self.features.shown(self.counts)))
         return played
+
+    def film(self) -> Film:
+        """Visits in the course of training; the last frame is of now."""
+        frames = [frame for frame in self.frames if frame[0] < self.env_steps]
+        frames.append((self.env_steps, self.features.shown(self.counts)))
+        return Film(self.features.axes[:2], tuple(frames))
 
     def close(self) -> None:
         self.player.close()
 
     def state_dict(self) -> State:
-        names = ("seed_rng", "policy_rng", "counts", "env_steps", "episodes")
+        names = ("seed_rng", "policy_rng", "counts", "env_steps", "episodes", "frames")
         return {name: getattr(self, name) for name in names}
 
     def load_state_dict(self, state: State) -> None:

@@ -79,6 +79,20 @@ COMMANDS = {
         budget="steps",
         axis="env_steps",
     ),
+    "mepol": Command(
+        "rlentropy.exploration.mepol",
+        "state entropy by policy gradient (MEPOL)",
+        needs="env",
+        budget="steps",
+        axis="env_steps",
+    ),
+    "neural-random": Command(
+        "rlentropy.exploration.neural_random",
+        "their baseline: uniformly random actions",
+        needs="env",
+        budget="steps",
+        axis="env_steps",
+    ),
     "robust-planning": planner(
         "rlentropy.robust.planning",
         "optimal robust value of a known model",
