@@ -16,14 +16,15 @@ if TYPE_CHECKING:
         visitation_entropy,
     )
     from rlentropy.entropy.samples import (
-        HistogramEstimate,
         Neighbours,
+        PooledEstimate,
         clustered_interval,
         histogram,
         histogram_by_episode,
         log_ball,
         miller_madow,
         nearest_neighbour,
+        nearest_neighbour_by_episode,
         nearest_neighbour_terms,
         neighbour_divergence,
         neighbours,
@@ -32,8 +33,8 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
-    "HistogramEstimate",
     "Neighbours",
+    "PooledEstimate",
     "check_objective",
     "clustered_interval",
     "histogram",
@@ -42,6 +43,7 @@ __all__ = [
     "markov_policy",
     "miller_madow",
     "nearest_neighbour",
+    "nearest_neighbour_by_episode",
     "nearest_neighbour_terms",
     "neighbour_divergence",
     "neighbours",

@@ -229,18 +229,20 @@ def _counts(counts: Any) -> Array:
 
 # ---------------------------------------------------------------- intervals over episodes
 
+GROUPS = 20  # of episodes, one of which a jackknife by nearest neighbours leaves out
+
 
 @dataclass(frozen=True)
-class HistogramEstimate:
-    """Entropy of pooled visits to cells, in nats."""
+class PooledEstimate:
+    """Entropy of the pooled visits of episodes, in nats."""
 
-    plug_in: float  # of the pooled frequencies
+    plug_in: float  # of the pooled visits, as it is
     value: float  # less its bias; NaN for one episode
     low: float  # of the 95 % interval around value
     high: float
 
 
-def histogram_by_episode(counts: Any) -> HistogramEstimate:
+def histogram_by_episode(counts: Any) -> PooledEstimate:
     """Entropy of the pooled visits of independent episodes, counts (E, K) (exploration §8.2).
 
     The jackknife that leaves out one episode, e, of share m_e of all visits, at a time: with H the
@@ -261,14 +263,36 @@ def histogram_by_episode(counts: Any) -> HistogramEstimate:
     if not ((counts >= 0).all() and (lengths > 0).all() and np.isfinite(lengths).all()):
         raise InputError(f"counts must be >= 0 with a positive sum in each row, got sums {lengths}")
     pooled, n = counts.sum(0), lengths.sum()
-    plug_in = histogram(pooled)
-    if len(counts) == 1:
-        return HistogramEstimate(plug_in, np.nan, np.nan, np.nan)
-    shares = lengths / n
-    others = shannon((pooled - counts) / (n - lengths)[:, None])
-    pseudo = (plug_in - (1.0 - shares) * others) / shares
-    found = _interval(pseudo, shares)
-    return HistogramEstimate(plug_in, float(found.value), float(found.low), float(found.high))
+    others = np.full(1, np.nan)
+    if len(counts) > 1:
+        others = shannon((pooled - counts) / (n - lengths)[:, None])
+    return _jackknife(histogram(pooled), others, lengths / n)
+
+
+def nearest_neighbour_by_episode(
+    points: Any, episodes: Any, k: int = 4, resolution: float = 0.0, groups: int = GROUPS
+) -> PooledEstimate:
+    """Differential entropy of the pooled visits (n, D) of independent episodes (exploration §8.2).
+
+    As `histogram_by_episode`, with `nearest_neighbour` for H. Paths leave fewer separate points
+    than steps, so it is low too. One of min(E, groups) groups of episodes is left out at a time.
+
+    Args:
+        episodes: which episode each point is of, (n,), whole numbers in any order.
+
+    Raises:
+        ValueError: an argument is out of range, or too few points are left for k.
+    """
+    whole("groups", groups, 2)
+    x, which = _matrix("points", points), _which(episodes, len(points))
+    E = int(which.max()) + 1
+    group = which * min(E, groups) // E
+    shares = np.bincount(group) / len(x)
+    others = np.full(1, np.nan)
+    if E > 1:
+        parts = (x[group != g] for g in range(len(shares)))
+        others = np.array([nearest_neighbour(y, k, resolution=resolution) for y in parts])
+    return _jackknife(nearest_neighbour(x, k, resolution=resolution), others, shares)
 
 
 def clustered_interval(terms: Any, episodes: Any) -> Estimate:
@@ -278,6 +302,7 @@ def clustered_interval(terms: Any, episodes: Any) -> Estimate:
 
     For an entropy whose terms are about -log density, such as `nearest_neighbour_terms` without
     weights, or -log p̂(x_i) of a histogram, this is its infinitesimal jackknife (exploration §8.2).
+    It knows of no bias.
 
     Args:
         episodes: which episode each term is of, (n,), whole numbers in any order.
@@ -285,17 +310,27 @@ def clustered_interval(terms: Any, episodes: Any) -> Estimate:
     Returns:
         The mean, and NaN for the ends if there is one episode.
     """
-    terms, episodes = np.asarray(terms, np.float64), np.asarray(episodes)
+    terms = np.asarray(terms, np.float64)
     if terms.ndim != 1 or not terms.size:
         raise InputError(f"terms must be (n,) with n >= 1, got {terms.shape}")
-    if episodes.shape != terms.shape or episodes.dtype.kind not in "iu":
-        raise InputError(
-            f"episodes must be whole numbers {terms.shape} as terms are, "
-            f"got {episodes.dtype} {episodes.shape}"
-        )
-    _, which, lengths = np.unique(episodes, return_inverse=True, return_counts=True)
-    means = np.bincount(which, terms) / lengths
-    return _interval(means, lengths / len(terms))
+    which = _which(episodes, len(terms))
+    lengths = np.bincount(which)
+    return _interval(np.bincount(which, terms) / lengths, lengths / len(terms))
+
+
+def _which(episodes: Any, n: int) -> Count:
+    """Episodes numbered from 0 in the order of their ids, (n,)."""
+    episodes = np.asarray(episodes)
+    if episodes.shape != (n,) or episodes.dtype.kind not in "iu":
+        given = f"{episodes.dtype} {episodes.shape}"
+        raise InputError(f"episodes must be whole numbers, one for each of {n} steps, got {given}")
+    return np.asarray(np.unique(episodes, return_inverse=True)[1], np.int64)
+
+
+def _jackknife(plug_in: float, others: Array, shares: Array) -> PooledEstimate:
+    """From the estimates without each part, (G,), and the shares of the parts, (G,)."""
+    found = _interval((plug_in - (1.0 - shares) * others) / shares, shares)
+    return PooledEstimate(plug_in, float(found.value), float(found.low), float(found.high))
 
 
 def _interval(means: Array, shares: Array) -> Estimate:
