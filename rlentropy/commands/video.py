@@ -202,7 +202,7 @@ class Reel:
         if kind != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
             raise InputError(
                 "the environment's pictures must be (height, width, 3) of uint8, got "
-                f"{described(frame)} of {kind}"
+                f"{described(frame)}{f' of {kind}' if kind else ''}"
             )
         image = Image.fromarray(np.ascontiguousarray(frame))
         if image.width > self.width:
@@ -217,7 +217,8 @@ def write_mp4(out: Path, frames: list[Image], fps: int) -> None:
     temporary = out.with_name(TEMPORARY + out.name)
     with writing(out):
         try:
-            writer: Any = imageio.get_writer(temporary, format="FFMPEG", fps=fps)
+            options: Any = {"format": "FFMPEG", "fps": fps, "macro_block_size": 2}  # even sizes
+            writer: Any = imageio.get_writer(temporary, **options)
             with writer:
                 for frame in frames:
                     writer.append_data(np.asarray(frame.convert("RGB")))
