@@ -140,6 +140,10 @@ TOOLS = {
     "evaluate": Command(
         "rlentropy.commands.evaluate", "returns of finished runs, over grids of perturbations"
     ),
+    "video": Command("rlentropy.commands.video", "films a run's policy, as an animated GIF"),
+    "relabel": Command(
+        "rlentropy.commands.relabel", "a goal for data that were collected without one"
+    ),
     "compare": Command(
         "rlentropy.commands.compare", "tables, pictures and TensorBoard bands from run folders"
     ),

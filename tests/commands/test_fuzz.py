@@ -254,6 +254,11 @@ def sound(command, base):
         "active-preference": ASKING,
         "collect": (*DATA, "--data", "x.npz"),
         "evaluate": ("--run", str(base / "entgame"), "--out", "out", "--episodes", "1"),
+        "video": ("--run", str(base / "entgame"), "--out", "out.gif"),
+        "relabel": (
+            *("--data", str(base / "d.npz"), "--out-data", "y.npz"),
+            *("--goal", "0", "--features", "0", "--radius", "0.01"),
+        ),
         "compare": (str(base / "entgame"),),
         "sweep": ("--commands", "rfzi", "--env-ids", "CartPole-v1", "--out", "out"),
     }[command]
