@@ -149,7 +149,8 @@ class MEPOL:
         network_rng, input_rng, round_rng, self.member_rng = rng.spawn(4)
         self.rounds = Rounds(env, features, horizon, config.episodes, round_rng)
         if config.neighbours >= (most := self.rounds.size * horizon):
-            raise InputError(f"neighbours must be < {most}, a batch's steps: {config.neighbours}")
+            k = config.neighbours
+            raise InputError(f"neighbours must be < {most}, the steps of a batch, got {k}")
         self.encode = Encoder.of(env.observation_space)
         self.scaling = InputScaling(env.observation_space)
         self.head = head_of("plain", env.action_space, 1)
