@@ -110,10 +110,12 @@ def particle_weights(log_ratios: Array, visited: Mask) -> Array:
 
 
 def entropy_slopes(w: Array, particles: Particles) -> Array:
-    """Slopes of Ĥ(w) (§8.3) in the log-probabilities of actions, (N,) (§8.5).
+    """Slopes of Ĥ(w) of §8.3 in the log-probabilities of actions, (N,).
 
-    G_j = -(1/k) Σ_{i: j near i} (log(W_i / V_i) + 1)        ∂Ĥ/∂w_j
-    c_u = Σ_{t>=u} w_t (G_t - Σ_j w_j G_j)                   along an episode
+        G_j = ∂Ĥ/∂w_j = -(1/k) Σ_{i: j near i} (log(W_i / V_i) + 1)
+        c_u = Σ_{t>=u} w_t (G_t - Σ_j w_j G_j)
+
+    with t over the rest of the episode of u, j over all particles (§8.5).
     """
     near, visited = particles.near, particles.visited
     k, W = near.shape[1], w[near].sum(axis=1)
@@ -147,7 +149,8 @@ class MEPOL:
         network_rng, input_rng, round_rng, self.member_rng = rng.spawn(4)
         self.rounds = Rounds(env, features, horizon, config.episodes, round_rng)
         if config.neighbours >= (most := self.rounds.size * horizon):
-            raise InputError(f"neighbours must be < {most}, a batch's steps: {config.neighbours}")
+            k = config.neighbours
+            raise InputError(f"neighbours must be < {most}, the steps of a batch, got {k}")
         self.encode = Encoder.of(env.observation_space)
         self.scaling = InputScaling(env.observation_space)
         self.head = head_of("plain", env.action_space, 1)
