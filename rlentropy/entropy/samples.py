@@ -125,6 +125,42 @@ def nearest_neighbour_terms(
     return terms
 
 
+def nearest_neighbour_across(
+    points: Any, episodes: Any, k: int = 4, resolution: float = 0.0
+) -> Array:
+    """Terms whose mean is the entropy of the pooled visits (n, D) of episodes, (n,) (§8.2).
+
+        log N_i - ψ(k) + log V_i      V_i the ball to the k-th nearest of the N_i of other episodes
+
+    Steps of one path lie near each other however rarely other paths come by: a path that returns
+    to its own places would otherwise seem to be concentrated there. With `clustered_interval`.
+
+    Args:
+        episodes: which episode each point is of, (n,), whole numbers in any order.
+
+    Raises:
+        ValueError: an argument is out of range, other episodes have fewer than k points, or without
+            a resolution, k of them are in one place.
+    """
+    from scipy.spatial import cKDTree
+    from scipy.special import digamma
+
+    x, which = _matrix("points", points), _which(episodes, len(points))
+    whole("k", k, 1)
+    in_range("resolution", resolution, "[0, inf)")
+    others = len(x) - np.bincount(which)[which]
+    if others.min() < k:
+        raise InputError(f"episodes must leave {k} points of others, got {others.min()}")
+    distances, indices = cKDTree(x).query(x, np.arange(1, len(x) - others.min() + k + 1))
+    foreign = which[indices] != which[:, None]
+    kth = (foreign & (foreign.cumsum(axis=1) == k)).argmax(axis=1)
+    radius = np.maximum(distances[np.arange(len(x)), kth], resolution)
+    if not radius.all():
+        raise InputError(f"points must not have {k} copies of one place: raise k or the resolution")
+    terms: Array = np.log(others) - digamma(k) + log_ball(radius, x.shape[1])
+    return terms
+
+
 def neighbour_divergence(weights: Any, indices: Any, include_self: bool = False) -> float:
     """Kullback-Leibler divergence of the weighted law from that of the points (§8.3).
 

@@ -15,7 +15,7 @@ import numpy as np
 from rlentropy.entropy.samples import (
     clustered_interval,
     histogram_by_episode,
-    nearest_neighbour_terms,
+    nearest_neighbour_across,
     shannon,
 )
 from rlentropy.exploration.features import Features, Points
@@ -27,7 +27,7 @@ from rlentropy.neural.mixtures import Mixture
 from rlentropy.types import Env, Mask, Result, State
 
 NEIGHBOURS = 4  # k of knn_entropy
-MOST_POINTS = 24_000  # that it is made of, evenly spaced in time
+STEPS_APART = 30  # of each episode that it is made of, evenly spaced in time
 QUICK, SLOW = 100, 20  # episodes of an evaluation where they are stepped in arrays, and elsewhere
 
 
@@ -87,14 +87,18 @@ def knn_entropy(
     """Differential entropy of pooled visits by nearest neighbours; None of too few.
 
     Distances are those of the box, whose volume is added: in their own units the one feature that
-    has the largest numbers would be the only one.
+    has the largest numbers would be the only one. Neighbours are of other episodes, and steps of an
+    episode far apart: its own would be near however rarely others come by.
     """
-    x, episode = points[visited], np.nonzero(visited)[0]
-    every = -(-len(x) // MOST_POINTS)
-    x, episode = x[::every], episode[::every]
-    if len(x) <= NEIGHBOURS:
+    lengths = visited.sum(axis=1)
+    spaced = (np.arange(STEPS_APART) + 0.5) / STEPS_APART * lengths[:, None]
+    steps = spaced.astype(np.int64)
+    new = np.diff(steps, axis=1, prepend=-1) > 0
+    episode, place = np.nonzero(new & (lengths > 0)[:, None])
+    x = points[episode, steps[episode, place]]
+    if len(x) - np.bincount(episode).max() < NEIGHBOURS:
         return None
-    terms = nearest_neighbour_terms(x, NEIGHBOURS, resolution=resolution)
+    terms = nearest_neighbour_across(x, episode, NEIGHBOURS, resolution)
     return clustered_interval(terms + features.log_volume, episode)
 
 
