@@ -15,7 +15,7 @@ from types import SimpleNamespace
 import gymnasium
 import numpy as np
 import pytest
-from gymnasium.spaces import Discrete
+from gymnasium.spaces import Box, Discrete
 from oracles import discounted, episodic, models
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -40,6 +40,10 @@ ASK = ("active-preference", "--batch-size", 4, "--pool", 4)
 LENGTH = 6  # of segments
 NETWORKS = ("--approximator", "neural", "--hidden", 8, "--batch-size", 16, "--seeds", 2)
 
+CLOCK = ("--env-id", "Tags/Clock-v0", "--horizon", 8, "--episodes", 2)
+SCORED = ("--evaluation-episodes", 3, "--final-episodes", 3)
+NETWORK = (*CLOCK, *SCORED, "--steps", 48, "--hidden", 4, "--bins", 10)
+
 RUNS = {  # name: command, and options
     "optimal-exploration": ("optimal-exploration", *CHAIN, "--horizon", H),
     "entgame": ("entgame", *EXPLORE, "--eval-every", 1),
@@ -51,6 +55,10 @@ RUNS = {  # name: command, and options
     "uniform": ("random-policy", *EXPLORE, "--objective", "AVE_S"),
     "trajectories": ("random-policy", *EXPLORE, "--objective", "TE"),
     "no-model": ("random-policy", "--env-id", "Tags/Hidden-v0", "--horizon", 2, "--episodes", 9),
+    "neural-entgame": ("neural-entgame", *NETWORK, "--updates", 2, "--batch-size", 4),
+    "neural-maxent": ("neural-maxent", *NETWORK, "--updates", 2, "--batch-size", 4),
+    "mepol": ("mepol", *NETWORK),
+    "neural-random": ("neural-random", *NETWORK),
     "robust-planning": ("robust-planning", *RING, "--risk", f"entropic:{BETA}"),
     "robust-pg": ("robust-pg", *RING, "--risk", f"entropic:{BETA}", "--updates", 3),
     "actor-critic": (
@@ -88,6 +96,21 @@ class Hidden(gymnasium.Env):
         return int(action), 0.0, False, False, {}
 
 
+class Clock(gymnasium.Env):
+    """Counts steps modulo 4, whatever is done, and shows them as a number in [0, 5]."""
+
+    observation_space, action_space = Box(0.0, 5.0, (1,)), Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.t = 0
+        return np.array([0.25], np.float32), {}
+
+    def step(self, action):
+        self.t += 1
+        return np.array([self.t % 4 + 0.25], np.float32), 0.0, False, False, {}
+
+
 def ring():
     """P, r and mu of the environment of RING."""
     mdp = gymnasium.make("rlentropy/Ring-v0", p=0.15).unwrapped.mdp
@@ -121,6 +144,7 @@ def runs(tmp_path_factory):
     folder, made = tmp_path_factory.mktemp("tags"), {}
     write_datasets(folder)
     gymnasium.register("Tags/Hidden-v0", Hidden)
+    gymnasium.register("Tags/Clock-v0", Clock)
 
     def run(name):
         if name not in made:
@@ -132,7 +156,8 @@ def runs(tmp_path_factory):
         return made[name]
 
     yield run
-    del gymnasium.registry["Tags/Hidden-v0"]
+    for name in ("Hidden", "Clock"):
+        del gymnasium.registry[f"Tags/{name}-v0"]
 
 
 def read(folder):
@@ -147,6 +172,7 @@ def read(folder):
             arrays |= {f"{path.stem}.{name}": file[name] for name in file.files}
     return SimpleNamespace(
         summary=json.loads((folder / "summary.json").read_text()),
+        config=json.loads((folder / "config.json").read_text())["settings"],
         curves=curves,
         last={tag: points[-1][1] for tag, points in curves.items()},
         arrays=arrays,
@@ -208,6 +234,10 @@ ELSEWHERE = {  # tags: the test of their values
     ("eval/accuracy", "eval/calibration_error"): (
         "preferences/test_report.py::test_held_out_pairs_are_judged_by_their_margins"
     ),
+    ("train/knn_entropy",): (
+        "exploration/test_mepol.py::test_figures_of_a_batch_are_those_of_the_definitions"
+    ),
+    ("train/q_loss",): "exploration/test_soft_players.py::test_the_loss_is_of_the_steps_of_a_round",
     ("eval/length",): (
         "preferences/test_report.py::test_lengths_and_wins_of_networks_are_of_the_same_starts"
     ),
@@ -354,12 +384,33 @@ def preferences(run):
     }
 
 
+def clock(run):
+    """Tags of visits to four places: 3 episodes of 8 steps, each place of 10 cells twice in each.
+
+    Of a visit, the two others there are those of the other episodes, nearest of all; the two after
+    them are a place away, 1 / 5 of the range. The forecaster has added one to each of 10 cells.
+    """
+    tags = dict.fromkeys(("mixture", "last_iterate", "episode", "visit"), np.log(4.0))
+    tags = {f"eval/{name}_entropy": value for name, value in tags.items()}
+    digamma = 1.0 + 1.0 / 2.0 + 1.0 / 3.0 - np.euler_gamma  # of k = 4
+    ball = 2.0 * run.config["resolution"] * 5.0
+    tags |= {"eval/cells_visited": 4.0, "eval/knn_entropy": np.log(16.0) - digamma + np.log(ball)}
+    if run.summary["command"] in ("neural-entgame", "neural-maxent"):
+        tags["train/reward_deviation"] = 0.0
+    if run.summary["command"] == "neural-entgame":  # q̄ of a visited cell, of 1 / 10 of the range
+        tags["train/cross_entropy"] = -np.log((12.0 + 1.0) / (48.0 + 10.0) / 0.5)
+    if run.summary["command"] == "mepol":
+        tags["train/inner_steps"] = 30.0
+    return tags
+
+
 SEVEN = {"eval/return": 7.0}
 VALUES = {
     "entgame": exploration,
     "reg-entgame": exploration,
     "uniform": exploration,
     "trajectories": trajectory_entropy,
+    **dict.fromkeys(("neural-entgame", "neural-maxent", "mepol", "neural-random"), clock),
     "robust-pg": robust,
     "table": table,
     "preferences": preferences,

@@ -19,7 +19,7 @@ from rlentropy.entropy.samples import (
     shannon,
 )
 from rlentropy.exploration.features import Features, Points
-from rlentropy.exploration.rounds import Rounds, Shared
+from rlentropy.exploration.rounds import Rounds, Shared, check_memory
 from rlentropy.intervals import Estimate
 from rlentropy.log import Log, drive
 from rlentropy.neural.episodes import Player
@@ -116,7 +116,9 @@ class Harness:
         self, env: Env, features: Features, horizon: int, config: Shared, seed: int
     ) -> None:
         self.features, self.resolution, self.seed = features, config.resolution, seed
-        self.player = Player(env, max(config.evaluation_episodes, config.final_episodes), horizon)
+        most = max(config.evaluation_episodes, config.final_episodes)
+        check_memory("final_episodes", most, horizon, env)
+        self.player = Player(env, most, horizon)
         quick = self.player.vector is not None
         self.episodes = config.evaluation_episodes or (QUICK if quick else SLOW)
 

@@ -15,6 +15,7 @@ from rlentropy.neural.networks import Rows
 from rlentropy.neural.spaces import Actions
 from rlentropy.types import Array, Count, Env, Film, Mask, State
 
+MOST_BYTES = 2**31  # of the observations of episodes that are in memory together
 FRAME_EVERY = 1.3  # steps at a frame of the film, in multiples of those at the one before
 
 
@@ -62,6 +63,25 @@ def horizon_of(env: Env, horizon: int | None) -> int:
     return int(T)
 
 
+def check_memory(name: str, episodes: int, horizon: int, env: Env) -> None:
+    """Refuse episodes whose observations no memory holds.
+
+    Args:
+        name: what sets how many there are.
+
+    Raises:
+        InputError: they take more than MOST_BYTES.
+    """
+    space = env.observation_space
+    one = np.zeros(space.shape or (), space.dtype).nbytes
+    size = episodes * (horizon + 1) * one
+    if size > MOST_BYTES:
+        raise InputError(
+            f"horizon times {name} must be of at most {MOST_BYTES / 2**30:g} GiB of observations, "
+            f"got {horizon} times {episodes}, {size / 2**30:.3g} GiB"
+        )
+
+
 class Round(NamedTuple):
     """n episodes of T steps with D decisions each."""
 
@@ -107,6 +127,7 @@ class Rounds:
     ) -> None:
         self.features, self.horizon = features, horizon
         self.size = episodes or max(1, 4000 // horizon)
+        check_memory("episodes", self.size, horizon, env)
         self.player = Player(env, self.size, horizon)
         self.seed_rng, self.policy_rng = rng.spawn(2)
         self.counts: Count = np.zeros(features.num_cells, np.int64)  # visits of cells so far

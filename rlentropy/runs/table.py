@@ -86,6 +86,13 @@ COMMANDS = {
         budget="steps",
         axis="env_steps",
     ),
+    "neural-maxent": Command(
+        "rlentropy.exploration.neural_maxent",
+        "state entropy by Frank-Wolfe with networks (Hazan et al.)",
+        needs="env",
+        budget="steps",
+        axis="env_steps",
+    ),
     "neural-random": Command(
         "rlentropy.exploration.neural_random",
         "their baseline: uniformly random actions",

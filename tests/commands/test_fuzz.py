@@ -51,6 +51,10 @@ RUNS = {
     ),
 }
 ASKING = ("--env-id", "FrozenLake-v1", "--labels", "8", "--batch-size", "4", "--pool", "2")
+EXPLORING = (
+    *("--env-id", "MountainCar-v0", "--steps", "40", "--horizon", "10", "--episodes", "2"),
+    *("--hidden", "4", "--final-episodes", "2"),
+)
 DATA = ("--env-id", "CartPole-v1", "--steps", "99", "--num-envs", "1")
 NEURAL = ("--updates", "3", "--hidden", "4", "--batch-size", "8", "--evaluation-episodes", "1")
 NUMBERS = (
@@ -246,6 +250,7 @@ def sound(command, base):
     data = ("--data", str(base / "d.npz"), *NEURAL)
     return {
         **{name: TINY for name in COMMANDS if "exploration" in COMMANDS[name].module},
+        **dict.fromkeys(("neural-entgame", "neural-maxent", "neural-random", "mepol"), EXPLORING),
         "optimal-exploration": TINY[:-2],
         "robust-planning": RUNS["pg"][1:3],
         "robust-pg": RUNS["pg"][1:],
