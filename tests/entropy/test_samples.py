@@ -215,8 +215,8 @@ def test_resolution(rng) -> None:
 def test_nearest_neighbour_entropy_of_a_box(rng, k, bias) -> None:
     """Exploration §9 property 24: log V within 0.1, and the edges bias it upwards."""
     sides = np.array([3.0, 0.5])
-    estimate = entropy.nearest_neighbour(rng.random((20_000, 2)) * sides, k)
-    assert 0.0 < estimate - np.log(sides.prod()) < bias
+    terms = entropy.nearest_neighbour_terms(rng.random((20_000, 2)) * sides, k)
+    assert -5 * terms.std() / np.sqrt(20_000) < terms.mean() - np.log(sides.prod()) < bias
 
 
 @pytest.mark.parametrize(("k", "expected"), [(4, 4.627), (50, 4.675)])
@@ -234,7 +234,7 @@ def test_nearest_neighbour_entropy_of_the_continuous_grid(rng, k, expected) -> N
 
 @pytest.mark.parametrize("dimension", range(1, 7))
 def test_nearest_neighbour_entropy_of_a_gaussian(rng, dimension) -> None:
-    """½ D log(2πe σ²) less what §8.1 tabulates, within five standard errors of the terms' mean."""
+    """½ D log(2πe σ²) less the bias of §8.1, within five standard errors of the terms' mean."""
     n, bias = 24_000, [0.0, 0.0, 0.005, 0.021, 0.041, 0.057][dimension - 1]
     estimate = entropy.nearest_neighbour(2.0 * rng.normal(size=(n, dimension)))
     exact = dimension / 2 * np.log(2 * np.pi * np.e * 4.0)
@@ -380,7 +380,7 @@ def test_intervals_of_histograms_cover(rng, episodes) -> None:
         clustered += linear.low <= truth <= linear.high
     assert hits / repeats > 0.95 - 5 * np.sqrt(0.95 * 0.05 / repeats)
     assert naive < 0.5 * hits
-    assert clustered <= hits
+    assert clustered <= hits + 3 * np.sqrt(0.95 * 0.05 * repeats)
     assert_less_biased(*np.transpose(errors))
 
 
