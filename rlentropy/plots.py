@@ -196,10 +196,12 @@ def reach(rows: Sequence[dict[str, Any]], cost: str, name_of_cost: str, falling:
     figure = Figure(figsize=(6.4, 4.2), layout="constrained")
     axes = figure.subplots()
     names = list(dict.fromkeys(row["algorithm"] for row in rows))
+    targets = sorted({row["gap"] for row in rows}, reverse=falling)
     for k, name in enumerate(names):
         of_name = [row for row in rows if row["algorithm"] == name]
-        shift = 1.03 ** (k - (len(names) - 1) / 2)  # so that intervals stand side by side
-        x = np.array([row["gap"] for row in of_name]) * shift
+        x = np.array([row["gap"] for row in of_name])
+        aside = 0.03 * (k - (len(names) - 1) / 2)  # so that intervals stand side by side
+        x = x * np.exp(aside) if falling else x + aside * np.diff(targets).min(initial=1.0)
         y, low, high, end = (
             np.array([row[f"{cost}{part}"] for row in of_name])
             for part in ("", "_low", "_high", "_followed")
@@ -212,9 +214,8 @@ def reach(rows: Sequence[dict[str, Any]], cost: str, name_of_cost: str, falling:
         beyond = None if there.any() else f"{shown(name)} (beyond the budget)"
         above = ~np.isfinite(high)
         axes.plot(x[above], end[above], "^", mfc="none", color=colour, ms=9, label=beyond)
-    axes.set(xscale="log", yscale="log", ylabel=f"median {name_of_cost} until reached")
-    axes.set(xlabel="gap to reach" if falling else "value to reach")
-    targets = sorted({row["gap"] for row in rows}, reverse=falling)
+    axes.set(yscale="log", ylabel=f"median {name_of_cost} until reached")
+    axes.set(xlabel="gap to reach", xscale="log") if falling else axes.set(xlabel="value to reach")
     axes.set_xticks(targets, [f"{target:g}" for target in targets])
     axes.set_xticks([], minor=True)
     if falling:

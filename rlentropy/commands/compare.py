@@ -21,6 +21,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,7 @@ from rlentropy.types import Array
 
 METRICS = (  # what is compared where --metric is absent: the first row of which every run has one
     ("eval/mixture_gap", "eval/gap"),
+    ("eval/mixture_entropy",),
     ("eval/visitation_entropy",),
     ("eval/trajectory_entropy",),
     ("eval/return",),
@@ -60,7 +62,7 @@ class Config:
 
     runs: Positional[tuple[str, ...]] = ()  # run folders, folders that hold some, or quoted globs
     out: Path = Path("results/compare")  # where the tables and pictures go; replaces those there
-    # tags to compare by, each run by the first it has; default: mixture_gap, gap, else the entropy
+    # tags to compare by, each run by the first it has; default: mixture_gap, gap, else an entropy
     metric: tuple[str, ...] = ()
     gaps: tuple[float, ...] = ()  # values to reach, in the metric's unit; default: some that fit
     statistic: Statistic = "mean"  # over seeds; iqm: interquartile mean
@@ -119,7 +121,7 @@ def run(config: Config) -> int:
     """
     algorithms, refused = read_algorithms(config)
     falling = all(a.metric.endswith("gap") for a in algorithms)
-    gaps = config.gaps or (fitting_gaps(algorithms) if falling else ())
+    gaps = config.gaps or (fitting_gaps if falling else fitting_values)(algorithms)
     rng = np.random.default_rng(config.seed)
 
     curves = [
@@ -223,6 +225,22 @@ def fitting_gaps(algorithms: Sequence[Algorithm]) -> tuple[float, ...]:
     return tuple(inside)
 
 
+def fitting_values(algorithms: Sequence[Algorithm]) -> tuple[float, ...]:
+    """Of entropies round values, between where runs typically begin and the best they come to."""
+    entropies = all(a.metric.endswith("entropy") for a in algorithms)
+    curves = [run.curves[a.metric][1] for a in algorithms for run in a.runs]
+    low = float(np.median([values[0] for values in curves]))
+    high = max(float(values.max()) for values in curves)
+    if not (entropies and 1e-9 * max(abs(low), abs(high)) < high - low < 1e300):
+        return ()
+    size = math.floor(math.log10(high - low))
+    for step in (Decimal(m).scaleb(size - k) for k in (0, 1) for m in (5, 2, 1)):
+        first, last = math.ceil(low / float(step)), math.floor(high / float(step))
+        if last - first >= 2:
+            return tuple(float(step * n) for n in range(first, last + 1))
+    return ()
+
+
 def first_reach(run: Run, tag: str, target: float, falling: bool) -> tuple[float, bool]:
     """The step at which a run reached a target, or at which it ended without."""
     steps, values = run.curves[tag]
@@ -311,9 +329,9 @@ def axis_label(algorithms: Sequence[Algorithm]) -> str:
     if all(a.metric.endswith("gap") for a in algorithms):
         unit = "nats" if algorithms[0].runs[0].summary.get("objective") else "reward"
         return f"gap to the exact optimum ({unit})"
-    return " / ".join(
-        sorted({a.metric.removeprefix("eval/").replace("_", " ") for a in algorithms})
-    )
+    tags = sorted({a.metric.removeprefix("eval/") for a in algorithms})
+    unit = " (nats)" if all(tag.endswith("entropy") for tag in tags) else ""
+    return " / ".join(tags).replace("_", " ") + unit
 
 
 def visits_of(algorithms: Sequence[Algorithm]) -> list[tuple[str, Array]]:

@@ -54,7 +54,7 @@ def run(config: Config) -> int:
     facts |= {"reached": int(found.terminations.sum()) - elsewhere}
     say.table(facts | {"terminated_elsewhere": elsewhere})
     if config.reward == "cost" and elsewhere:
-        say.line(f"{elsewhere} episodes end elsewhere than at the goal, which saves their costs")
+        say.line(f"{elsewhere} episodes terminate elsewhere than at the goal: costs end there, too")
     say.line(f"data: {config.out_data}")
     return 0
 

@@ -33,6 +33,9 @@ COMPARABLE = {
     "horizon": None,
     "risk": None,
     "gamma": None,
+    "features": None,
+    "feature_ranges": None,
+    "bins": None,
     "axis": "env_steps",
 }
 

@@ -177,6 +177,46 @@ def test_other_metrics_are_reached_from_below(tmp_path):
     assert not (tmp_path / "out" / "slopes.csv").exists()
 
 
+@pytest.mark.parametrize(
+    ("first", "best", "targets"),
+    [
+        (2.3, 4.61, [2.5, 3.0, 3.5, 4.0, 4.5]),
+        (2.95, 4.2, [3.0, 3.5, 4.0]),
+        (0.0, 10.0, [0.0, 5.0, 10.0]),
+        (4.611, 4.6178, [4.612, 4.614, 4.616]),
+        (-3.1, -1.0, [-3.0, -2.0, -1.0]),
+        (2.0, 2.0, []),
+        (3.0, 1.0, []),
+    ],
+)
+def test_entropies_rise_to_round_values(tmp_path, first, best, targets):
+    rise = [first, first, min(best, first + 1e-4), best, best - 0.5, best - 1.0, best - 0.1]
+    values = rise if best > first else [first, *[best] * 6]
+    for seed in range(3):
+        tags = {"eval/mixture_entropy": values, "eval/visitation_entropy": [9.0] * 7}
+        write_run(tmp_path / "runs" / f"{seed}", tags, seed=seed, command="neural-entgame")
+    assert compare(tmp_path) == 0
+    out = tmp_path / "out"
+    (row,) = read_csv(out / "final.csv")
+    assert (row["metric"], float(row["mean"])) == ("eval/mixture_entropy", values[-1])
+    assert not (out / "slopes.csv").exists()
+    found = read_csv(out / "reach.csv") if targets else []
+    assert (out / "reach.csv").exists() == (out / "reach.png").exists() == bool(targets)
+    assert [float(r["gap"]) for r in found] == targets
+    for r in found:
+        steps = 10 if float(r["gap"]) <= first else 300
+        assert (float(r["env_steps"]), r["reached"]) == (steps, "3")
+
+
+def test_entropies_of_other_features_are_refused(tmp_path, capsys):
+    for k, bins in enumerate(([12, 11], [12, 11], [20, 20])):
+        write_run(
+            tmp_path / "runs" / f"{k}", {"eval/mixture_entropy": [1.0] * 7}, seed=k, bins=bins
+        )
+    assert compare(tmp_path) == 0
+    assert "bins is [20, 20], not [12, 11] as in" in capsys.readouterr().err
+
+
 def test_heat_maps_where_states_form_a_grid(tmp_path):
     for seed, visits in enumerate(([1, 0, 3, 4, 5, 6], [3, 0, 1, 0, 1, 2])):
         write_run(

@@ -32,7 +32,7 @@ def test_it_writes_what_with_goal_gives(explored, command_line, reward):
     assert int(said["reached"]) == near.sum() > 0
     assert int(said["terminated_elsewhere"]) == (found.terminations & ~near).sum() > 0
     assert int(said["episodes"]) == len(found.episode_starts)
-    assert ("saves their costs" in told) == (reward == "cost")
+    assert ("costs end there, too" in told) == (reward == "cost")
 
 
 @pytest.mark.parametrize(
