@@ -77,9 +77,12 @@ class Likelihood:
 
     def log_q(self, points: Tensor) -> Tensor:
         """log q of points (B, d), (B,), before it is mixed with the uniform law."""
+        return self.log_factors(points).sum(dim=0)
+
+    def log_factors(self, points: Tensor) -> Tensor:
+        """log q_j of each feature given those before it, (d, B)."""
         x = points.clamp(0.0, 1.0)
-        outputs = self.network(encoded(x) * self.seen)
-        return log_piecewise_linear(outputs, x.T).sum(dim=0)
+        return log_piecewise_linear(self.network(encoded(x) * self.seen), x.T)
 
     def log_density(self, points: Points) -> Array:
         if not self.visits:
