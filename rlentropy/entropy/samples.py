@@ -133,7 +133,8 @@ def nearest_neighbour_across(
         log N_i - ψ(k) + log V_i      V_i the ball to the k-th nearest of the N_i of other episodes
 
     Steps of one path lie near each other however rarely other paths come by: a path that returns
-    to its own places would otherwise seem to be concentrated there. With `clustered_interval`.
+    to its own places would otherwise seem to be concentrated there. For paths that hardly move it
+    is high instead, unless k exceeds their steps. With `clustered_interval`.
 
     Args:
         episodes: which episode each point is of, (n,), whole numbers in any order.
@@ -162,7 +163,7 @@ def nearest_neighbour_across(
 
 
 def neighbour_divergence(weights: Any, indices: Any, include_self: bool = False) -> float:
-    """Kullback-Leibler divergence of the weighted law from that of the points (§8.3).
+    """Kullback-Leibler divergence KL(law of the points ‖ weighted law) (§8.3).
 
         max(0, (1/N) Σ_i log(k / (N W_i))),   W_i = Σ w_j over the neighbours j of i
 

@@ -353,6 +353,37 @@ def test_nearest_neighbour_by_episode_is_the_jackknife(rng) -> None:
     np.testing.assert_allclose((found.plug_in, found.value, found.low, found.high), expected)
 
 
+@pytest.mark.parametrize("resolution", [0.0, 0.4])
+def test_nearest_neighbour_across_episodes(rng, resolution) -> None:
+    """Point by point, from the points of other episodes alone."""
+    ids = rng.permutation(np.repeat([3, -1, 8, 20], [5, 9, 2, 14]))
+    x = rng.normal(size=(30, 3)) + (ids == 8)[:, None] * np.array([1.0, 0.0, 0.0])
+    x[ids == 8] = x[ids == 8][:1]  # copies within an episode do no harm
+    terms = []
+    for point, own in zip(x, ids, strict=True):
+        others = x[ids != own]
+        radius = max(np.sort(np.sqrt(((others - point) ** 2).sum(1)))[3], resolution)
+        terms.append(np.log(len(others)) - psi(4) + log_volumes(radius, 3))
+    found = entropy.nearest_neighbour_across(x, ids, 4, resolution)
+    np.testing.assert_allclose(found, terms, rtol=1e-12)
+
+
+@pytest.mark.parametrize(("k", "other"), [(4, 1), (32, 4)])
+def test_across_episodes_that_stay_where_they_are(rng, k, other) -> None:
+    """Paths of m = 8 steps within 1e-6 of a place, places normal in the plane (§8.2).
+
+    All neighbours may be one path's: log m + ψ(⌈k/m⌉) - ψ(k) above log(2πe), within five standard
+    errors of a mean over the places; with its own path each point would be 10 nats below.
+    """
+    truth = np.log(2 * np.pi * np.e)
+    places = rng.normal(size=(500, 1, 2)) + 1e-6 * rng.normal(size=(500, 8, 2))
+    x, ids = places.reshape(-1, 2), np.repeat(np.arange(500), 8)
+    terms = entropy.nearest_neighbour_across(x, ids, k)
+    error = np.sqrt((1.0 + math.pi**2 / 6) / 500)
+    assert abs(terms.mean() - truth - (np.log(8) + psi(other) - psi(k))) < 5 * error
+    assert entropy.nearest_neighbour(x, 4) < truth - 10.0
+
+
 def assert_less_biased(before, after):
     """Half of the bias is gone at least, up to three standard errors."""
     assert before.mean() < 0.0
@@ -455,6 +486,10 @@ def test_refusals_of_episodes() -> None:
     for ids in ([0], [0.0, 1.0]):
         with pytest.raises(ValueError, match="episodes must be whole numbers, one for each of 2"):
             entropy.clustered_interval([1.0, 2.0], ids)
+    with pytest.raises(ValueError, match="episodes must leave 2 points of others, got 1"):
+        entropy.nearest_neighbour_across(np.eye(3), [0, 0, 1], 2)
+    with pytest.raises(ValueError, match="2 copies of one place: raise k or the resolution"):
+        entropy.nearest_neighbour_across(np.zeros((6, 1)), [0, 0, 1, 1, 2, 2], 2)
     with pytest.raises(ValueError, match="groups must be >= 2, got 1"):
         entropy.nearest_neighbour_by_episode(np.eye(3), [0, 1, 2], 1, groups=1)
     with pytest.raises(ValueError, match=r"k must be in 1\.\.1 for 2 points, got 2"):
