@@ -46,7 +46,7 @@ class Likelihood:
         features: Features,
         rng: np.random.Generator,
         updates: int = 100,
-        batch_size: int = 1024,
+        batch_size: int = 512,
         pieces: int = 64,
         hidden: Sequence[int] = (64, 64),
         learning_rate: float = 3e-3,
