@@ -281,10 +281,23 @@ def test_numbers_that_are_none_are_refused(rng):
     try:
         player = Player(gymnasium.make("Ledge/Broken-v0"), 2, 8)
         assert player.vector is not None
-        with pytest.raises(InputError, match="observations must be finite, got others"):
+        with pytest.raises(InputError, match="observations must be finite in single precision"):
             player.play(Script(push), SEEDS, rng)
     finally:
         del gymnasium.registry["Ledge/Broken-v0"]
+
+
+def test_numbers_that_float32_does_not_have_are_refused(rng):
+    """Networks would see infinity."""
+
+    class Huge(Ledge):
+        observation_space = Box(-np.inf, np.inf, (2,), np.float64)
+
+        def observe(self, states):
+            return states * 1e39
+
+    with pytest.raises(InputError, match="observations must be finite in single precision"):
+        Player(Huge(), 2, 8).play(Script(push), SEEDS, rng)
 
 
 def test_a_reward_that_is_none_is_refused(rng):
