@@ -65,9 +65,18 @@ class Features:
         return float(np.log(self.high - self.low).sum())
 
     def points(self, observations: Any) -> Points:
-        """Observations (n, *shape) in units of the box, (n, d); beyond it outside of [0, 1]^d."""
-        scaled = (self.of(observations) - self.low) / (self.high - self.low)
-        return np.asarray(scaled, np.float64)
+        """Observations (n, *shape) in units of the box, (n, d); beyond it outside of [0, 1]^d.
+
+        Raises:
+            InputError: an environment's own features are not finite, or not so many.
+        """
+        own = np.asarray(self.of(observations), np.float64)
+        if own.shape != (shape := (len(observations), len(self.names))):
+            raise InputError(f"features must be {shape} of so many observations, got {own.shape}")
+        if not np.isfinite(own).all():
+            raise InputError("features must be finite, got others")
+        scaled: Points = (own - self.low) / (self.high - self.low)
+        return scaled
 
     def cells(self, points: Points) -> Count:
         """Cells of points (..., d), (...); those beyond the box belong to its outermost bins."""
@@ -96,6 +105,8 @@ def features_of(env: Env, chosen: str = "", bins: str = "", ranges: str = "") ->
                 f"features, bins and ranges must be left out for {space}, of which each state is "
                 f"a cell, got {chosen or bins or ranges}"
             )
+        if space.n > MOST_CELLS:
+            raise InputError(f"env must have at most {MOST_CELLS} states, got {space}")
         return states(space)
     axes, of = axes_of(env, chosen, ranges)
     d = len(axes)
@@ -127,8 +138,7 @@ def axes_of(env: Env, chosen: str, ranges: str) -> tuple[list[Axis], Callable[[A
     width = Encoder.of(env.observation_space).width
     env_id = env.spec.id if env.spec else ""
     if not chosen and hasattr(inner, "feature_names"):
-        rows = zip(inner.feature_names, inner.feature_ranges, inner.feature_bins, strict=True)
-        return [(name, *ends, bins) for name, ends, bins in rows], inner.features
+        return declared(inner), inner.features
     if not chosen and env_id.startswith("Pendulum-"):
         return [("angle", 0.0, math.pi, 8), ("speed", -8.0, 8.0, 8)], folded
     known = drawn(env_id, width)
@@ -140,6 +150,24 @@ def axes_of(env: Env, chosen: str, ranges: str) -> tuple[list[Axis], Callable[[A
         )
     axes = [known.get(k) or ("", math.nan, math.nan, 0) for k in index]
     return completed(axes, env, index, bool(ranges)), Coordinates(index)
+
+
+def declared(env: Any) -> list[Axis]:
+    """The axes that an environment declares.
+
+    Raises:
+        InputError: it has not a range and a number of bins for each name.
+    """
+    try:
+        rows = zip(env.feature_names, env.feature_ranges, env.feature_bins, strict=True)
+        axes = [(str(name), float(low), float(high), int(n)) for name, (low, high), n in rows]
+    except (AttributeError, TypeError, ValueError) as error:
+        raise InputError(
+            f"env must declare a range and bins of each feature, got {error}"
+        ) from None
+    if not all(low < high and bins >= 1 for _, low, high, bins in axes):
+        raise InputError(f"env must declare ranges LO < HI and bins >= 1, got {axes}")
+    return axes
 
 
 @dataclass(frozen=True)

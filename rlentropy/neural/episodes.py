@@ -15,6 +15,7 @@ from gymnasium.vector import AutoresetMode
 
 from rlentropy.errors import InputError
 from rlentropy.neural.rollouts import SIDE_BY_SIDE, replicate
+from rlentropy.neural.spaces import LARGEST
 from rlentropy.policies import Policy, plain
 from rlentropy.types import Array, Count, Env, Mask
 from rlentropy.wrappers import Checked
@@ -106,8 +107,8 @@ class Player:
             if not alive.any():
                 seen[t + 2 :] = seen[t + 1]
                 break
-        if seen.dtype.kind == "f" and not np.isfinite(seen).all():
-            raise InputError("observations must be finite, got others")
+        if seen.dtype.kind == "f" and not (np.abs(seen) <= LARGEST).all():
+            raise InputError("observations must be finite in single precision, got others")
         return Episodes(np.ascontiguousarray(seen.swapaxes(0, 1)), lengths, terminated, returns)
 
     def _reset(self, seeds: Count) -> Any:

@@ -262,6 +262,9 @@ def load_mixture(saved: dict[str, Any], env: Env, mixture: bool = False) -> Mixt
     K = len(saved["flat"]) if saved["flat"].ndim else 0
     shapes = {"flat": (K, P), "mean": (K, width), "deviation": (K, width)}
     check_shapes(sizes, {name: (saved[name], shape) for name, shape in shapes.items()})
+    for name in shapes:
+        if not bool(torch.isfinite(saved[name]).all()):
+            raise InputError(f"policy.pt must hold finite numbers as {name}, got others")
     if not (K and bool((saved["deviation"] > 0.0).all())):
         raise InputError("policy.pt must hold networks and deviations > 0, got others")
     if mixture and K == 1:
