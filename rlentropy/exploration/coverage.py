@@ -52,7 +52,8 @@ class Explorer(Protocol):
 class Coverage(NamedTuple):
     """Entropies of what some episodes visit, in nats, with 95 % intervals over episodes."""
 
-    entropy: Estimate  # plug-in, of the pooled visits over cells; jackknife interval
+    # Plug-in, of the pooled visits over cells; its interval is around the value less its bias.
+    entropy: Estimate
     knn: Estimate | None  # differential, in the features' own units; None: states have no density
     episode: float  # mean of the entropies of single episodes over cells
     cells: int  # that were visited
@@ -71,8 +72,7 @@ def coverage(features: Features, points: Points, visited: Mask, resolution: floa
     counts = np.stack([np.bincount(row[there], minlength=K) for row, there in rows])
     single = shannon(counts / counts.sum(axis=1, keepdims=True))
     pooled = histogram_by_episode(counts[:, counts.any(axis=0)])
-    shift = pooled.plug_in - pooled.value  # the interval is around the value less its bias
-    ends = np.asarray(pooled.low + shift), np.asarray(pooled.high + shift)
+    ends = np.asarray(pooled.low), np.asarray(pooled.high)
     return Coverage(
         Estimate(np.asarray(pooled.plug_in), *ends),
         None if features.discrete else knn_entropy(features, points, visited, resolution),
