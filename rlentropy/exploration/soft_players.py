@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -20,7 +20,15 @@ from rlentropy.exploration.replay import Replay, centred_rewards
 from rlentropy.exploration.rounds import Round, Rounds, Scaling, Shared, default_repeat
 from rlentropy.exploration.samplers import Batch, Sampler, SoftActorCritic, SoftQ
 from rlentropy.exploration.scaling import InputScaling
-from rlentropy.neural.mixtures import Members, Mixture, Squashed, head_of, saved_mixture, time_left
+from rlentropy.neural.mixtures import (
+    Kind,
+    Members,
+    Mixture,
+    Squashed,
+    head_of,
+    saved_mixture,
+    time_left,
+)
 from rlentropy.neural.networks import Rows
 from rlentropy.neural.spaces import OBSERVATION_CLIP, ActionSet, standardised
 from rlentropy.types import Array, Env, State
@@ -30,28 +38,42 @@ POOL = 25_000  # decisions a round that are paid anew, and that its gradient ste
 LARGEST_GRID = 9  # actions up to which a Box is discretised by default
 
 
+class Sizes(NamedTuple):
+    """Of a sampler's learning, where nothing else is asked for."""
+
+    updates: int  # gradient steps a round
+    batch_size: int
+    temperature: float  # λ of a decision, in multiples of the horizon
+
+
+DEFAULTS: dict[Kind, Sizes] = {
+    "softmax": Sizes(100, 512, 1.0 / 200.0),
+    "squashed": Sizes(200, 256, 1.0 / 400.0),
+}
+
+
 @dataclass(frozen=True)
 class Sampling(Shared):
     """Options of explorers that have a soft sampler."""
 
     sampler: SamplerName = "auto"  # auto: soft-q for few actions, else actor-critic
     action_grid: int = 3  # points a dimension at which soft-q discretises a Box
-    # λ per environment step, nats; default: so that a decision has horizon / 200, at least 1/2
+    # λ per environment step, nats; default: so that a decision has horizon / 200, for actor-critic
+    # horizon / 400, and at least 1/2
     temperature: float | None = None
     action_repeat: int = 0  # steps an action is held for; 0: horizon / 100, from 1 to 5
     gamma: float = 0.99  # discount a decision, in (0, 1]
     learning_rate: float = 1e-3  # of all networks (Adam)
-    updates: int = 100  # gradient steps of the sampler a round
-    batch_size: int = 512  # decisions a gradient step
+    updates: int = 0  # gradient steps of the sampler a round; 0: 100, of actor-critic 200
+    batch_size: int = 0  # decisions a gradient step; 0: 512, of actor-critic 256
     polyak: float = 0.02  # share of the network that its slow copy takes on a gradient step
 
     def __post_init__(self) -> None:
         super().__post_init__()
         one_of("sampler", self.sampler, get_args(SamplerName))
         whole("action_grid", self.action_grid, 2)
-        whole("action_repeat", self.action_repeat, 0)
-        for name in ("updates", "batch_size"):
-            whole(name, getattr(self, name), 1)
+        for name in ("action_repeat", "updates", "batch_size"):
+            whole(name, getattr(self, name), 0)
         if self.temperature is not None:
             in_range("temperature", self.temperature, "(0, inf)")
         in_range("learning_rate", self.learning_rate, "(0, inf)")
@@ -167,12 +189,14 @@ class SoftPlayer:
         )
         whole_pool = Batch(*(torch.as_tensor(column, device=device) for column in columns))
         losses = torch.zeros((), device=device)
-        for _ in range(config.updates):
-            drawn = self.batch_rng.integers(len(rewards), size=config.batch_size)
+        default = DEFAULTS[self.sampler.kind]
+        updates, size = config.updates or default.updates, config.batch_size or default.batch_size
+        for _ in range(updates):
+            drawn = self.batch_rng.integers(len(rewards), size=size)
             index = torch.as_tensor(drawn, device=device)
             losses += self.sampler.update(Batch(*(column[index] for column in whole_pool)))
         figures = {
-            "train/q_loss": float(losses) / config.updates,
+            "train/q_loss": float(losses) / updates,
             "train/reward_deviation": float(rewards.std()),
         }
         return figures, centre
@@ -212,7 +236,13 @@ def make_sampler(
     Raises:
         InputError: actions that are neither Discrete nor of a bounded Box.
     """
-    space, of_decision = env.action_space, max(0.5, rounds.horizon / 200.0)
+    space, asked = env.action_space, config.sampler
+    if asked == "auto":
+        decisions = -(-rounds.horizon // repeat)
+        suits = suits_grid(space, config.action_grid, decisions, features.num_cells)
+        asked = "soft-q" if suits else "actor-critic"
+    default = DEFAULTS["softmax" if asked == "soft-q" else "squashed"]
+    of_decision = max(0.5, rounds.horizon * default.temperature)
     if config.temperature is not None:
         of_decision = config.temperature * repeat
     options: dict[str, Any] = {
@@ -221,11 +251,6 @@ def make_sampler(
         "learning_rate": config.learning_rate,
         "polyak": config.polyak,
     }
-    asked = config.sampler
-    if asked == "auto":
-        decisions = -(-rounds.horizon // repeat)
-        suits = suits_grid(space, config.action_grid, decisions, features.num_cells)
-        asked = "soft-q" if suits else "actor-critic"
     if asked == "actor-critic":
         head = head_of("squashed", space, config.action_grid)
         assert isinstance(head, Squashed)

@@ -171,8 +171,8 @@ def test_what_a_run_returns_acts(rng):
         ({"learning_rate": 0.0}, "learning_rate must be > 0"),
         ({"action_grid": 1}, "action_grid must be >= 2"),
         ({"action_repeat": -1}, "action_repeat must be >= 0"),
-        ({"updates": 0}, "updates must be >= 1"),
-        ({"batch_size": 0}, "batch_size must be >= 1"),
+        ({"updates": -1}, "updates must be >= 0"),
+        ({"batch_size": -1}, "batch_size must be >= 0"),
     ],
 )
 def test_refused_options(options, message):
