@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from gymnasium.spaces import Box
 
-from rlentropy.errors import in_range, one_of, whole
+from rlentropy.errors import InputError, in_range, one_of, whole
 from rlentropy.exploration.features import Features, Points
 from rlentropy.exploration.replay import Replay, centred_rewards
 from rlentropy.exploration.rounds import Round, Rounds, Scaling, Shared, default_repeat
@@ -173,6 +173,9 @@ class SoftPlayer:
 
         Returns:
             Figures, and the mean of what was paid for a state, which they are paid beyond.
+
+        Raises:
+            InputError: the sampler's values are not finite any more.
         """
         config, device = self.options, torch.get_default_device()
         pool = self.replay.sample(POOL, self.batch_rng)
@@ -195,6 +198,10 @@ class SoftPlayer:
             drawn = self.batch_rng.integers(len(rewards), size=size)
             index = torch.as_tensor(drawn, device=device)
             losses += self.sampler.update(Batch(*(column[index] for column in whole_pool)))
+        if not bool(torch.isfinite(losses)):
+            raise InputError(
+                f"learning_rate must be small enough for finite values, got {config.learning_rate}"
+            )
         figures = {
             "train/q_loss": float(losses) / updates,
             "train/reward_deviation": float(rewards.std()),

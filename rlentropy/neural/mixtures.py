@@ -136,7 +136,7 @@ class Mixture:
             self.held = np.concatenate([self.held, more])
         if self.size > 1:
             self.chosen[index] = rng.integers(self.size, size=index.size)
-        self._own = [(W[self.chosen], b[self.chosen]) for W, b in self.layers]  # a network a slot
+            self._own = [(W[self.chosen], b[self.chosen]) for W, b in self.layers]  # one a slot
 
     @one_or_many
     def act(self, observations: Any, t: Count, rng: np.random.Generator) -> Any:

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from gymnasium.spaces import Box, Discrete
 from scipy import stats
+from scipy.special import digamma
 
 pytest.importorskip("torch")
 
 import rlentropy  # noqa: F401
-from rlentropy.exploration import coverage as module
 from rlentropy.exploration.coverage import Harness, coverage, explore, knn_entropy
 from rlentropy.exploration.features import features_of
 from rlentropy.exploration.neural_random import Config, Uniform
@@ -91,29 +91,35 @@ def test_neighbours_of_uniform_draws_in_their_own_units(rng):
     assert -4 * error < float(found.value) - math.log(12.0) < 0.03 + 4 * error
 
 
-def test_neighbours_of_what_hardly_fits_are_every_so_many(rng, monkeypatch):
-    monkeypatch.setattr(module, "MOST_POINTS", 500)
-    features, points = square(), rng.random((40, 60, 2))
-    seen = {}
+def test_neighbours_are_of_other_episodes_and_steps_far_apart(rng):
+    """By brute force, of episodes of 1 to 70 steps of which at most 30 count."""
+    features, points = square(high=(2.0, 1.0)), rng.random((6, 70, 2))
+    lengths = [70, 1, 30, 31, 7, 64]
+    visited = np.arange(70) < np.array(lengths)[:, None]
+    chosen = [sorted({int((i + 0.5) / 30 * n) for i in range(30)}) for n in lengths]
+    assert [len(steps) for steps in chosen] == [30, 1, 30, 30, 7, 30]
+    terms = []
+    for e, steps in enumerate(chosen):
+        others = [points[f, t] for f in range(6) if f != e for t in chosen[f]]
+        for t in steps:
+            radius = max(sorted(math.dist(points[e, t], x) for x in others)[3], 0.05)
+            terms.append(math.log(len(others)) - digamma(4) + math.log(math.pi * radius**2))
+    found = knn_entropy(features, points, visited, 0.05)
+    assert float(found.value) == pytest.approx(np.mean(terms) + math.log(2.0), abs=1e-9)
 
-    def terms(x, k, resolution):
-        seen["x"] = x
-        return np.zeros(len(x))
 
-    monkeypatch.setattr(module, "nearest_neighbour_terms", terms)
-    knn_entropy(features, points, np.ones((40, 60), bool), 1e-3)
-    np.testing.assert_array_equal(seen["x"], points.reshape(-1, 2)[::5])
-    assert len(seen["x"]) == 480
+def test_too_few_points_of_others_have_no_density():
+    features, points = square(), np.full((2, 9, 2), 0.25)
+    assert knn_entropy(features, points, np.arange(9) < [[9], [3]], 1e-2) is None
+    assert knn_entropy(features, points[:1], np.ones((1, 9), bool), 1e-2) is None
+    assert knn_entropy(features, points, np.arange(9) < [[9], [4]], 1e-2) is not None
 
 
 def test_places_that_are_hit_again_are_as_dense_as_the_resolution():
     points = np.full((4, 10, 2), 0.25)
     found = knn_entropy(square(), points, np.ones((4, 10), bool), 1e-2)
-    from scipy.special import digamma
-
-    assert float(found.value) == pytest.approx(
-        math.log(40) - digamma(4) + math.log(math.pi * 1e-4), abs=1e-9
-    )
+    slow = math.log(30) - digamma(4) + math.log(math.pi * 1e-4)
+    assert float(found.value) == pytest.approx(slow, abs=1e-9)
 
 
 def test_states_have_no_density(rng):
