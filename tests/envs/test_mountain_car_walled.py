@@ -76,6 +76,20 @@ def test_the_right_wall_stops_the_car_and_lets_it_go():
     np.testing.assert_allclose(env.step(0)[0], [0.45 + v, v], rtol=1e-6)
 
 
+def test_a_goal_pays_once_and_ends_the_episode():
+    env = MountainCarWalledEnv(goal=0.44)
+    env.state = np.array([0.42, 0.01])
+    assert env.step(2)[1:4] == (0.0, False, False)
+    env.state = np.array([0.42, 0.03])
+    assert env.step(2)[1:4] == (1.0, True, False)
+    at_the_wall = MountainCarWalledEnv(goal=0.45)
+    at_the_wall.state = np.array([0.44, 0.03])
+    assert at_the_wall.step(2)[1:4] == (1.0, True, False)
+    for goal in (-0.4, 0.5):
+        with pytest.raises(InputError, match=r"goal must be in \(-0.4, 0.45\]"):
+            MountainCarWalledEnv(goal=goal)
+
+
 def test_at_the_wall_the_car_is_in_the_column_before_the_last():
     env = MountainCarWalledEnv()
     assert env.feature_bins == (12, 11)
