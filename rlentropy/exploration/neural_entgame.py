@@ -49,7 +49,7 @@ class Config(Sampling):
     neighbours: int = 10  # k of knn
     reservoir: int = 5000  # most visits that knn looks among, drawn anew every round
     forecaster_updates: int = 100  # gradient steps of likelihood a round
-    average: float = 0.125  # share of the network that the last iterate takes on a round
+    average: float = 0.1  # share of the network that the last iterate takes on a round
 
     def __post_init__(self) -> None:
         super().__post_init__()

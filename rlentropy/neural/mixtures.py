@@ -135,7 +135,7 @@ class Mixture:
             more = np.zeros((missing, self.held.shape[1]), self.held.dtype)
             self.held = np.concatenate([self.held, more])
         if self.size > 1:
-            self.chosen[index] = rng.integers(self.size, size=index.size)
+            self.chosen[index] = evenly(self.size, index.size, rng)
             self._own = [(W[self.chosen], b[self.chosen]) for W, b in self.layers]  # one a slot
 
     @one_or_many
@@ -168,6 +168,17 @@ class Mixture:
             if k + 1 < len(layers):
                 x = np.tanh(x, out=x) if self.activation == "tanh" else np.maximum(x, 0.0, out=x)
         return x
+
+
+def evenly(K: int, n: int, rng: np.random.Generator) -> Count:
+    """n draws from 0..K - 1, each as good as uniform, all about equally often.
+
+    They are dealt like cards, from as many packs of K as it takes: entropies of n episodes then
+    vary less than with independent draws.
+    """
+    packs = rng.permuted(np.tile(np.arange(K), (-(-n // K), 1)), axis=1)
+    dealt: Count = rng.permutation(packs.ravel()[:n])
+    return dealt
 
 
 def time_left(t: Any, horizon: int) -> Rows:

@@ -20,6 +20,7 @@ from rlentropy.neural.mixtures import (  # noqa: E402
     Mixture,
     Squashed,
     Uniform,
+    evenly,
     head_of,
     load_mixture,
     parameters_of,
@@ -479,3 +480,14 @@ def test_other_spaces_are_refused(env, rng):
     saved, _ = some_saved(rng)
     with pytest.raises(InputError, match="env must have 2 observed numbers and actions of 4 param"):
         load_mixture(saved, env)
+
+
+def test_members_are_dealt_evenly(rng):
+    """Each draw is uniform, and no member comes twice as often as it must."""
+    dealt = np.stack([evenly(5, 12, rng) for _ in range(4000)])
+    counts = np.stack([np.bincount(row, minlength=5) for row in dealt])
+    assert counts.min() == 2
+    assert counts.max() == 3
+    frequencies = np.stack([np.bincount(column, minlength=5) for column in dealt.T]) / len(dealt)
+    error = np.sqrt(0.2 * 0.8 / len(dealt))
+    assert np.abs(frequencies - 0.2).max() < 4.5 * error
