@@ -28,7 +28,10 @@ from rlentropy.types import Env, Mask, Result, State
 
 NEIGHBOURS = 4  # k of knn_entropy
 STEPS_APART = 30  # of each episode that it is made of, evenly spaced in time
-QUICK, SLOW = 100, 20  # episodes of an evaluation where they are stepped in arrays, and elsewhere
+# Episodes of an evaluation where they are stepped in arrays, elsewhere, and at the end; short ones
+# are so many that they have STEPS steps, or twice as many, since entropies of few visits are low.
+QUICK, SLOW, FINAL, STEPS = 100, 20, 200, 10_000
+SIDE_BY_SIDE = 200  # episodes that are played at once
 
 
 class Explorer(Protocol):
@@ -67,17 +70,19 @@ def coverage(features: Features, points: Points, visited: Mask, resolution: floa
         visited: which of them count, (n, T).
         resolution: shortest distance that is told apart, in units of the ranges.
     """
-    cells, K = features.cells(points), features.num_cells
-    rows = zip(cells, visited, strict=True)
-    counts = np.stack([np.bincount(row[there], minlength=K) for row, there in rows])
+    # Cells that nobody visited are left out: there may be millions.
+    used, cell = np.unique(features.cells(points[visited]), return_inverse=True)
+    shape = len(points), len(used)
+    place = np.nonzero(visited)[0] * len(used) + cell
+    counts = np.bincount(place, minlength=shape[0] * shape[1]).reshape(shape)
     single = shannon(counts / counts.sum(axis=1, keepdims=True))
-    pooled = histogram_by_episode(counts[:, counts.any(axis=0)])
+    pooled = histogram_by_episode(counts)
     ends = np.asarray(pooled.low), np.asarray(pooled.high)
     return Coverage(
         Estimate(np.asarray(pooled.plug_in), *ends),
         None if features.discrete else knn_entropy(features, points, visited, resolution),
         float(single.mean()),
-        int(np.count_nonzero(counts.any(axis=0))),
+        len(used),
     )
 
 
@@ -116,11 +121,11 @@ class Harness:
         self, env: Env, features: Features, horizon: int, config: Shared, seed: int
     ) -> None:
         self.features, self.resolution, self.seed = features, config.resolution, seed
-        most = max(config.evaluation_episodes, config.final_episodes)
-        check_memory("final_episodes", most, horizon, env)
-        self.player = Player(env, most, horizon)
-        quick = self.player.vector is not None
-        self.episodes = config.evaluation_episodes or (QUICK if quick else SLOW)
+        self.player = Player(env, SIDE_BY_SIDE, horizon)
+        few = QUICK if self.player.vector is not None else SLOW
+        self.episodes = config.evaluation_episodes or max(few, -(-STEPS // horizon))
+        self.final_episodes = config.final_episodes or max(FINAL, -(-2 * STEPS // horizon))
+        check_memory("final_episodes", max(self.episodes, self.final_episodes), horizon, env)
 
     def scores(self, agent: Explorer, episodes: int) -> Scores:
         """Of the mixture and of the last iterate, over so many episodes; 0: as on the way."""
@@ -152,7 +157,7 @@ def explore(
     def evaluate() -> tuple[dict[str, float], Scores]:
         """What is logged, and the scores: of the final policies those of the summary."""
         over = agent.done >= config.steps
-        shown = found = harness.scores(agent, config.final_episodes if over else 0)
+        shown = found = harness.scores(agent, harness.final_episodes if over else 0)
         if over and log.evaluation_due(agent.done - size, agent.done):  # as on the way
             shown = harness.scores(agent, 0)
         return tags_of(shown, rounds), found
@@ -166,7 +171,7 @@ def explore(
         "steps": config.steps,
         "horizon": rounds.horizon,
         "visit_entropy": float(shannon(rounds.counts / rounds.counts.sum())),
-        "evaluation_episodes": config.final_episodes,
+        "evaluation_episodes": harness.final_episodes,
     }
     return Result(summary, network=agent.saved_policy(), film=rounds.film())
 

@@ -34,15 +34,15 @@ class Shared:
     hidden: tuple[int, ...] = (128, 128)  # widths of the hidden layers
     mixture_size: int = 100  # most networks of the mixture that are kept, drawn evenly
     # of each evaluation on the way, of the mixture and of the last iterate; 0: 100 where the
-    # environment steps in arrays (vector_entry_point), else 20
+    # environment steps in arrays (vector_entry_point), else 20; at least 10 000 steps
     evaluation_episodes: int = 0
-    final_episodes: int = 200  # of those in the summary
+    final_episodes: int = 0  # of those in the summary; 0: 200, at least 20 000 steps
     resolution: float = 1e-3  # smallest distance that knn_entropy tells apart, share of the ranges
 
     def __post_init__(self) -> None:
-        for name in ("steps", "mixture_size", "final_episodes"):
+        for name in ("steps", "mixture_size"):
             whole(name, getattr(self, name), 1)
-        for name in ("episodes", "evaluation_episodes"):
+        for name in ("episodes", "evaluation_episodes", "final_episodes"):
             whole(name, getattr(self, name), 0)
         if self.horizon is not None:
             whole("horizon", self.horizon, 1)

@@ -204,12 +204,19 @@ def test_the_mixture_and_the_last_iterate_play_from_the_same_seeds():
 
 
 def test_fewer_episodes_on_the_way_where_they_take_turns():
-    grid = gymnasium.make("rlentropy/ContinuousGrid-v0")
-    config = Config(horizon=6, episodes=10)
-    assert Harness(Walk(), features_of(Walk()), 6, config, 5).episodes == 20
-    assert Harness(grid, features_of(grid), 6, config, 5).episodes == 100
-    config = Config(horizon=6, episodes=10, evaluation_episodes=33)
-    assert Harness(grid, features_of(grid), 6, config, 5).episodes == 33
+    """Short ones are so many that they have 10 000 steps, and 20 000 at the end."""
+    grid, config = gymnasium.make("rlentropy/ContinuousGrid-v0"), Config(episodes=10)
+    for env, horizon, episodes, final in (
+        (Walk(), 2000, 20, 200),
+        (grid, 2000, 100, 200),
+        (Walk(), 6, 1667, 3334),
+        (grid, 50, 200, 400),
+    ):
+        harness = Harness(env, features_of(env), horizon, config, 5)
+        assert (harness.episodes, harness.final_episodes) == (episodes, final)
+    asked = Config(episodes=10, evaluation_episodes=3, final_episodes=4)
+    harness = Harness(grid, features_of(grid), 50, asked, 5)
+    assert (harness.episodes, harness.final_episodes) == (3, 4)
 
 
 SUMMARY = {
@@ -244,7 +251,7 @@ def test_what_is_reported(tmp_path):
     assert summary["feature_ranges"] == [[0.5, 5.5]]
     assert summary["env_steps"] == agent.rounds.counts.sum() >= 300
     assert summary["visit_entropy"] == pytest.approx(stats.entropy(agent.rounds.counts))
-    assert summary["evaluation_episodes"] == 200
+    assert summary["evaluation_episodes"] == 3334
     low, high = summary["mixture_ci95"]
     assert low < high
     film = result.film
