@@ -49,7 +49,7 @@ class Config(Sampling):
     neighbours: int = 10  # k of knn
     reservoir: int = 5000  # most visits that knn looks among, drawn anew every round
     forecaster_updates: int = 100  # gradient steps of likelihood a round
-    average: float = 0.1  # share of the network that the last iterate takes on a round
+    average: float = 0.1  # share of the network that the last iterate takes on a round, at least
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -77,7 +77,7 @@ class NeuralEntGame(SoftPlayer):
         played = self.play()
         self.forecaster.update(self.replay.visits, len(played.visits))
         figures, centre = self.learn(self.forecaster.log_density)
-        share = self.config.average
+        share = max(self.config.average, 1.0 / self.members.seen)  # at first a plain mean
         self.last_network = (1.0 - share) * self.last_network + share * self.sampler.acting()
         self.last_scaling = np.stack(self.scaling.now())
         return figures | {"train/cross_entropy": centre + self.features.log_volume}
