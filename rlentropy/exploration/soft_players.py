@@ -59,7 +59,7 @@ class Sampling(Shared):
     sampler: SamplerName = "auto"  # auto: soft-q for few actions, else actor-critic
     action_grid: int = 3  # points a dimension at which soft-q discretises a Box
     # λ per environment step, nats; default: so that a decision has horizon / 200, at least 1/2; for
-    # actor-critic horizon / 400, at least 1/2, over the number of an action's dimensions
+    # actor-critic horizon / 400, at least 1/2, less where actions have more than two dimensions
     temperature: float | None = None
     action_repeat: int = 0  # steps an action is held for; 0: horizon / 100, from 1 to 5
     gamma: float = 0.99  # discount a decision, in (0, 1]
@@ -251,7 +251,7 @@ def make_sampler(
     default = DEFAULTS["softmax" if asked == "soft-q" else "squashed"]
     of_decision = max(0.5, rounds.horizon * default.temperature)
     if asked == "actor-critic":
-        of_decision /= max(1, int(np.prod(space.shape or ())))
+        of_decision *= min(1.0, 2.0 / max(1, int(np.prod(space.shape or ()))))
     if config.temperature is not None:
         of_decision = config.temperature * repeat
     options: dict[str, Any] = {

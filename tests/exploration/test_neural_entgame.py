@@ -83,7 +83,8 @@ def test_a_round_forecasts_then_learns(rng, monkeypatch):
         acting = agent.sampler.acting()
         figures = agent.advance(1)
         np.testing.assert_array_equal(agent.members.parameters[-1], acting)  # what was played
-        last = 0.75 * last + 0.25 * agent.sampler.acting()
+        share = max(0.25, 1.0 / k)  # a mean of all, until a quarter is more
+        last = (1.0 - share) * last + share * agent.sampler.acting()
         np.testing.assert_allclose(agent.last_network, last, atol=1e-6)
         assert agent.last_network.dtype == np.float32
         assert agent.done == agent.step == k * ROUND
