@@ -58,8 +58,8 @@ class Sampling(Shared):
 
     sampler: SamplerName = "auto"  # auto: soft-q for few actions, else actor-critic
     action_grid: int = 3  # points a dimension at which soft-q discretises a Box
-    # λ per environment step, nats; default: so that a decision has horizon / 200, at least 1/2; for
-    # actor-critic horizon / 400, at least 1/2, less where actions have more than two dimensions
+    # λ per environment step, nats; default: so that a decision has at least 1/2 and horizon / 200,
+    # times the dimensions of a Box; for actor-critic horizon / 400, less beyond two dimensions
     temperature: float | None = None
     action_repeat: int = 0  # steps an action is held for; 0: horizon / 100, from 1 to 5
     gamma: float = 0.99  # discount a decision, in (0, 1]
@@ -249,9 +249,9 @@ def make_sampler(
         suits = suits_grid(space, config.action_grid, decisions, features.num_cells)
         asked = "soft-q" if suits else "actor-critic"
     default = DEFAULTS["softmax" if asked == "soft-q" else "squashed"]
-    of_decision = max(0.5, rounds.horizon * default.temperature)
-    if asked == "actor-critic":
-        of_decision *= min(1.0, 2.0 / max(1, int(np.prod(space.shape or ()))))
+    dimensions = max(1, int(np.prod(space.shape or ())))
+    times = dimensions if asked == "soft-q" else min(1.0, 2.0 / dimensions)
+    of_decision = max(0.5, rounds.horizon * default.temperature) * times
     if config.temperature is not None:
         of_decision = config.temperature * repeat
     options: dict[str, Any] = {
