@@ -114,14 +114,28 @@ def test_cross_entropy_is_of_the_features_own_units(rng):
 
 def test_a_temperature_is_of_an_environment_step(rng):
     for options, per_decision in (
-        ({}, 0.5),
-        ({"horizon": 200}, 1.0),
-        ({"horizon": 600}, 3.0),
+        ({}, 1.0),
+        ({"horizon": 200}, 2.0),
+        ({"horizon": 600}, 6.0),
         ({"temperature": 0.3}, 0.3),
         ({"temperature": 0.3, "action_repeat": 4}, 1.2),
     ):
         agent = agent_of(grid(), rng, **options)
         assert agent.sampler.temperature == pytest.approx(per_decision)
+
+
+@pytest.mark.parametrize(
+    ("env_id", "options", "per_decision"),
+    [
+        ("MountainCarWalled", {"horizon": 400}, 2.0),
+        ("HangingPendulum", {"horizon": 50}, 0.5),
+        ("HangingPendulum", {"horizon": 400, "sampler": "actor-critic"}, 1.0),
+        ("ContinuousGrid", {"horizon": 400, "sampler": "actor-critic"}, 1.0),
+    ],
+)
+def test_temperatures_by_the_dimensions_of_actions(env_id, options, per_decision, rng):
+    agent = agent_of(gymnasium.make(f"rlentropy/{env_id}-v0"), rng, **options)
+    assert agent.sampler.temperature == pytest.approx(per_decision)
 
 
 @pytest.mark.parametrize(
