@@ -28,6 +28,7 @@ FIGURES = (
 )
 SHOWN = ("mixture_entropy", "last_iterate_entropy")  # in pictures
 EPISODES = 100  # of a heat map
+NONE = Estimate(*np.full(3, np.nan))
 Row = dict[str, Any]
 Arms = dict[str, list[Run]]
 
@@ -69,13 +70,13 @@ class Line:
     name: str
     steps: Any
     band: Estimate
-    slope: Any = None
+    slope: Estimate = NONE
     from_step: float = 0.0
 
 
 def line(arm: str, runs: list[Run], tag: str) -> Line:
     steps, values = on_common_grid([run.curves[f"eval/{tag}"] for run in runs])
-    return Line(f"{arm}", steps, mean_of(values))
+    return Line(arm, steps, mean_of(values))
 
 
 def curve_rows(task: str, arms: Arms) -> list[Row]:
@@ -119,13 +120,13 @@ def goal_rows(runs: Path) -> list[Row]:
     for path in sorted((runs / "goals").glob("*/*/seed*/reached.json")):
         task, giver = path.parts[-4:-2]
         for goal, times in json.loads(path.read_text()).items():
-            for learner in ("rfzi", "fqi"):
-                place, value = (task, goal, giver, learner), 0.0
-                if times:
-                    summary = path.parent / f"{goal}-{learner}" / "summary.json"
-                    value = json.loads(summary.read_text())["mean_return"]
-                success[place].append(value)
-                reached[place].append(times)
+            returns = {} if times else {"rfzi": 0.0}  # nothing to learn
+            for summary in sorted(path.parent.glob(f"{goal}-*/summary.json")):
+                learner = summary.parent.name.rpartition("-")[2]
+                returns[learner] = json.loads(summary.read_text())["mean_return"]
+            for learner, value in returns.items():
+                success[task, goal, giver, learner].append(value)
+                reached[task, goal, giver, learner].append(times)
     rows = []
     for place, values in success.items():
         band, names = mean_of(values), ("task", "goal", "data", "learner")
