@@ -70,11 +70,12 @@ class Task:
     steps: int = 300_000
 
 
+SEEN: Options = ("--normalise-observations",)
 # The paper's deviation e^-1.5 is of actions up to 0.2, ours are in units of 0.2.
 GRID_SCALE: Options = ("--neighbours", "50", "--initial-log-deviation", "0.11")
 LOCOMOTION: Options = (
-    *("--horizon", "500", "--evaluation-episodes", "10", "--final-episodes", "100"),
-    *("--eval-every", "50000"),
+    *("--horizon", "500", "--evaluation-episodes", "20", "--final-episodes", "100"),
+    *("--eval-every", "25000"),
 )
 ON_THE_WAY: Options = ("--eval-every", "30000")
 ANT = (
@@ -85,13 +86,13 @@ MAZE = '{"maze": "large", "start": [1, 1], "max_episode_steps": 200'
 TASKS = {
     "mountain-car": Task(
         "rlentropy/MountainCarWalled-v0",
-        {**ENTGAME, "mepol": mepol("1e-4"), "mepol-fast": mepol("3e-3"), **OTHERS},
+        {**ENTGAME, "mepol": mepol("1e-4"), "mepol-fast": mepol("1e-3", *SEEN), **OTHERS},
         '{"continuous": true}',
         ON_THE_WAY,
     ),
     "pendulum": Task(
         "rlentropy/HangingPendulum-v0",
-        {**ENTGAME, **CONTINUOUS, "mepol-fast": mepol("1e-3"), **OTHERS},
+        {**ENTGAME, **CONTINUOUS, "mepol-fast": mepol("1e-3", *SEEN), **OTHERS},
         shared=ON_THE_WAY,
     ),
     "continuous-grid": Task(
@@ -106,7 +107,7 @@ TASKS = {
     ),
     "point-maze": Task(
         "rlentropy/PointMaze-v0",
-        {**ENTGAME, **CONTINUOUS, "mepol-fast": mepol("1e-3"), **OTHERS},
+        {**ENTGAME, **CONTINUOUS, "mepol-fast": mepol("1e-3", *SEEN), **OTHERS},
         MAZE + "}",
         ON_THE_WAY,
     ),
@@ -114,7 +115,7 @@ TASKS = {
         "HalfCheetah-v5",
         {
             **{name: ENTGAME[name] for name in ("entgame-histogram", "entgame-knn")},
-            "mepol-fast": mepol("1e-3"),
+            "mepol-fast": mepol("1e-3", *SEEN),
             **OTHERS,
         },
         '{"exclude_current_positions_from_observation": false}',
@@ -125,7 +126,7 @@ TASKS = {
         "Ant-v5",
         {
             "entgame-histogram": ENTGAME["entgame-histogram"],
-            "mepol-fast": mepol("1e-3"),
+            "mepol-fast": mepol("1e-3", *SEEN),
             "random": OTHERS["random"],
         },
         ANT,

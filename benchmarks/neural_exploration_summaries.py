@@ -26,7 +26,6 @@ FIGURES = (
     *("mixture_value", "last_iterate_value", "knn_entropy", "visit_entropy", "episode_value"),
     *("cells_visited", "cells_seen", "env_steps", "cpu_seconds"),
 )
-SHOWN = ("mixture_entropy", "last_iterate_entropy")  # in pictures
 EPISODES = 100  # of a heat map
 NONE = Estimate(*np.full(3, np.nan))
 Row = dict[str, Any]
@@ -155,10 +154,9 @@ def visits_of(run: Run) -> tuple[Features, Any]:
 
 
 def pictures(task: str, arms: Arms, out: Path) -> None:
-    for tag in SHOWN:
-        lines = [line(arm, runs, tag) for arm, runs in arms.items()]
-        drawn = plots.curves(lines, f"{tag.replace('_', ' ')} (nats)", "environment steps", False)
-        replace_file(out / f"{task}-{tag.removesuffix('_entropy')}.png", drawn)
+    lines = [line(arm, runs, "mixture_entropy") for arm, runs in arms.items()]
+    drawn = plots.curves(lines, "mixture entropy (nats)", "environment steps", False)
+    replace_file(out / f"{task}-curves.png", drawn)
     maps = [(arm, visits_of(runs[0])[1]) for arm, runs in arms.items()]
     replace_file(out / f"{task}-visits.png", plots.heat_maps(maps))
 
