@@ -100,7 +100,7 @@ TASKS = {
         {
             **ENTGAME,
             "mepol": mepol("1e-5", *GRID_SCALE),
-            "mepol-fast": mepol("1e-4", *GRID_SCALE),
+            "mepol-fast": mepol("3e-4", *GRID_SCALE, *SEEN),
             **OTHERS,
         },
         shared=ON_THE_WAY,

@@ -112,6 +112,24 @@ def final_rows(task: str, arms: Arms) -> list[Row]:
     return rows
 
 
+def table(rows: Sequence[Row]) -> str:
+    """Final rows in Markdown: means with intervals over seeds, and the least of the mixtures'."""
+    found: dict[tuple[str, str], dict[str, Row]] = defaultdict(dict)
+    for row in rows:
+        found[row["task"], row["arm"]][row["seed"]] = row
+    names = ("mixture_value", "last_iterate_value", "knn_entropy", "cells_seen", "cpu_seconds")
+    lines = ["| task | arm | mixture | least | last iterate | k-NN | cells | CPU s |"]
+    lines.append("|---|---|---|--:|---|---|--:|--:|")
+    for (task, arm), of in found.items():
+        shown = [
+            f"{of['mean'][k]:.2f} [{of['low'][k]:.2f}, {of['high'][k]:.2f}]" for k in names[:3]
+        ]
+        shown.insert(1, f"{of['least']['mixture_value']:.3f}")
+        shown += [f"{of['mean'][k]:.0f}" for k in names[3:]]
+        lines.append(f"| {task} | {arm} | {' | '.join(shown)} |")
+    return "\n".join(lines) + "\n"
+
+
 def goal_rows(runs: Path) -> list[Row]:
     """Success over seeds; where no step of the data reaches the goal, it is 0."""
     success: dict[tuple[str, ...], list[float]] = defaultdict(list)
@@ -167,7 +185,9 @@ def summarise(runs: Path, out: Path, tasks: Iterable[str]) -> None:
     found = finished(runs, tasks)
     if found:
         write(out / "curves.csv", [row for pair in found.items() for row in curve_rows(*pair)])
-        write(out / "final.csv", [row for pair in found.items() for row in final_rows(*pair)])
+        rows = [row for pair in found.items() for row in final_rows(*pair)]
+        write(out / "final.csv", rows)
+        (out / "final.md").write_text(table(rows))
     if rows := goal_rows(runs):
         write(out / "goals.csv", rows)
     for task, arms in found.items():
