@@ -26,8 +26,8 @@ FIGURES = (
     *("mixture_value", "last_iterate_value", "knn_entropy", "visit_entropy", "episode_value"),
     *("cells_visited", "cells_seen", "env_steps", "cpu_seconds"),
 )
-SHOWN = ("mixture_entropy", "last_iterate_entropy")  # in pictures
 EPISODES = 100  # of a heat map
+NONE = Estimate(*np.full(3, np.nan))
 Row = dict[str, Any]
 Arms = dict[str, list[Run]]
 
@@ -69,13 +69,13 @@ class Line:
     name: str
     steps: Any
     band: Estimate
-    slope: Any = None
+    slope: Estimate = NONE
     from_step: float = 0.0
 
 
 def line(arm: str, runs: list[Run], tag: str) -> Line:
     steps, values = on_common_grid([run.curves[f"eval/{tag}"] for run in runs])
-    return Line(f"{arm}", steps, mean_of(values))
+    return Line(arm, steps, mean_of(values))
 
 
 def curve_rows(task: str, arms: Arms) -> list[Row]:
@@ -112,6 +112,24 @@ def final_rows(task: str, arms: Arms) -> list[Row]:
     return rows
 
 
+def table(rows: Sequence[Row]) -> str:
+    """Final rows in Markdown: means with intervals over seeds, and the least of the mixtures'."""
+    found: dict[tuple[str, str], dict[str, Row]] = defaultdict(dict)
+    for row in rows:
+        found[row["task"], row["arm"]][row["seed"]] = row
+    names = ("mixture_value", "last_iterate_value", "knn_entropy", "cells_seen", "cpu_seconds")
+    lines = ["| task | arm | mixture | least | last iterate | k-NN | cells | CPU s |"]
+    lines.append("|---|---|---|--:|---|---|--:|--:|")
+    for (task, arm), of in found.items():
+        shown = [
+            f"{of['mean'][k]:.2f} [{of['low'][k]:.2f}, {of['high'][k]:.2f}]" for k in names[:3]
+        ]
+        shown.insert(1, f"{of['least']['mixture_value']:.3f}")
+        shown += [f"{of['mean'][k]:.0f}" for k in names[3:]]
+        lines.append(f"| {task} | {arm} | {' | '.join(shown)} |")
+    return "\n".join(lines) + "\n"
+
+
 def goal_rows(runs: Path) -> list[Row]:
     """Success over seeds; where no step of the data reaches the goal, it is 0."""
     success: dict[tuple[str, ...], list[float]] = defaultdict(list)
@@ -119,13 +137,13 @@ def goal_rows(runs: Path) -> list[Row]:
     for path in sorted((runs / "goals").glob("*/*/seed*/reached.json")):
         task, giver = path.parts[-4:-2]
         for goal, times in json.loads(path.read_text()).items():
-            for learner in ("rfzi", "fqi"):
-                place, value = (task, goal, giver, learner), 0.0
-                if times:
-                    summary = path.parent / f"{goal}-{learner}" / "summary.json"
-                    value = json.loads(summary.read_text())["mean_return"]
-                success[place].append(value)
-                reached[place].append(times)
+            returns = {} if times else {"rfzi": 0.0}  # nothing to learn
+            for summary in sorted(path.parent.glob(f"{goal}-*/summary.json")):
+                learner = summary.parent.name.rpartition("-")[2]
+                returns[learner] = json.loads(summary.read_text())["mean_return"]
+            for learner, value in returns.items():
+                success[task, goal, giver, learner].append(value)
+                reached[task, goal, giver, learner].append(times)
     rows = []
     for place, values in success.items():
         band, names = mean_of(values), ("task", "goal", "data", "learner")
@@ -154,10 +172,9 @@ def visits_of(run: Run) -> tuple[Features, Any]:
 
 
 def pictures(task: str, arms: Arms, out: Path) -> None:
-    for tag in SHOWN:
-        lines = [line(arm, runs, tag) for arm, runs in arms.items()]
-        drawn = plots.curves(lines, f"{tag.replace('_', ' ')} (nats)", "environment steps", False)
-        replace_file(out / f"{task}-{tag.removesuffix('_entropy')}.png", drawn)
+    lines = [line(arm, runs, "mixture_entropy") for arm, runs in arms.items()]
+    drawn = plots.curves(lines, "mixture entropy (nats)", "environment steps", False)
+    replace_file(out / f"{task}-curves.png", drawn)
     maps = [(arm, visits_of(runs[0])[1]) for arm, runs in arms.items()]
     replace_file(out / f"{task}-visits.png", plots.heat_maps(maps))
 
@@ -168,7 +185,9 @@ def summarise(runs: Path, out: Path, tasks: Iterable[str]) -> None:
     found = finished(runs, tasks)
     if found:
         write(out / "curves.csv", [row for pair in found.items() for row in curve_rows(*pair)])
-        write(out / "final.csv", [row for pair in found.items() for row in final_rows(*pair)])
+        rows = [row for pair in found.items() for row in final_rows(*pair)]
+        write(out / "final.csv", rows)
+        (out / "final.md").write_text(table(rows))
     if rows := goal_rows(runs):
         write(out / "goals.csv", rows)
     for task, arms in found.items():
