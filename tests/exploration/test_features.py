@@ -19,6 +19,9 @@ from rlentropy.exploration.features import (
 )
 
 
+ZERO, ONE = np.float32(0.0), np.float32(1.0)
+
+
 class Space(gymnasium.Env):
     """Shows what its space draws; any observations."""
 
@@ -227,6 +230,20 @@ def test_declared_features_take_other_bins_and_ranges_and_give_way_to_chosen_one
     features = features_of(Declared(), bins="3", ranges="0:1")
     assert features.axes == (("radius", 0.0, 1.0, 3),)
     assert features_of(Declared(), "1,0").names == ("x1", "x0")
+
+
+def test_wrapped_observations_are_not_those_that_were_declared():
+    """Of another space they are coordinates like any; of the same, the environment's own."""
+    shown = Box(0.0, 1.0, (2,), np.float32)
+    flat = gymnasium.wrappers.RescaleObservation(Declared(), ZERO, ONE)
+    assert features_of(flat).axes == (("x0", 0.0, 1.0, 20), ("x1", 0.0, 1.0, 20))
+    assert features_of(gymnasium.wrappers.TimeLimit(Declared(), 5)).names == ("radius",)
+    for env_id, names in (("Pendulum-v1", ("x0", "x1", "x2")), ("MountainCar-v0", ("x0", "x1"))):
+        env = gymnasium.wrappers.RescaleObservation(gymnasium.make(env_id), ZERO, ONE)
+        features = features_of(env)
+        assert features.names == names
+        assert features.low.tolist() == [0.0] * len(names)
+    assert flat.observation_space == shown
 
 
 def test_pendulums_have_folded_angles(rng):

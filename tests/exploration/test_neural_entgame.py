@@ -375,6 +375,19 @@ def test_a_horizon_must_be_known(rng):
         run(Dials(), config, rng, Log(None))
 
 
+def test_observations_that_no_memory_holds_are_refused(rng):
+    """Of 84 x 84 pixels every step; one in 4 would do."""
+
+    class Pictures(Dials):
+        observation_space = Box(0, 255, (84, 84), np.uint8)
+
+    config = Config(steps=100_000, **SMALL)
+    with pytest.raises(InputError, match=r"steps must make at most 2 GiB .* 7056 numbers every 1"):
+        NeuralEntGame(Pictures(), features_of(Pictures(), "0"), 25, config, rng)
+    config = Config(steps=100_000, action_repeat=4, **SMALL)
+    NeuralEntGame(Pictures(), features_of(Pictures(), "0"), 25, config, rng)
+
+
 @pytest.mark.parametrize("sampler", ["soft-q", "actor-critic"])
 def test_learning_that_diverges_is_refused(sampler, rng):
     config = Config(steps=3000, sampler=sampler, learning_rate=1e30, **SMALL)
