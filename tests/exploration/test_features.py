@@ -18,7 +18,6 @@ from rlentropy.exploration.features import (
     features_of,
 )
 
-
 ZERO, ONE = np.float32(0.0), np.float32(1.0)
 
 
