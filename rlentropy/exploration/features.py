@@ -137,6 +137,8 @@ def axes_of(env: Env, chosen: str, ranges: str) -> tuple[list[Axis], Callable[[A
     """The axes of an environment, and how observations become numbers on them."""
     inner: Any = env.unwrapped
     width = Encoder.of(env.observation_space).width
+    if not width:
+        raise InputError(f"env must show at least one number, got {env.observation_space}")
     own = env.observation_space == inner.observation_space  # else a wrapper shows something else
     env_id = env.spec.id if env.spec and own else ""
     if own and not chosen and hasattr(inner, "feature_names"):

@@ -396,6 +396,11 @@ def test_features_that_are_none():
         features_of(env).points(np.zeros((4, 2)))
 
 
+def test_observations_of_nothing_are_refused():
+    with pytest.raises(InputError, match=r"env must show at least one number, got Box"):
+        features_of(Space(Box(-1.0, 1.0, (0,), np.float32)))
+
+
 def test_other_observations_are_refused():
     with pytest.raises(InputError, match="env must have Box, Discrete, MultiDiscrete"):
         features_of(Space(Dict(x=Discrete(2))))

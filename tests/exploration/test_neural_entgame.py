@@ -270,18 +270,24 @@ class Edge(gymnasium.Env):
         (Edge(Discrete(3, start=-1)), {}),
         (Edge(Box(-1.0, 1.0, (2, 2), np.float64)), {}),
         (Edge(Box(0, 5, (1,), np.int64)), {}),
+        (Edge(Discrete(1)), {"hidden": ()}),
+        (Edge(Box(-1.0, 1.0, (), np.float32)), {"action_repeat": 40}),
+        (Edge(Box(-1.0, 1.0, (1,), np.float32)), {"horizon": 1, "steps": 3, "episodes": 3}),
+        (Edge(Discrete(2)), {"episodes": 1, "final_episodes": 1, "mixture_size": 1, "steps": 1}),
     ],
 )
 def test_environments_of_all_kinds(env, options, rng):
     env = gymnasium.make(env) if isinstance(env, str) else env
-    config = Config(steps=300, **(SMALL | options))
+    config = Config(**({"steps": 300} | SMALL | options))
     result = run(env, config, rng, Log(None))
-    assert result.summary["env_steps"] >= 300
+    assert result.summary["env_steps"] >= config.steps
     for mixture in (False, True):
         policy = load_policy(dict(result.network), env, mixture)
         policy.begin(np.arange(1), rng)
         seen, _ = env.reset(seed=0)
-        assert env.action_space.contains(np.asarray(policy.act(seen, 0, rng))[()])
+        action = np.asarray(policy.act(seen, 0, rng))
+        named = int(action) if isinstance(env.action_space, Discrete) else action
+        assert env.action_space.contains(named)
     if isinstance(env.observation_space, Discrete):
         assert result.summary["num_cells"] == 16
         assert result.summary["knn_entropy"] is None
