@@ -1,5 +1,6 @@
 """EntGame with networks: its rounds, its output, and runs that are killed, resumed and extended."""
 
+import copy
 import json
 
 import gymnasium
@@ -20,6 +21,7 @@ from rlentropy.exploration.neural_entgame import (  # noqa: E402
     run,
 )
 from rlentropy.log import Log  # noqa: E402
+from rlentropy.neural.episodes import Player  # noqa: E402
 
 SMALL = {"hidden": (16,), "episodes": 6, "horizon": 25, "evaluation_episodes": 5, "updates": 5}
 SMALL |= {"final_episodes": 5, "batch_size": 32, "reservoir": 50, "forecaster_updates": 5}
@@ -291,6 +293,31 @@ def test_environments_of_all_kinds(env, options, rng):
     if isinstance(env.observation_space, Discrete):
         assert result.summary["num_cells"] == 16
         assert result.summary["knn_entropy"] is None
+
+
+@pytest.mark.parametrize("name", ["ContinuousGrid", "MountainCarWalled", "HangingPendulum"])
+def test_arrays_and_turns_learn_the_same(name):
+    """An environment that steps in arrays, and the same where it takes turns."""
+    found = []
+    for arrays in (True, False):
+        spec = copy.deepcopy(gymnasium.spec(f"rlentropy/{name}-v0"))
+        spec.vector_entry_point = spec.vector_entry_point if arrays else None
+        env = gymnasium.make(spec)
+        assert (Player(env, 2, 5).vector is not None) == arrays
+        result = run(env, Config(steps=600, **SMALL), np.random.default_rng(0), Log(None))
+        found.append(result.network)
+    assert all(torch.equal(found[0][key], found[1][key]) for key in ("flat", "mean", "deviation"))
+
+
+def test_the_torso_of_a_simulator(rng):
+    pytest.importorskip("mujoco")
+    env = gymnasium.make("HalfCheetah-v5", exclude_current_positions_from_observation=False)
+    result = run(env, Config(steps=150, **SMALL), rng, Log(None))
+    assert result.summary["features"] == ["x", "x velocity"]
+    assert result.summary["num_cells"] == 300
+    assert result.network["kind"] == "squashed"
+    policy = load_policy(dict(result.network), env, True)
+    assert env.action_space.contains(policy.act(env.observation_space.sample(), 0, rng))
 
 
 def test_episodes_that_end_are_shorter(rng):
