@@ -6,7 +6,8 @@ in which the literature draws it, the bounds of its space, or else what random a
 from seeds that are always the same: entropies of different runs and algorithms can be compared.
 
 An environment declares features by attributes: `feature_names`, `feature_ranges` ((low, high) of
-each), `feature_bins`, and a method `features`, observations (n, *shape) -> (n, d).
+each), `feature_bins`, and a method `features`, observations (n, *shape) -> (n, d). Where a wrapper
+shows observations of another space, nothing is known of them but that.
 """
 
 from __future__ import annotations
@@ -136,8 +137,11 @@ def axes_of(env: Env, chosen: str, ranges: str) -> tuple[list[Axis], Callable[[A
     """The axes of an environment, and how observations become numbers on them."""
     inner: Any = env.unwrapped
     width = Encoder.of(env.observation_space).width
-    env_id = env.spec.id if env.spec else ""
-    if not chosen and hasattr(inner, "feature_names"):
+    if not width:
+        raise InputError(f"env must show at least one number, got {env.observation_space}")
+    own = env.observation_space == inner.observation_space  # else a wrapper shows something else
+    env_id = env.spec.id if env.spec and own else ""
+    if own and not chosen and hasattr(inner, "feature_names"):
         return declared(inner), inner.features
     if not chosen and env_id.startswith("Pendulum-"):
         return [("angle", 0.0, math.pi, 8), ("speed", -8.0, 8.0, 8)], folded

@@ -17,7 +17,14 @@ from gymnasium.spaces import Box
 from rlentropy.errors import InputError, in_range, one_of, whole
 from rlentropy.exploration.features import Features, Points
 from rlentropy.exploration.replay import Replay, centred_rewards
-from rlentropy.exploration.rounds import Round, Rounds, Scaling, Shared, default_repeat
+from rlentropy.exploration.rounds import (
+    MOST_BYTES,
+    Round,
+    Rounds,
+    Scaling,
+    Shared,
+    default_repeat,
+)
 from rlentropy.exploration.samplers import Batch, Sampler, SoftActorCritic, SoftQ
 from rlentropy.exploration.scaling import InputScaling
 from rlentropy.neural.mixtures import (
@@ -113,6 +120,7 @@ class SoftPlayer:
         rounds_rng, self.network_rng, self.batch_rng, self.member_rng = rng.spawn(4)
         self.rounds = Rounds(env, features, horizon, config.episodes, rounds_rng)
         self.scaling = InputScaling(env.observation_space)
+        check_replay(config.steps, self.repeat, self.scaling.width)
         self.begin()
         self.last_network: Rows = self.sampler.acting()
         self.last_scaling: Array = np.stack(self.scaling.now())  # (2, width)
@@ -227,6 +235,20 @@ class SoftPlayer:
             getattr(self, name).load_state_dict(state[name])
         for name in self.fields:
             setattr(self, name, state[name])
+
+
+def check_replay(steps: int, repeat: int, width: int) -> None:
+    """Refuse decisions whose observations no memory holds.
+
+    Raises:
+        InputError: they take more than MOST_BYTES.
+    """
+    size = steps / repeat * width * np.dtype(np.float32).itemsize
+    if size > MOST_BYTES:
+        raise InputError(
+            f"steps must make at most {MOST_BYTES / 2**30:g} GiB of observations to learn from, of "
+            f"{width} numbers every {repeat} steps, got {steps}, {size / 2**30:.3g} GiB"
+        )
 
 
 def make_sampler(

@@ -239,6 +239,8 @@ class Gaussian:
     def __init__(self, space: Box) -> None:
         self.space = space
         self.num_components = self.num_features = int(np.prod(space.shape))
+        if not self.num_components:
+            raise InputError(f"actions must have at least one number, got {space}")
         self.num_outputs = 2 * self.num_components
         self.low = space.low.ravel().astype(np.float64)
         self.high = space.high.ravel().astype(np.float64)

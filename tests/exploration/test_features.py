@@ -18,6 +18,8 @@ from rlentropy.exploration.features import (
     features_of,
 )
 
+ZERO, ONE = np.float32(0.0), np.float32(1.0)
+
 
 class Space(gymnasium.Env):
     """Shows what its space draws; any observations."""
@@ -229,6 +231,20 @@ def test_declared_features_take_other_bins_and_ranges_and_give_way_to_chosen_one
     assert features_of(Declared(), "1,0").names == ("x1", "x0")
 
 
+def test_wrapped_observations_are_not_those_that_were_declared():
+    """Of another space they are coordinates like any; of the same, the environment's own."""
+    shown = Box(0.0, 1.0, (2,), np.float32)
+    flat = gymnasium.wrappers.RescaleObservation(Declared(), ZERO, ONE)
+    assert features_of(flat).axes == (("x0", 0.0, 1.0, 20), ("x1", 0.0, 1.0, 20))
+    assert features_of(gymnasium.wrappers.TimeLimit(Declared(), 5)).names == ("radius",)
+    for env_id, names in (("Pendulum-v1", ("x0", "x1", "x2")), ("MountainCar-v0", ("x0", "x1"))):
+        env = gymnasium.wrappers.RescaleObservation(gymnasium.make(env_id), ZERO, ONE)
+        features = features_of(env)
+        assert features.names == names
+        assert features.low.tolist() == [0.0] * len(names)
+    assert flat.observation_space == shown
+
+
 def test_pendulums_have_folded_angles(rng):
     features = features_of(gymnasium.make("Pendulum-v1"))
     angle, speed = rng.uniform(-np.pi, np.pi, 1000), rng.uniform(-8, 8, 1000)
@@ -378,6 +394,11 @@ def test_features_that_are_none():
     env.features = lambda observations: observations[:, 0]
     with pytest.raises(InputError, match=r"features must be \(4, 1\) .* got \(4,\)"):
         features_of(env).points(np.zeros((4, 2)))
+
+
+def test_observations_of_nothing_are_refused():
+    with pytest.raises(InputError, match=r"env must show at least one number, got Box"):
+        features_of(Space(Box(-1.0, 1.0, (0,), np.float32)))
 
 
 def test_other_observations_are_refused():

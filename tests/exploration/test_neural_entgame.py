@@ -1,5 +1,6 @@
 """EntGame with networks: its rounds, its output, and runs that are killed, resumed and extended."""
 
+import copy
 import json
 
 import gymnasium
@@ -20,6 +21,7 @@ from rlentropy.exploration.neural_entgame import (  # noqa: E402
     run,
 )
 from rlentropy.log import Log  # noqa: E402
+from rlentropy.neural.episodes import Player  # noqa: E402
 
 SMALL = {"hidden": (16,), "episodes": 6, "horizon": 25, "evaluation_episodes": 5, "updates": 5}
 SMALL |= {"final_episodes": 5, "batch_size": 32, "reservoir": 50, "forecaster_updates": 5}
@@ -284,21 +286,52 @@ class Edge(gymnasium.Env):
         (Edge(Discrete(3, start=-1)), {}),
         (Edge(Box(-1.0, 1.0, (2, 2), np.float64)), {}),
         (Edge(Box(0, 5, (1,), np.int64)), {}),
+        (Edge(Discrete(1)), {"hidden": ()}),
+        (Edge(Box(-1.0, 1.0, (), np.float32)), {"action_repeat": 40}),
+        (Edge(Box(-1.0, 1.0, (1,), np.float32)), {"horizon": 1, "steps": 3, "episodes": 3}),
+        (Edge(Discrete(2)), {"episodes": 1, "final_episodes": 1, "mixture_size": 1, "steps": 1}),
     ],
 )
 def test_environments_of_all_kinds(env, options, rng):
     env = gymnasium.make(env) if isinstance(env, str) else env
-    config = Config(steps=300, **(SMALL | options))
+    config = Config(**({"steps": 300} | SMALL | options))
     result = run(env, config, rng, Log(None))
-    assert result.summary["env_steps"] >= 300
+    assert result.summary["env_steps"] >= config.steps
     for mixture in (False, True):
         policy = load_policy(dict(result.network), env, mixture)
         policy.begin(np.arange(1), rng)
         seen, _ = env.reset(seed=0)
-        assert env.action_space.contains(np.asarray(policy.act(seen, 0, rng))[()])
+        action = np.asarray(policy.act(seen, 0, rng))
+        named = int(action) if isinstance(env.action_space, Discrete) else action
+        assert env.action_space.contains(named)
     if isinstance(env.observation_space, Discrete):
         assert result.summary["num_cells"] == 16
         assert result.summary["knn_entropy"] is None
+
+
+@pytest.mark.parametrize("name", ["ContinuousGrid", "MountainCarWalled", "HangingPendulum"])
+def test_arrays_and_turns_learn_the_same(name):
+    """An environment that steps in arrays, and the same where it takes turns."""
+    found = []
+    for arrays in (True, False):
+        spec = copy.deepcopy(gymnasium.spec(f"rlentropy/{name}-v0"))
+        spec.vector_entry_point = spec.vector_entry_point if arrays else None
+        env = gymnasium.make(spec)
+        assert (Player(env, 2, 5).vector is not None) == arrays
+        result = run(env, Config(steps=600, **SMALL), np.random.default_rng(0), Log(None))
+        found.append(result.network)
+    assert all(torch.equal(found[0][key], found[1][key]) for key in ("flat", "mean", "deviation"))
+
+
+def test_the_torso_of_a_simulator(rng):
+    pytest.importorskip("mujoco")
+    env = gymnasium.make("HalfCheetah-v5", exclude_current_positions_from_observation=False)
+    result = run(env, Config(steps=150, **SMALL), rng, Log(None))
+    assert result.summary["features"] == ["x", "x velocity"]
+    assert result.summary["num_cells"] == 300
+    assert result.network["kind"] == "squashed"
+    policy = load_policy(dict(result.network), env, True)
+    assert env.action_space.contains(policy.act(env.observation_space.sample(), 0, rng))
 
 
 def test_episodes_that_end_are_shorter(rng):
@@ -387,6 +420,19 @@ def test_a_horizon_must_be_known(rng):
     config = Config(steps=100, **(SMALL | {"horizon": None}))
     with pytest.raises(InputError, match="horizon must be >= 1"):
         run(Dials(), config, rng, Log(None))
+
+
+def test_observations_that_no_memory_holds_are_refused(rng):
+    """Of 84 x 84 pixels every step; one in 4 would do."""
+
+    class Pictures(Dials):
+        observation_space = Box(0, 255, (84, 84), np.uint8)
+
+    config = Config(steps=100_000, **SMALL)
+    with pytest.raises(InputError, match=r"steps must make at most 2 GiB .* 7056 numbers every 1"):
+        NeuralEntGame(Pictures(), features_of(Pictures(), "0"), 25, config, rng)
+    config = Config(steps=100_000, action_repeat=4, **SMALL)
+    NeuralEntGame(Pictures(), features_of(Pictures(), "0"), 25, config, rng)
 
 
 @pytest.mark.parametrize("sampler", ["soft-q", "actor-critic"])

@@ -19,6 +19,7 @@ from rlentropy.exploration.rounds import (
     Recorder,
     Rounds,
     Shared,
+    check_memory,
     default_repeat,
     horizon_of,
 )
@@ -107,6 +108,13 @@ def test_counts_are_of_what_steps_led_to(env, rng):
         assert rounds.env_steps == total.sum()
         assert rounds.episodes == 11 * k
         assert len(played.visits) == played.lengths.sum()
+
+
+def test_rounds_that_no_memory_holds_are_refused(env, rng):
+    """2 numbers of 4 bytes; of 2^14 episodes of 2^14 steps, 2 GiB and a little more."""
+    with pytest.raises(InputError, match=r"horizon times episodes must be of at most 2 GiB"):
+        rounds_of(env, rng, 2**14, 2**14)
+    check_memory("episodes", 2**14, 2**14 - 1, env)
 
 
 def test_every_episode_has_a_seed_of_its_own(env, rng):
@@ -222,7 +230,7 @@ def test_horizons(env):
         ({"horizon": 0}, "horizon must be >= 1"),
         ({"episodes": -1}, "episodes must be >= 0"),
         ({"evaluation_episodes": -1}, "evaluation_episodes must be >= 0"),
-        ({"final_episodes": 0}, "final_episodes must be >= 1"),
+        ({"final_episodes": -1}, "final_episodes must be >= 0"),
         ({"mixture_size": 0}, "mixture_size must be >= 1"),
         ({"hidden": (16, 0)}, "hidden must be >= 1"),
         ({"resolution": 0.0}, r"resolution must be in \(0, 1\)"),

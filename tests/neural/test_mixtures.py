@@ -291,6 +291,12 @@ def test_squashed_normals_need_a_bounded_box(space):
         head_of("squashed", space, 3)
 
 
+@pytest.mark.parametrize("kind", ["softmax", "squashed", "plain", "uniform"])
+def test_actions_of_nothing_are_refused(kind):
+    with pytest.raises(InputError, match=r"actions must have at least one number, got Box"):
+        head_of(kind, Box(-1.0, 1.0, (0,), np.float32), 3)
+
+
 @pytest.mark.parametrize("space", [MultiBinary(2), Box(-np.inf, 1.0, (1,), np.float32)])
 def test_a_softmax_needs_finitely_many_actions(space):
     with pytest.raises(InputError, match="actions must be of a Discrete space or a bounded Box"):
