@@ -40,7 +40,6 @@ Reward = Literal["gradient", "log"]
 class Config(Sampling):
     """MaxEnt with networks."""
 
-    temperature: float | None = 0.1  # λ of the oracle per environment step, nats
     oracle_rounds: int = 5  # rounds of episodes that an oracle plays, and learns after
     smoothing: float = 1e-4  # σ > 0, a probability
     reward: Reward = "gradient"  # gradient of -Σ d log(d + σ), or -log(d + σ) alone
