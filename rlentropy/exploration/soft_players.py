@@ -7,7 +7,7 @@ from decisions that are paid anew, by what the explorer now says of states.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
@@ -43,6 +43,7 @@ from rlentropy.types import Array, Env, State
 SamplerName = Literal["auto", "soft-q", "actor-critic"]
 POOL = 25_000  # decisions a round that are paid anew, and that its gradient steps draw from
 LARGEST_GRID = 9  # actions up to which a Box is discretised by default
+FINE_GRID = 256  # points of a Box of one dimension where few decisions must lead everywhere
 
 
 class Sizes(NamedTuple):
@@ -63,7 +64,9 @@ DEFAULTS: dict[Kind, Sizes] = {
 class Sampling(Shared):
     """Options of explorers that have a soft sampler."""
 
-    sampler: SamplerName = "auto"  # auto: soft-q for few actions, else actor-critic
+    sampler: SamplerName = (
+        "auto"  # auto: soft-q for few actions or one dimension, else actor-critic
+    )
     action_grid: int = 3  # points a dimension at which soft-q discretises a Box
     # λ per environment step, nats; default: so that a decision has at least 1/2 and horizon / 200,
     # times the dimensions of a Box; for actor-critic horizon / 400, less beyond two dimensions
@@ -115,8 +118,10 @@ class SoftPlayer:
         config: Sampling,
         rng: np.random.Generator,
     ) -> None:
-        self.env, self.features, self.horizon, self.options = env, features, horizon, config
+        self.env, self.features, self.horizon = env, features, horizon
         self.repeat = config.action_repeat or default_repeat(horizon)
+        space, decisions = env.action_space, -(-horizon // self.repeat)
+        self.options = chosen_sampler(config, space, decisions, features.num_cells)
         rounds_rng, self.network_rng, self.batch_rng, self.member_rng = rng.spawn(4)
         self.rounds = Rounds(env, features, horizon, config.episodes, rounds_rng)
         self.scaling = InputScaling(env.observation_space)
@@ -130,9 +135,8 @@ class SoftPlayer:
         """A new sampler, which has seen nothing."""
         self.replay = Replay(self.horizon, self.repeat)
         width, rng = self.scaling.width, np.random.default_rng(self.network_rng.integers(2**63))
-        self.sampler = make_sampler(
-            self.env, self.features, self.rounds, self.repeat, width, self.options, rng
-        )
+        options, space = self.options, self.env.action_space
+        self.sampler = make_sampler(options, space, width + 1, self.horizon, self.repeat, rng)
 
     @property
     def done(self) -> int:
@@ -251,29 +255,40 @@ def check_replay(steps: int, repeat: int, width: int) -> None:
         )
 
 
+def chosen_sampler(config: Sampling, space: Any, decisions: int, cells: int) -> Sampling:
+    """The options, with a sampler in the place of auto.
+
+    Finitely many actions will do where they are all there are, or where the points of a grid lead
+    far: in so few decisions that they lead to hardly more places than there are cells, they won't.
+    A Box of one dimension then has a fine grid, and others take the actor-critic, whose law has one
+    peak.
+    """
+    if config.sampler != "auto":
+        return config
+    if not isinstance(space, Box):
+        return replace(config, sampler="soft-q")
+    dimensions = int(np.prod(space.shape))
+    size = config.action_grid**dimensions
+    if size <= LARGEST_GRID and decisions * np.log(size) >= np.log(100.0 * cells):
+        return replace(config, sampler="soft-q")
+    if dimensions == 1:
+        return replace(config, sampler="soft-q", action_grid=max(FINE_GRID, config.action_grid))
+    return replace(config, sampler="actor-critic")
+
+
 def make_sampler(
-    env: Env,
-    features: Features,
-    rounds: Rounds,
-    repeat: int,
-    width: int,
-    config: Sampling,
-    rng: np.random.Generator,
+    config: Sampling, space: Any, inputs: int, horizon: int, repeat: int, rng: np.random.Generator
 ) -> Sampler:
-    """Soft Q-learning where actions are few, or asked to be; else soft actor-critic.
+    """The sampler that is asked for, by name.
 
     Raises:
         InputError: actions that are neither Discrete nor of a bounded Box.
     """
-    space, asked = env.action_space, config.sampler
-    if asked == "auto":
-        decisions = -(-rounds.horizon // repeat)
-        suits = suits_grid(space, config.action_grid, decisions, features.num_cells)
-        asked = "soft-q" if suits else "actor-critic"
-    default = DEFAULTS["softmax" if asked == "soft-q" else "squashed"]
+    discrete = config.sampler == "soft-q"
     dimensions = max(1, int(np.prod(space.shape or ())))
-    times = dimensions if asked == "soft-q" else min(1.0, 2.0 / dimensions)
-    of_decision = max(0.5, rounds.horizon * default.temperature) * times
+    default = DEFAULTS["softmax" if discrete else "squashed"]
+    times = dimensions if discrete else min(1.0, 2.0 / dimensions)
+    of_decision = max(0.5, horizon * default.temperature) * times
     if config.temperature is not None:
         of_decision = config.temperature * repeat
     options: dict[str, Any] = {
@@ -282,20 +297,8 @@ def make_sampler(
         "learning_rate": config.learning_rate,
         "polyak": config.polyak,
     }
-    if asked == "actor-critic":
-        head = head_of("squashed", space, config.action_grid)
-        assert isinstance(head, Squashed)
-        return SoftActorCritic(head, width + 1, config.hidden, rng, **options)
-    return SoftQ(ActionSet(space, config.action_grid), width + 1, config.hidden, rng, **options)
-
-
-def suits_grid(space: Any, points: int, decisions: int, cells: int) -> bool:
-    """Whether finitely many actions will do: those of a Discrete space, or the points of a grid.
-
-    So few decisions that their grid leads to hardly more places than there are cells need all
-    actions of a Box.
-    """
-    if not isinstance(space, Box):
-        return True
-    size = points ** int(np.prod(space.shape))
-    return bool(size <= LARGEST_GRID and decisions * np.log(size) >= np.log(100.0 * cells))
+    if discrete:
+        return SoftQ(ActionSet(space, config.action_grid), inputs, config.hidden, rng, **options)
+    head = head_of("squashed", space, config.action_grid)
+    assert isinstance(head, Squashed)
+    return SoftActorCritic(head, inputs, config.hidden, rng, **options)

@@ -9,7 +9,7 @@ from gymnasium.spaces import Box, Discrete
 import rlentropy  # noqa: F401  # registers environments
 from rlentropy.exploration.features import features_of
 from rlentropy.exploration.neural_entgame import Config, NeuralEntGame
-from rlentropy.exploration.soft_players import suits_grid
+from rlentropy.exploration.soft_players import chosen_sampler
 
 
 def test_the_loss_is_of_the_steps_of_a_round(rng, monkeypatch) -> None:
@@ -37,14 +37,18 @@ def test_the_loss_is_of_the_steps_of_a_round(rng, monkeypatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("space", "decisions", "cells", "suits"),
+    ("space", "decisions", "cells", "chosen"),
     [
-        (Discrete(2), 1, 10**6, True),
-        (Box(-1.0, 1.0, (1,)), 100, 64, True),
-        (Box(-1.0, 1.0, (2,)), 240, 400, True),
-        (Box(-1.0, 1.0, (1,)), 1, 50, False),  # three places
-        (Box(-1.0, 1.0, (3,)), 500, 64, False),  # 27 actions
+        (Discrete(2), 1, 10**6, ("soft-q", 3)),
+        (Box(-1.0, 1.0, (1,)), 100, 64, ("soft-q", 3)),
+        (Box(-1.0, 1.0, (2,)), 240, 400, ("soft-q", 3)),
+        (Box(-1.0, 1.0, (1,)), 1, 50, ("soft-q", 256)),  # three places
+        (Box(-1.0, 1.0, (2,)), 1, 50, ("actor-critic", 3)),  # nine
+        (Box(-1.0, 1.0, (3,)), 500, 64, ("actor-critic", 3)),  # 27 actions
     ],
 )
-def test_a_box_is_discretised_where_its_grid_leads_far(space, decisions, cells, suits) -> None:
-    assert suits_grid(space, 3, decisions, cells) is suits
+def test_a_box_is_discretised_where_its_grid_leads_far(space, decisions, cells, chosen) -> None:
+    options = chosen_sampler(Config(), space, decisions, cells)
+    assert (options.sampler, options.action_grid) == chosen
+    for asked in ("soft-q", "actor-critic"):
+        assert chosen_sampler(Config(sampler=asked), space, decisions, cells).sampler == asked
