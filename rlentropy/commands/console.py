@@ -66,8 +66,12 @@ class Console:
             return
         facts = {k: v for k, v in summary.items() if not isinstance(v, list)}
         facts |= {
-            k: " to ".join(f"{end:.8g}" for end in summary[k]) for k in summary if "ci95" in k
+            k: " to ".join(f"{end:.8g}" for end in summary[k])
+            for k in summary
+            if "ci95" in k and summary[k]
         }
+        names = {k: v for k, v in summary.items() if v and isinstance(v, list)}
+        facts |= {k: ", ".join(v) for k, v in names.items() if all(isinstance(x, str) for x in v)}
         width = max(map(len, facts)) + 2
         for name in summary:
             if name in facts:

@@ -148,9 +148,13 @@ def axes_of(env: Env, chosen: str, ranges: str) -> tuple[list[Axis], Callable[[A
     known = drawn(env_id, width)
     index = coordinates(chosen, width) or tuple(known) or tuple(range(width))
     if len(index) > MOST_FEATURES:
+        hidden = getattr(inner, "_exclude_current_positions_from_observation", False)  # of MuJoCo's
+        hint = (
+            ", after env_kwargs exclude_current_positions_from_observation false" if hidden else ""
+        )
         raise InputError(
             f"features must name at most {MOST_FEATURES} of the {width} coordinates of an "
-            f"observation (--features 0,1), got {len(index)}"
+            f"observation (--features 0,1{hint}), got {len(index)}"
         )
     axes = [known.get(k) or ("", math.nan, math.nan, 0) for k in index]
     return completed(axes, env, index, bool(ranges)), Coordinates(index)

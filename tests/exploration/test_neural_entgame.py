@@ -440,3 +440,18 @@ def test_learning_that_diverges_is_refused(sampler, rng):
     config = Config(steps=3000, sampler=sampler, learning_rate=1e30, **SMALL)
     with pytest.raises(InputError, match=r"learning_rate must be small enough .* got 1e\+30"):
         run(grid(), config, rng, Log(None))
+
+
+@pytest.mark.parametrize(
+    ("env_id", "shown"), [("FrozenLake-v1", "state"), ("MountainCar-v0", "position, velocity")]
+)
+def test_what_the_console_shows(env_id, shown, tmp_path, capsys):
+    """Intervals where there are any, and which features count."""
+    options = ("--steps", "40", "--horizon", "20", "--hidden", "4", "--updates", "1")
+    less = ("--episodes", "2", "--evaluation-episodes", "2", "--final-episodes", "2")
+    command = ["neural-entgame", "--env-id", env_id, *options, *less, "--out", str(tmp_path / "x")]
+    assert cli.main(command) == 0
+    lines = capsys.readouterr().out.splitlines()
+    (features,) = [line.split(maxsplit=1)[1] for line in lines if line.startswith("  features ")]
+    assert features == shown
+    assert any(line.startswith("  mixture_ci95 ") and " to " in line for line in lines)
