@@ -77,8 +77,8 @@ class Neighbours:
         self,
         features: Features,
         rng: np.random.Generator,
-        k: int = 10,
-        reservoir: int = 5000,
+        k: int = 20,
+        reservoir: int = 10_000,
         resolution: float = 1e-3,
         prior: float = 100.0,
     ) -> None:
@@ -95,7 +95,10 @@ class Neighbours:
     def update(self, visits: Points, new: int) -> None:
         self.visits = len(visits)
         size = min(self.visits, self.reservoir)
-        chosen = self.rng.choice(self.visits, size, replace=False, shuffle=False)
+        # Evenly spaced along paths: of independent draws, large regions would have too many or too
+        # few, and a policy follows such noise far.
+        spaced = (np.arange(size) + self.rng.random()) * (self.visits / size)
+        chosen = spaced.astype(np.int64)
         self._index(np.clip(visits[chosen], 0.0, 1.0))
 
     def _index(self, sample: Points) -> None:

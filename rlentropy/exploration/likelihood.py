@@ -49,7 +49,7 @@ class Likelihood:
         batch_size: int = 512,
         pieces: int = 64,
         hidden: Sequence[int] = (64, 64),
-        learning_rate: float = 3e-3,
+        learning_rate: float = 1e-3,
         prior: float = 100.0,
         device: torch.device | None = None,
     ) -> None:

@@ -46,8 +46,8 @@ class Config(Sampling):
 
     forecaster: ForecasterName = "histogram"  # of the density of all past visits
     prior: float = 1.0  # visits of each cell before the first; knn, likelihood: hundreds in all
-    neighbours: int = 10  # k of knn
-    reservoir: int = 5000  # most visits that knn looks among, drawn anew every round
+    neighbours: int = 20  # k of knn
+    reservoir: int = 10_000  # most visits that knn looks among, drawn anew every round
     forecaster_updates: int = 100  # gradient steps of likelihood a round
     average: float = 0.1  # share of the network that the last iterate takes on a round, at least
 
