@@ -7,8 +7,8 @@ the mean entropy of single episodes, which is another quantity and smaller.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
@@ -18,8 +18,8 @@ from rlentropy.entropy.samples import (
     nearest_neighbour_across,
     shannon,
 )
-from rlentropy.exploration.features import Features, Points
-from rlentropy.exploration.rounds import Rounds, Shared, check_memory
+from rlentropy.exploration.features import Features, Points, features_of
+from rlentropy.exploration.rounds import Rounds, Shared, check_memory, horizon_of
 from rlentropy.intervals import Estimate
 from rlentropy.log import Log, drive
 from rlentropy.neural.episodes import Player
@@ -32,6 +32,9 @@ STEPS_APART = 30  # of each episode that it is made of, evenly spaced in time
 # are so many that they have STEPS steps, or twice as many, since entropies of few visits are low.
 QUICK, SLOW, FINAL, STEPS = 100, 20, 200, 10_000
 SIDE_BY_SIDE = 200  # episodes that are played at once
+
+
+Settings = TypeVar("Settings", bound=Shared)
 
 
 class Explorer(Protocol):
@@ -143,15 +146,26 @@ class Harness:
 
 def explore(
     env: Env,
-    agent: Explorer,
-    features: Features,
-    config: Shared,
+    config: Settings,
+    make_agent: Callable[[Env, Features, int, Settings, np.random.Generator], Explorer],
     rng: np.random.Generator,
     log: Log,
 ) -> Result:
-    """Let an explorer spend its budget; its mixture and its last iterate are scored on the way."""
+    """Let an explorer spend its budget; its mixture and its last iterate are scored on the way.
+
+    Args:
+        make_agent: called with the environment, its features, the steps of an episode, the config
+            and a generator of its own.
+
+    Raises:
+        InputError: an option doesn't suit the environment.
+    """
+    horizon = horizon_of(env, config.horizon)
+    features = features_of(env, config.features, config.bins, config.ranges)
+    agent_rng, evaluation_rng = rng.spawn(2)
+    agent = make_agent(env, features, horizon, config, agent_rng)
     rounds = agent.rounds
-    harness = Harness(env, features, rounds.horizon, config, int(rng.integers(2**63)))
+    harness = Harness(env, features, horizon, config, int(evaluation_rng.integers(2**63)))
     size = rounds.size * rounds.horizon
 
     def evaluate() -> tuple[dict[str, float], Scores]:

@@ -23,8 +23,8 @@ from scipy.special import digamma
 from rlentropy.entropy.samples import log_ball, neighbour_divergence, neighbours
 from rlentropy.errors import InputError, in_range, whole
 from rlentropy.exploration import coverage
-from rlentropy.exploration.features import Features, features_of
-from rlentropy.exploration.rounds import Round, Rounds, Scaling, Shared, horizon_of
+from rlentropy.exploration.features import Features
+from rlentropy.exploration.rounds import Round, Rounds, Scaling, Shared
 from rlentropy.exploration.scaling import InputScaling
 from rlentropy.log import Log
 from rlentropy.neural.mixtures import (
@@ -311,8 +311,4 @@ def run(env: Env, config: Config, rng: np.random.Generator, log: Log) -> Result:
         InputError: the environment's spaces are not supported, an option doesn't suit it, or it
             returns what is not in its spaces.
     """
-    horizon = horizon_of(env, config.horizon)
-    features = features_of(env, config.features, config.bins, config.ranges)
-    agent_rng, evaluation_rng = rng.spawn(2)
-    agent = MEPOL(env, features, horizon, config, agent_rng)
-    return coverage.explore(env, agent, features, config, evaluation_rng, log)
+    return coverage.explore(env, config, MEPOL, rng, log)

@@ -22,8 +22,8 @@ import numpy as np
 
 from rlentropy.errors import in_range, one_of, whole
 from rlentropy.exploration import coverage
-from rlentropy.exploration.features import Features, Points, features_of
-from rlentropy.exploration.rounds import Round, horizon_of
+from rlentropy.exploration.features import Features, Points
+from rlentropy.exploration.rounds import Round
 from rlentropy.exploration.soft_players import Sampling, SoftPlayer
 from rlentropy.log import Log
 from rlentropy.neural.mixtures import load_mixture
@@ -105,8 +105,4 @@ def run(env: Env, config: Config, rng: np.random.Generator, log: Log) -> Result:
         InputError: the environment's spaces are not supported, an option doesn't suit it, or it
             returns what is not in its spaces.
     """
-    horizon = horizon_of(env, config.horizon)
-    features = features_of(env, config.features, config.bins, config.ranges)
-    agent_rng, evaluation_rng = rng.spawn(2)
-    agent = NeuralMaxEnt(env, features, horizon, config, agent_rng)
-    return coverage.explore(env, agent, features, config, evaluation_rng, log)
+    return coverage.explore(env, config, NeuralMaxEnt, rng, log)

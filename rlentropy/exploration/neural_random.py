@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from rlentropy.exploration import coverage
-from rlentropy.exploration.features import Features, features_of
-from rlentropy.exploration.rounds import Rounds, Shared, horizon_of
+from rlentropy.exploration.features import Features
+from rlentropy.exploration.rounds import Rounds, Shared
 from rlentropy.log import Log
 from rlentropy.neural.mixtures import Kind, Members, Mixture, head_of, load_mixture, saved_mixture
 from rlentropy.neural.networks import Rows
@@ -87,8 +87,4 @@ def run(env: Env, config: Config, rng: np.random.Generator, log: Log) -> Result:
         InputError: the environment's spaces are not supported, an option doesn't suit it, or it
             returns what is not in its spaces.
     """
-    horizon = horizon_of(env, config.horizon)
-    features = features_of(env, config.features, config.bins, config.ranges)
-    agent_rng, evaluation_rng = rng.spawn(2)
-    agent = Uniform(env, features, horizon, config, agent_rng)
-    return coverage.explore(env, agent, features, config, evaluation_rng, log)
+    return coverage.explore(env, config, Uniform, rng, log)

@@ -229,9 +229,14 @@ SUMMARY = {
 
 def explored(env, tmp_path, steps=300, **options):
     config = Config(**({"horizon": 6, "episodes": 10, "steps": steps} | options))
-    features, agent = explorer(env, config)
-    log = Log(tmp_path)
-    result = explore(env, agent, features, config, np.random.default_rng(2), log)
+    log, made = Log(tmp_path), []
+
+    def make(*arguments):
+        made.append(Uniform(*arguments))
+        return made[0]
+
+    result = explore(env, config, make, np.random.default_rng(2), log)
+    (agent,) = made
     log.close()
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     return result, agent, lines
