@@ -100,7 +100,7 @@ TASKS = {
         {
             **ENTGAME,
             "mepol": mepol("1e-5", *GRID_SCALE),
-            "mepol-fast": mepol("3e-4", *GRID_SCALE, *SEEN),
+            "mepol-fast": mepol("1e-4", *GRID_SCALE, *SEEN),
             **OTHERS,
         },
         shared=ON_THE_WAY,
@@ -145,6 +145,7 @@ class Goals:
     features: str  # what they are places of
     radius: str
     places: dict[str, tuple[str, str]]  # name: place, and the env_kwargs of the task with it
+    learners: tuple[str, ...] = ("rfzi",)
 
 
 GIVERS = ("entgame-histogram", "mepol-fast", "random")
@@ -157,7 +158,12 @@ GOALS = {
             for x, y in ((7, 3), (10, 1), (7, 7), (10, 7))  # 7, 13, 14 and 15 cells away
         },
     ),
-    "mountain-car": Goals("0", "0.01", {"top": ("0.45", '{"continuous": true, "goal": 0.44}')}),
+    "mountain-car": Goals(
+        "0",
+        "0.01",
+        {"top": ("0.45", '{"continuous": true, "goal": 0.44}')},
+        ("rfzi", "fqi"),
+    ),
 }
 LEARNERS: dict[str, Options] = {"rfzi": ("rfzi", "--risk", "entropic:0.01"), "fqi": ("fqi",)}
 LEARNING: Options = (
@@ -233,7 +239,7 @@ def reach_goals(name: str, giver: str, seed: int, runs: Path) -> None:
             continue
         reached[goal] = int(found.terminations.sum())
         save(str(labelled), found)
-        for learner in LEARNERS if giver == GIVERS[0] else ("rfzi",):
+        for learner in goals.learners:
             folder = place / f"{goal}-{learner}"
             where_to = ("--env-id", task.env_id, "--env-kwargs", env_kwargs, "--out", str(folder))
             options = ("--data", str(labelled), "--seed", str(seed), *where_to, *LEARNING)

@@ -137,7 +137,7 @@ def goal_rows(runs: Path) -> list[Row]:
     for path in sorted((runs / "goals").glob("*/*/seed*/reached.json")):
         task, giver = path.parts[-4:-2]
         for goal, times in json.loads(path.read_text()).items():
-            returns = {} if times else {"rfzi": 0.0}  # nothing to learn
+            returns = {} if times else {"rfzi": 0.0}  # there is nothing to learn
             for summary in sorted(path.parent.glob(f"{goal}-*/summary.json")):
                 learner = summary.parent.name.rpartition("-")[2]
                 returns[learner] = json.loads(summary.read_text())["mean_return"]
