@@ -69,7 +69,7 @@ class Sampling(Shared):
     )
     action_grid: int = 3  # points a dimension at which soft-q discretises a Box
     # λ per environment step, nats; default: so that a decision has at least 1/2 and horizon / 200,
-    # times the dimensions of a Box; for actor-critic horizon / 400, less beyond two dimensions
+    # thrice that in two dimensions of a Box; for actor-critic horizon / 400, less beyond two
     temperature: float | None = None
     action_repeat: int = 0  # steps an action is held for; 0: horizon / 100, from 1 to 5
     gamma: float = 0.99  # discount a decision, in (0, 1]
@@ -287,7 +287,7 @@ def make_sampler(
     discrete = config.sampler == "soft-q"
     dimensions = max(1, int(np.prod(space.shape or ())))
     default = DEFAULTS["softmax" if discrete else "squashed"]
-    times = dimensions if discrete else min(1.0, 2.0 / dimensions)
+    times = 3.0 ** (dimensions - 1) if discrete else min(1.0, 2.0 / dimensions)
     of_decision = max(0.5, horizon * default.temperature) * times
     if config.temperature is not None:
         of_decision = config.temperature * repeat

@@ -116,9 +116,9 @@ def test_cross_entropy_is_of_the_features_own_units(rng):
 
 def test_a_temperature_is_of_an_environment_step(rng):
     for options, per_decision in (
-        ({}, 1.0),
-        ({"horizon": 200}, 2.0),
-        ({"horizon": 600}, 6.0),
+        ({}, 1.5),
+        ({"horizon": 200}, 3.0),
+        ({"horizon": 600}, 9.0),
         ({"temperature": 0.3}, 0.3),
         ({"temperature": 0.3, "action_repeat": 4}, 1.2),
     ):
