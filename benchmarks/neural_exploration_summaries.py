@@ -113,19 +113,20 @@ def final_rows(task: str, arms: Arms) -> list[Row]:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """Final rows in Markdown: means with intervals over seeds, and the least of the mixtures'."""
+    """Final rows in Markdown: means with intervals over seeds, and the least."""
     found: dict[tuple[str, str], dict[str, Row]] = defaultdict(dict)
     for row in rows:
         found[row["task"], row["arm"]][row["seed"]] = row
-    names = ("mixture_value", "last_iterate_value", "knn_entropy", "cells_seen", "cpu_seconds")
-    lines = ["| task | arm | mixture | least | last iterate | k-NN | cells | CPU s |"]
-    lines.append("|---|---|---|--:|---|---|--:|--:|")
+    lines = ["| task | arm | seeds | mixture | least | last iterate | least | k-NN | CPU s |"]
+    lines.append("|---|---|--:|---|--:|---|--:|---|--:|")
     for (task, arm), of in found.items():
-        shown = [
-            f"{of['mean'][k]:.2f} [{of['low'][k]:.2f}, {of['high'][k]:.2f}]" for k in names[:3]
-        ]
-        shown.insert(1, f"{of['least']['mixture_value']:.3f}")
-        shown += [f"{of['mean'][k]:.0f}" for k in names[3:]]
+        shown = [str(sum(seed.isdigit() for seed in of))]
+        for k in ("mixture_value", "last_iterate_value", "knn_entropy"):
+            mean, low, high = (of[row][k] for row in ("mean", "low", "high"))
+            shown.append(f"{mean:.2f} [{low:.2f}, {high:.2f}]")
+            if k != "knn_entropy":
+                shown.append(f"{of['least'][k]:.3f}")
+        shown.append(f"{of['mean']['cpu_seconds']:.0f}")
         lines.append(f"| {task} | {arm} | {' | '.join(shown)} |")
     return "\n".join(lines) + "\n"
 
