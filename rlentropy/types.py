@@ -29,9 +29,7 @@ class Film(NamedTuple):
     """Visits of the cells of some features, in the course of training."""
 
     axes: tuple[tuple[str, float, float, int], ...]  # of each feature: name, low, high, bins
-    frames: tuple[
-        tuple[int, Any], ...
-    ]  # environment steps, and visits so far of each cell (cells,)
+    frames: tuple[tuple[int, Any], ...]  # environment steps, and visits of cells so far, (cells,)
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,15 @@ class Batch(NamedTuple):
     more: Tensor  # 1 where the episode goes on, else 0, (B,)
 
 
+class Tuning(NamedTuple):
+    """How a sampler learns."""
+
+    temperature: float  # λ of a decision, nats
+    gamma: float  # discount of a decision
+    learning_rate: float  # of Adam
+    polyak: float  # share of the network that its slow copy takes on a gradient step
+
+
 class Sampler(Protocol):
     """Learns to act for rewards that change."""
 
@@ -66,14 +75,10 @@ class SoftQ:
         inputs: int,
         hidden: tuple[int, ...],
         rng: np.random.Generator,
-        *,
-        temperature: float,
-        gamma: float,
-        learning_rate: float,
-        polyak: float,
+        tuning: Tuning,
     ) -> None:
         self.sizes = (inputs, *hidden, len(actions))
-        self.temperature, self.gamma, self.polyak = temperature, gamma, polyak
+        self.temperature, self.gamma, learning_rate, self.polyak = tuning
         self.network = MLP(self.sizes, [rng], "relu", output_gain=0.0)
         self.target = self.network.copy()
         self.adam = Adam(self.network, learning_rate)
@@ -114,15 +119,11 @@ class SoftActorCritic:
         inputs: int,
         hidden: tuple[int, ...],
         rng: np.random.Generator,
-        *,
-        temperature: float,
-        gamma: float,
-        learning_rate: float,
-        polyak: float,
+        tuning: Tuning,
     ) -> None:
         self.components = m = head.num_components
         self.sizes = (inputs, *hidden, head.num_outputs)
-        self.temperature, self.gamma, self.polyak = temperature, gamma, polyak
+        self.temperature, self.gamma, learning_rate, self.polyak = tuning
         actor_rng, critic_rng, self.noise_rng = rng.spawn(3)
         self.actor = MLP(self.sizes, [actor_rng], "relu", output_gain=0.01)
         self.critic = MLP((inputs + m, *hidden, 1), critic_rng.spawn(2), "relu", output_gain=0.01)

@@ -25,7 +25,7 @@ from rlentropy.exploration.rounds import (
     Shared,
     default_repeat,
 )
-from rlentropy.exploration.samplers import Batch, Sampler, SoftActorCritic, SoftQ
+from rlentropy.exploration.samplers import Batch, Sampler, SoftActorCritic, SoftQ, Tuning
 from rlentropy.exploration.scaling import InputScaling
 from rlentropy.neural.mixtures import (
     Kind,
@@ -95,19 +95,10 @@ class SoftPlayer:
     """A sampler and all that it played; a unit of the budget is an environment step."""
 
     stopped = False  # never before the budget is spent
-    parts: tuple[str, ...] = (
-        "rounds",
-        "replay",
-        "scaling",
-        "sampler",
-        "members",
-    )  # of a checkpoint
+    # What a checkpoint holds.
+    parts: tuple[str, ...] = ("rounds", "replay", "scaling", "sampler", "members")
     fields: tuple[str, ...] = (
-        "last_network",
-        "last_scaling",
-        "network_rng",
-        "batch_rng",
-        "member_rng",
+        *("last_network", "last_scaling", "network_rng", "batch_rng", "member_rng"),
     )
 
     def __init__(
@@ -291,14 +282,9 @@ def make_sampler(
     of_decision = max(0.5, horizon * default.temperature) * times
     if config.temperature is not None:
         of_decision = config.temperature * repeat
-    options: dict[str, Any] = {
-        "temperature": of_decision,
-        "gamma": config.gamma,
-        "learning_rate": config.learning_rate,
-        "polyak": config.polyak,
-    }
+    tuning = Tuning(of_decision, config.gamma, config.learning_rate, config.polyak)
     if discrete:
-        return SoftQ(ActionSet(space, config.action_grid), inputs, config.hidden, rng, **options)
+        return SoftQ(ActionSet(space, config.action_grid), inputs, config.hidden, rng, tuning)
     head = head_of("squashed", space, config.action_grid)
     assert isinstance(head, Squashed)
-    return SoftActorCritic(head, inputs, config.hidden, rng, **options)
+    return SoftActorCritic(head, inputs, config.hidden, rng, tuning)

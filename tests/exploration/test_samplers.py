@@ -11,7 +11,7 @@ from scipy import stats
 
 torch = pytest.importorskip("torch")
 
-from rlentropy.exploration.samplers import SCALE, Batch, SoftActorCritic, SoftQ  # noqa: E402
+from rlentropy.exploration.samplers import SCALE, Batch, SoftActorCritic, SoftQ, Tuning  # noqa: E402
 from rlentropy.neural.mixtures import Squashed  # noqa: E402
 from rlentropy.neural.networks import Descent  # noqa: E402
 from rlentropy.neural.spaces import ActionSet  # noqa: E402
@@ -20,12 +20,12 @@ OPTIONS = {"temperature": 0.7, "gamma": 0.9, "learning_rate": 3e-3, "polyak": 0.
 
 
 def soft_q(rng, n=3, inputs=4, hidden=(32,), **options):
-    return SoftQ(ActionSet(Discrete(n), 2), inputs, hidden, rng, **(OPTIONS | options))
+    return SoftQ(ActionSet(Discrete(n), 2), inputs, hidden, rng, Tuning(**(OPTIONS | options)))
 
 
 def actor_critic(rng, m=1, inputs=2, hidden=(32,), **options):
     head = Squashed(Box(-1.0, 1.0, (m,), np.float32))
-    return SoftActorCritic(head, inputs, hidden, rng, **(OPTIONS | options))
+    return SoftActorCritic(head, inputs, hidden, rng, Tuning(**(OPTIONS | options)))
 
 
 def tensors(x, actions, rewards, x_next, more):
