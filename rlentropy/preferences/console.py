@@ -78,7 +78,7 @@ def _ask_again(
     """Some questions with their sides changed; which ones is in their hashes."""
     read, show = console
     answered = ~np.isnan(store.answers(round))
-    for position in store.pending(round, mirrored=True):
+    for position in store.pending(round, "mirror"):
         question = store.question(round, position)
         if not answered[position] or int(question.query_id[8:16], 16) >= mirror * 2**32:
             continue
@@ -90,7 +90,7 @@ def _ask_again(
         if key is None:
             return
         value = KEYS[key] if question.left else 1.0 - KEYS[key]
-        store.answer(round, position, value, labeller, clock() - begin, mirrored=True)
+        store.answer(round, position, value, labeller, clock() - begin, "mirror")
 
 
 def _key(read: Callable[[str], str], show: Callable[[str], None]) -> str | None:

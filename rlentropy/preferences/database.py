@@ -16,7 +16,7 @@ from rlentropy.errors import InputError, OutputError
 from rlentropy.files import Unreadable
 
 FILE = "answers.sqlite"
-SCHEMA = 1
+SCHEMA = 2
 APPLICATION = 0x724C6570  # marks a file of ours
 PATIENCE = 30.0  # seconds that a write waits for another process
 UNWRITABLE = ("SQLITE_FULL", "SQLITE_READONLY", "SQLITE_IOERR", "SQLITE_CANTOPEN")
@@ -46,16 +46,34 @@ CREATE TABLE answers (
     id INTEGER PRIMARY KEY,
     round INTEGER NOT NULL,
     position INTEGER NOT NULL,
-    mirrored INTEGER NOT NULL,      -- asked again with the sides changed, not to learn from
+    -- what for: to learn from it; again with the sides changed; by another labeller; by a judge
+    -- whose doubt sent the question to a person
+    asking TEXT NOT NULL CHECK (asking IN ('label', 'mirror', 'second', 'judge')),
     answer TEXT NOT NULL CHECK (answer IN ('a', 'b', 'tie', 'skip', 'undo')),
     probability REAL,               -- that a is preferred
     labeller TEXT NOT NULL,
     answered_at REAL NOT NULL,
     duration_ms REAL,
+    reason TEXT,                    -- in the labeller's words
     superseded_by INTEGER
 );
-CREATE UNIQUE INDEX standing ON answers (round, position, mirrored) WHERE superseded_by IS NULL;
+CREATE UNIQUE INDEX standing ON answers (round, position, asking) WHERE superseded_by IS NULL;
+CREATE TABLE leases (
+    round INTEGER NOT NULL,
+    position INTEGER NOT NULL,
+    asking TEXT NOT NULL,
+    holder TEXT NOT NULL,           -- who is shown the question, one window of a browser
+    until REAL NOT NULL,            -- when it returns to the queue, seconds since 1970
+    PRIMARY KEY (round, position, asking)
+) WITHOUT ROWID;
 """
+ANSWERS = TABLES[TABLES.index("CREATE TABLE answers") :]
+UPGRADE = f"""ALTER TABLE answers RENAME TO answers_1;
+DROP INDEX standing;
+{ANSWERS}INSERT INTO answers SELECT id, round, position, iif(mirrored, 'mirror', 'label'), answer,
+    probability, labeller, answered_at, duration_ms, NULL, superseded_by FROM answers_1;
+DROP TABLE answers_1;
+"""  # from schema 1
 
 
 class Database:
@@ -88,9 +106,11 @@ class Database:
             application = self.read("PRAGMA application_id")[0][0]
             schema = self.read("PRAGMA user_version")[0][0]
             if not self.read("SELECT 1 FROM sqlite_master"):
-                for statement in TABLES.split(";\n"):
-                    self.connection.execute(statement)
+                self._run(TABLES)
                 self.connection.execute(f"PRAGMA application_id = {APPLICATION}")
+                self.connection.execute(f"PRAGMA user_version = {SCHEMA}")
+            elif (application, schema) == (APPLICATION, 1):
+                self._run(UPGRADE)
                 self.connection.execute(f"PRAGMA user_version = {SCHEMA}")
             elif (application, schema) != (APPLICATION, SCHEMA):
                 raise InputError(
@@ -99,6 +119,10 @@ class Database:
                 )
         if (found := self.read("PRAGMA quick_check")[0][0]) != "ok":
             raise Unreadable(self.path, found)
+
+    def _run(self, script: str) -> None:
+        for statement in script.split(";\n"):
+            self.connection.execute(statement)
 
     def close(self) -> None:
         """Let go of the file."""

@@ -64,7 +64,7 @@ def trl_rows(store: Store, describe: Describe = as_text) -> Iterator[dict[str, s
     questions that were asked again with their sides changed are left out.
     """
     for record in standing(store):
-        if record["mirrored"] or record["answer"] == "tie":
+        if record["asking"] != "label" or record["answer"] == "tie":
             continue
         texts = {}
         for side in ("a", "b"):
@@ -82,7 +82,7 @@ def sides_chosen(store: Store) -> tuple[Array, Array]:
     margins, left = [], []
     for record in standing(store):
         if record["margin"] is not None:
-            a_left = (record["shown_left"] == "a") != bool(record["mirrored"])
+            a_left = (record["shown_left"] == "a") != (record["asking"] == "mirror")
             margins.append(record["margin"] if a_left else -record["margin"])
             left.append(record["probability"] if a_left else 1.0 - record["probability"])
     return np.array(margins, np.float64), np.array(left, np.float64)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -33,17 +33,19 @@ QUESTION = (
     *("asked_at", *COLUMNS),
 )
 REPLY = (
-    *("id", "mirrored", "answer", "probability", "labeller", "answered_at", "duration_ms"),
+    *("id", "asking", "answer", "probability", "labeller", "answered_at", "duration_ms", "reason"),
     "superseded_by",
 )
+Asking = Literal["label", "mirror", "second", "judge"]  # what for; answers to "label" are learnt
 CLOSE = "UPDATE questions SET closed = 1 WHERE closed = 0 AND (round, position) < (?, ?)"
 SUPERSEDE = "UPDATE answers SET superseded_by = ? WHERE id = ?"
-ANSWER = "INSERT INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, NULL)"
+ANSWER = "INSERT INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL)"
+RELEASE = "DELETE FROM leases WHERE round = ? AND position = ? AND asking = ?"
 STANDING = (
     "questions q LEFT JOIN answers s ON s.round = q.round AND s.position = q.position "
-    "AND s.mirrored = {mirrored} AND s.superseded_by IS NULL AND s.answer != 'undo'"
+    "AND s.asking = '{asking}' AND s.superseded_by IS NULL AND s.answer != 'undo'"
 )
-ANSWERED, MIRRORED = STANDING.format(mirrored=0), STANDING.format(mirrored=1)
+ANSWERED = STANDING.format(asking="label")
 
 
 class Question(NamedTuple):
@@ -159,10 +161,10 @@ class Store:
         found: int | None = self.database.read("SELECT max(round) FROM questions")[0][0]
         return found
 
-    def pending(self, round: int, mirrored: bool = False) -> list[int]:
+    def pending(self, round: int, asking: Asking = "label") -> list[int]:
         """Positions of a round that have no answer."""
         rows = self.database.read(
-            f"SELECT q.position FROM {MIRRORED if mirrored else ANSWERED} "
+            f"SELECT q.position FROM {STANDING.format(asking=asking)} "
             "WHERE q.round = ? AND s.id IS NULL ORDER BY q.position",
             round,
         )
@@ -193,7 +195,8 @@ class Store:
         value: float,
         labeller: str = "",
         duration: float | None = None,
-        mirrored: bool = False,
+        asking: Asking = "label",
+        reason: str | None = None,
     ) -> bool:
         """Write an answer down; it is on disk when this returns.
 
@@ -202,7 +205,10 @@ class Store:
                 a skip.
             labeller: who; default: the campaign's oracle.
             duration: seconds that the question was looked at.
-            mirrored: the question was asked again with its sides changed.
+            asking: what for: mirror where the question was asked again with its sides changed,
+                second where another labeller was asked, judge for the opinion of a judge that
+                left it to a person.
+            reason: why, in the labeller's words.
 
         Returns:
             Whether it stands; False where the question has an answer.
@@ -211,7 +217,7 @@ class Store:
             InputError: there is no such question, or the value is out of range.
             OutputError: it can't be written.
         """
-        return self._answer(round, [position], [value], labeller, duration, mirrored) == 1
+        return self._answer(round, [position], [value], labeller, duration, asking, reason) == 1
 
     def answer_all(self, round: int, first: int, values: Any, labeller: str = "") -> int:
         """Answers to the questions at first, first + 1, … at once; how many of them stand."""
@@ -225,37 +231,39 @@ class Store:
         values: Sequence[float],
         labeller: str = "",
         duration: float | None = None,
-        mirrored: bool = False,
+        asking: Asking = "label",
+        reason: str | None = None,
     ) -> int:
         words = [_word(value) for value in values]
         labeller, now = labeller or str(self.about.get("oracle", "")), time.time()
         milliseconds = None if duration is None else 1e3 * duration
         with self.database.transaction():
-            standing = self._standing(round, positions, mirrored)
+            standing = self._standing(round, positions, asking)
             number = self._next()
             rows, replaced = [], []
             for position, value, word in zip(positions, values, words, strict=True):
                 former, said = standing[position]
                 if said in (None, "undo"):
                     p = None if word == "skip" else value
-                    row = (number, round, position, mirrored, word, p, labeller, now, milliseconds)
-                    rows.append(row)
+                    said_by = (labeller, now, milliseconds, reason)
+                    rows.append((number, round, position, asking, word, p, *said_by))
                     replaced += [] if former is None else [(number, former)]
                     number += 1
             self.database.write(SUPERSEDE, replaced)
             self.database.write(ANSWER, rows)
+            self.database.write(RELEASE, [row[1:4] for row in rows])
         return len(rows)
 
     def _standing(
-        self, round: int, positions: Sequence[int], mirrored: bool
+        self, round: int, positions: Sequence[int], asking: Asking
     ) -> dict[int, tuple[int | None, str | None]]:
         """The answer, or the undo, that stands at each position: its number and its word."""
         low, high = min(positions, default=0), max(positions, default=-1)
         rows = self.database.read(
             "SELECT q.position, s.id, s.answer FROM questions q LEFT JOIN answers s "
-            "ON s.round = q.round AND s.position = q.position AND s.mirrored = ? "
+            "ON s.round = q.round AND s.position = q.position AND s.asking = ? "
             "AND s.superseded_by IS NULL WHERE q.round = ? AND q.position BETWEEN ? AND ?",
-            *(mirrored, round, low, high),
+            *(asking, round, low, high),
         )
         found = {position: (number, said) for position, number, said in rows}
         if missing := [position for position in positions if position not in found]:
@@ -265,21 +273,29 @@ class Store:
     def _next(self) -> int:
         return int(self.database.read("SELECT coalesce(max(id), 0) + 1 FROM answers")[0][0])
 
-    def undo(self, round: int, position: int | None = None, labeller: str = "") -> int | None:
+    def undo(
+        self,
+        round: int,
+        position: int | None = None,
+        labeller: str = "",
+        asking: Asking = "label",
+    ) -> int | None:
         """Take an answer back, so that its question is pending; nothing is deleted.
 
         Args:
             position: default: of the round's last answer.
 
         Returns:
-            The position; None where there is nothing to take back: no answer, or the round went on.
+            The position; None where there is nothing to take back: no answer, or one that was
+            learnt from.
 
         Raises:
             OutputError: it can't be written.
         """
         with self.database.transaction():
             found = self.database.read(
-                f"SELECT s.id, q.position FROM {ANSWERED} WHERE q.round = ?1 AND q.closed = 0 "
+                f"SELECT s.id, q.position FROM {STANDING.format(asking=asking)} "
+                "WHERE q.round = ?1 AND (q.closed = 0 OR s.asking != 'label') "
                 "AND s.id IS NOT NULL AND (?2 IS NULL OR q.position = ?2) "
                 "ORDER BY s.id DESC LIMIT 1",
                 *(round, position),
@@ -288,13 +304,16 @@ class Store:
                 return None
             former, position = found[0]
             new = self._next()
-            row = (new, round, position, False, "undo", None, labeller, time.time(), None)
+            row = (new, round, position, asking, "undo", None, labeller, time.time(), None, None)
             self.database.write(SUPERSEDE, [(new, former)])
             self.database.write(ANSWER, [row])
         return position
 
-    def settle(self, round: int) -> bool:
+    def settle(self, round: int, grace: float = 0.0) -> bool:
         """Close a round that is answered, so that no answer to it can be taken back any more.
+
+        Args:
+            grace: seconds that its last answer must be old.
 
         Returns:
             Whether it is; False while questions are pending.
@@ -302,13 +321,18 @@ class Store:
         with self.database.transaction():
             if self.pending(round):
                 return False
+            last = self.database.read(
+                f"SELECT max(s.answered_at) FROM {ANSWERED} WHERE q.round = ?", round
+            )[0][0]
+            if last is not None and 0.0 <= time.time() - last < grace:
+                return False
             self.database.write("UPDATE questions SET closed = 1 WHERE round = ?", [(round,)])
         return True
 
-    def answers(self, round: int, mirrored: bool = False) -> Array:
+    def answers(self, round: int, asking: Asking = "label") -> Array:
         """What a round was answered, by position: (n,), NaN for a skip and where nothing is yet."""
         rows = self.database.read(
-            f"SELECT s.probability FROM {MIRRORED if mirrored else ANSWERED} "
+            f"SELECT s.probability FROM {STANDING.format(asking=asking)} "
             "WHERE q.round = ? ORDER BY q.position",
             round,
         )

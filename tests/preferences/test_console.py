@@ -93,7 +93,7 @@ def test_some_questions_come_again_with_their_sides_changed(rng):
     assert store.settle(0) is False
     always_left = Person(["l"] * 2 * n)
     assert ask_person(store, 0, **always_left.console(mirror=0.1)) == n
-    again = store.answers(0, mirrored=True)
+    again = store.answers(0, asking="mirror")
     share = (~np.isnan(again)).mean()
     assert abs(share - 0.1) < 4 * np.sqrt(0.09 / n)
     assert conflict_rate(store.answers(0), again) == 1.0
@@ -104,7 +104,7 @@ def test_skips_do_not_come_again_and_mirrors_can_end(tmp_path, rng):
     store = Store(tmp_path)
     store.ask(0, pairs(rng, 3))
     ask_person(store, 0, **Person(["s", "l", "l", "u", "l"]).console(mirror=1.0))
-    assert store.pending(0, mirrored=True) == [0, 2]
+    assert store.pending(0, asking="mirror") == [0, 2]
 
 
 def test_two_columns(tmp_path, rng, monkeypatch):

@@ -54,7 +54,7 @@ def test_rows_for_trl():
     store.ask(1, pairs)
     store.answer_all(0, 0, [1.0, 0.0])
     store.answer_all(1, 0, [0.5, nan])
-    store.answer(0, 0, 0.0, mirrored=True)
+    store.answer(0, 0, 0.0, asking="mirror")
     assert list(trl_rows(store)) == [
         {
             "prompt": "start 4",
@@ -74,7 +74,7 @@ def test_sides_that_were_chosen():
     store.ask(0, pairs, margin=[2.0, -3.0], shown_left=[True, False])
     store.ask(1, pairs, margin=nan)
     store.answer_all(0, 0, [1.0, 1.0])
-    store.answer(0, 1, 0.5, mirrored=True)
+    store.answer(0, 1, 0.5, asking="mirror")
     store.answer_all(1, 0, [1.0, 0.0])
     margins, left = sides_chosen(store)
     np.testing.assert_array_equal(margins, [2.0, 3.0, -3.0])

@@ -136,9 +136,9 @@ def test_mirrored_answers_are_kept_apart(folder, rng):
     store.ask(0, pairs(rng, 3))
     store.answer_all(0, 0, [1.0, 0.0, 1.0])
     assert store.settle(0)
-    assert store.answer(0, 1, 1.0, mirrored=True)
+    assert store.answer(0, 1, 1.0, asking="mirror")
     np.testing.assert_array_equal(store.answers(0), [1, 0, 1])
-    np.testing.assert_array_equal(store.answers(0, mirrored=True), [nan, 1, nan])
+    np.testing.assert_array_equal(store.answers(0, asking="mirror"), [nan, 1, nan])
     assert store.count() == 3
 
 
@@ -185,7 +185,7 @@ def test_columns_of_a_record(tmp_path, rng):
     store.answer(0, 0, 0.0, "anna", duration=0.25)
     one, two = store.records()
     assert one["env_kwargs"] == {"slip": 0.1}
-    assert (one["env_id"], one["rule"], one["schema"]) == ("X-v0", "certainty", 1)
+    assert (one["env_id"], one["rule"], one["schema"]) == ("X-v0", "certainty", 2)
     assert len(one["campaign"]) == 32
     assert one["gymnasium"].startswith("1.")
     assert one["start"] == str(asked.a.starts[0])
@@ -413,12 +413,12 @@ def test_folders_of_others(tmp_path, rng):
     other = sqlite3.connect(tmp_path / "two" / FILE)
     other.execute("CREATE TABLE things (x)")
     other.close()
-    with pytest.raises(InputError, match=r"of schema 1, got .* of application 0x0 and schema 0"):
+    with pytest.raises(InputError, match=r"of schema 2, got .* of application 0x0 and schema 0"):
         Store(tmp_path / "two")
     later = sqlite3.connect(tmp_path / "one" / FILE)
-    later.execute("PRAGMA user_version = 2")
+    later.execute("PRAGMA user_version = 3")
     later.close()
-    with pytest.raises(InputError, match=f"of application {APPLICATION:#x} and schema 2"):
+    with pytest.raises(InputError, match=f"of application {APPLICATION:#x} and schema 3"):
         Store(tmp_path / "one")
 
 
