@@ -7,20 +7,29 @@ the first that was written, which no learner reads.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from rlentropy.errors import InputError
-from rlentropy.files import Unreadable, pack, read_arrays, replace_file
+from rlentropy.files import Unreadable, pack, read_arrays, reading, replace_file
 from rlentropy.preferences.segments import Segments, joined
 
+SEPARATOR = "\n\x1f\n"  # between a prompt and its completion: a line that is U+001F alone
 NAMES = ("states", "actions", "rewards", "lengths", "terminated", "starts")
 
 
-def save(folder: Path, segments: Segments, digests: Sequence[str]) -> None:
+def save(
+    folder: Path,
+    segments: Segments,
+    digests: Sequence[str],
+    describe: Callable[[Segments], str] | None = None,
+) -> None:
     """Write those that are not there yet, each whole or not at all.
+
+    Args:
+        describe: a segment as text, which goes beside it for those who can't read its numbers.
 
     Raises:
         OutputError: the folder can't be written.
@@ -30,6 +39,8 @@ def save(folder: Path, segments: Segments, digests: Sequence[str]) -> None:
         path = folder / f"{digest}.npz"
         if not path.exists():
             one = segments.take([i])
+            if describe is not None:
+                replace_file(folder / f"{digest}.txt", describe(one).encode())
             replace_file(path, pack({name: getattr(one, name) for name in NAMES}))
             new = True
     if new:
@@ -39,6 +50,20 @@ def save(folder: Path, segments: Segments, digests: Sequence[str]) -> None:
                 os.fsync(descriptor)  # so that the new names outlast a power cut too
             finally:
                 os.close(descriptor)
+
+
+def read_text(folder: Path, digest: str) -> str | None:
+    """What was written beside a segment; None where there is nothing.
+
+    Raises:
+        InputError: it can't be read.
+    """
+    path = folder / f"{digest}.txt"
+    try:
+        with reading(path):
+            return path.read_bytes().decode()
+    except FileNotFoundError:
+        return None
 
 
 def load(folder: Path, digests: Sequence[str]) -> Segments:
