@@ -57,6 +57,7 @@ class LanguagePolicy:
         self.ends = torch.tensor(sorted({tokenizer.eos_token_id, *more}), device=model.device)
         accepted = inspect.signature(type(model).forward).parameters
         self._positions = "position_ids" in accepted
+        self._cache = "cache" if "cache" in accepted else "past_key_values"  # by its version
 
     @property
     def width(self) -> int:
@@ -107,9 +108,8 @@ class LanguagePolicy:
         found = Completions(np.zeros((N, T), np.int64), np.zeros(N, np.int64), np.zeros(N, bool))
         for rows in self._blocks(N, 1):
             ids, mask = self._padded(prompts[rows])
-            self._write(
-                ids, mask, uniforms[rows], temperature, Completions(*(x[rows] for x in found))
-            )
+            part = Completions(found.tokens[rows], found.lengths[rows], found.ended[rows])
+            self._write(ids, mask, uniforms[rows], temperature, part)
         return found
 
     def _write(
@@ -120,9 +120,13 @@ class LanguagePolicy:
         live = torch.ones(len(ids), dtype=torch.bool, device=ids.device)
         for t in range(u.shape[1]):
             output = self.model(
-                input_ids=ids, attention_mask=mask, past_key_values=cache, use_cache=True,
-                logits_to_keep=1, **self._places(mask, ids.shape[1]),
-            )  # fmt: skip
+                input_ids=ids,
+                attention_mask=mask,
+                use_cache=True,
+                logits_to_keep=1,
+                **{self._cache: cache},
+                **self._places(mask, ids.shape[1]),
+            )
             cache = output.past_key_values
             p = torch.softmax(output.logits[:, -1].double() / temperature, dim=-1).cumsum(-1)
             drawn = torch.searchsorted(p, u[:, t : t + 1] * p[:, -1:], right=True)
@@ -152,7 +156,7 @@ class LanguagePolicy:
             log_p, states = self._log_p(prompts[rows], tokens[rows], lengths[rows], hidden)
             index = torch.as_tensor(tokens[rows], device=log_p.device)[:, :, None]
             said = log_p.gather(-1, index)[:, :, 0]
-            doubt = -(log_p.exp() * log_p).sum(-1) if entropy else None
+            doubt = torch.special.entr(log_p.exp()).sum(-1) if entropy else None
             parts.append(
                 [None if x is None else x.double().cpu().numpy() for x in (said, doubt, states)]
             )

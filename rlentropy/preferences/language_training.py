@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 import tempfile
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -65,7 +66,7 @@ def dpo(
         seed: of the order of the rows.
     """
     trl, transformers, datasets = (extra(name) for name in ("trl", "transformers", "datasets"))
-    with tempfile.TemporaryDirectory() as folder, untouched_generators():
+    with tempfile.TemporaryDirectory() as folder, untouched_generators(), silenced():
         trainer = trl.DPOTrainer(
             model=policy.model,
             ref_model=reference.model,
@@ -124,6 +125,14 @@ class Collator:
         return self.inner(
             [{f"{name}_ids": row[f"{name}_tokens"] for name in TEXTS} for row in rows]
         )
+
+
+@contextmanager
+def silenced() -> Iterator[None]:
+    """Without what the libraries say of each other's future."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        yield
 
 
 @contextmanager
