@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from rlentropy.errors import InputError
-from rlentropy.files import Unreadable, pack, read_arrays, reading, replace_file
+from rlentropy.files import Unreadable, pack, read_arrays, replace_file
 from rlentropy.preferences.segments import Segments, joined
 
-SEPARATOR = "\n\x1f\n"  # between a prompt and its completion: a line that is U+001F alone
 NAMES = ("states", "actions", "rewards", "lengths", "terminated", "starts")
 
 
@@ -50,20 +49,6 @@ def save(
                 os.fsync(descriptor)  # so that the new names outlast a power cut too
             finally:
                 os.close(descriptor)
-
-
-def read_text(folder: Path, digest: str) -> str | None:
-    """What was written beside a segment; None where there is nothing.
-
-    Raises:
-        InputError: it can't be read.
-    """
-    path = folder / f"{digest}.txt"
-    try:
-        with reading(path):
-            return path.read_bytes().decode()
-    except FileNotFoundError:
-        return None
 
 
 def load(folder: Path, digests: Sequence[str]) -> Segments:

@@ -18,7 +18,7 @@ import numpy as np
 from rlentropy.errors import InputError, in_range
 from rlentropy.files import Unreadable, writing
 from rlentropy.preferences.database import FILE, SCHEMA, Database
-from rlentropy.preferences.segment_files import load, pick, read_text, save
+from rlentropy.preferences.segment_files import load, pick, save
 from rlentropy.preferences.segments import Pairs, Segments, query_id
 from rlentropy.types import Array, Count, Mask
 
@@ -386,12 +386,6 @@ class Store:
         if self.folder is None:
             return pick(self._held, digests)
         return load(self.folder / "segments", digests)
-
-    def text(self, digest: str) -> str | None:
-        """What a segment shows, as `describe` said it; None where nobody did."""
-        if self.folder is not None:
-            return read_text(self.folder / "segments", digest)
-        return None if self.describe is None else self.describe(self.segments([digest]))
 
     def pairs(self, a: Sequence[str], b: Sequence[str]) -> Pairs:
         """Pairs of segments by their hashes."""
