@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from rlentropy.intervals import mean_ci95
+from rlentropy.preferences.export import SEPARATOR
 from rlentropy.preferences.language_policy import Completions, LanguagePolicy
 from rlentropy.preferences.language_training import LanguageTraining, Row, dpo, figures
 from rlentropy.preferences.path_entropy import by_prompt, conditional_scores, plain_scores
-from rlentropy.preferences.segment_files import SEPARATOR
 from rlentropy.preferences.segments import Pairs, Segments, joined
 from rlentropy.types import Array, Count, Mask, State
 
@@ -118,9 +118,10 @@ class LanguageSubject:
         return self.policy.decode(tokens[:length].tolist())
 
     def describe(self, segment: Segments) -> str:
-        """One segment as text: its prompt, a line that is U+001F alone, its completion."""
+        """One segment as text: its prompt, a line of `SEPARATOR` alone, its completion."""
         prompt = self.task.texts[int(segment.starts[0])]
-        return f"{prompt}{SEPARATOR}{self._text(segment.actions[0], int(segment.lengths[0]))}"
+        completion = self._text(segment.actions[0], int(segment.lengths[0]))
+        return f"{prompt}\n{SEPARATOR}\n{completion}"
 
     def roll_out(self, prompts: Count, rng: Generator) -> Pairs:
         pairs = self._pairs(prompts, rng, self.policy)

@@ -110,7 +110,7 @@ class Reporter:
             "env_steps": costs["env_steps"],
             "episodes": 2 * costs["candidates"],
         }
-        if config.pairs is not None:
+        if campaign.imported:
             summary["imported"] = campaign.imported
         summary |= self.subject.final(config)
         by_return = config.oracle.partition(":")[0] not in ("regret", "human")
