@@ -186,7 +186,7 @@ def write_gguf(path, rng):
     writer.add_eos_token_id(len(letters) - 1)
     kind = gguf.GGMLQuantizationType.Q4_1
     block = "blk.0."
-    tensors = {name: (64, 64) for name in ("ffn_up", "ffn_down", "ffn_gate")}
+    tensors = dict.fromkeys(("ffn_up", "ffn_down", "ffn_gate"), (64, 64))
     tensors |= {f"attn_{name}": (64, 64) for name in ("q", "k", "v", "output")}
     tensors = {f"{block}{name}.weight": shape for name, shape in tensors.items()}
     tensors["token_embd.weight"] = (len(letters), 64)
