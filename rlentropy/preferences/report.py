@@ -102,6 +102,8 @@ class Reporter:
             "env_steps": costs["env_steps"],
             "episodes": 2 * costs["candidates"],
         }
+        if config.pairs is not None:
+            summary["imported"] = campaign.imported
         summary |= self.subject.final(config)
         by_return = config.oracle.partition(":")[0] not in ("regret", "human")
         if by_return and config.loss in ("dpo", "ipo") and self.subject.luck_is_judged:
@@ -112,7 +114,7 @@ class Reporter:
         """What `rlentropy.plots` draws of the labels and of the held-out pairs."""
         found: dict[str, Any] = {}
         if self.campaign.labelled.parts:
-            y, margins = self.campaign.labelled.y, self.campaign.margins
+            y, margins = self.campaign.labelled.y[self.campaign.imported :], self.campaign.margins
             toward = np.where(y == 0.5, np.nan, np.where(y > 0.5, margins, -margins))
             parts = np.array_split(np.arange(len(y)), min(PANELS, self.campaign.round))
             found["margins"] = [
