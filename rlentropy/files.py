@@ -373,6 +373,39 @@ def _take(file: Path, what: str, folder: Path) -> int | None:
         os.close(descriptor)
 
 
+def holder_of(file: Path) -> int | None:
+    """The process that holds a place, by its lock; 0 where it isn't known, None where nobody does.
+
+    A place is not taken to find out unless the process that held it last lives, so that nobody who
+    wants it at this instant is refused.
+    """
+    try:
+        with file.open("rb+") as lock:
+            number = lock.read(20)
+            pid = int(number) if number.isdigit() else 0
+            if pid and not lives(pid):
+                return None
+            try:
+                _lock(lock.fileno())
+            except OSError:
+                return pid
+    except OSError:
+        return None
+    return None
+
+
+def lives(pid: int) -> bool:
+    """Whether there is a process of this number; on Windows nobody says no."""
+    if sys.platform != "win32":
+        try:
+            os.kill(pid, 0)
+        except (ProcessLookupError, OverflowError):
+            return False
+        except OSError:  # another user's
+            return True
+    return True
+
+
 def _lock(descriptor: int) -> None:
     if sys.platform == "win32":
         import msvcrt

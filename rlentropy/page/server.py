@@ -30,7 +30,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from rlentropy.errors import InputError, OutputError
 from rlentropy.page import bodies
 from rlentropy.page.desk import Desk, Refused
-from rlentropy.page.rendering import Clip, Rendering
+from rlentropy.page.rendering import Clip, Rendering, text_clip
 
 PAGE = Path(__file__).with_name("page.html")
 SLOWEST = 30.0  # seconds that a clip may take
@@ -79,6 +79,15 @@ def application(
         lifespan=lifespan,
     )
     return Guard(app, token)
+
+
+def drawn(desk: Desk) -> Rendering:
+    """Clips of a desk's store."""
+
+    def words(digest: str) -> Clip:
+        return text_clip(desk.store, digest)
+
+    return Rendering(lambda: words, words)
 
 
 # ---------------------------------------------------------------- what is answered
