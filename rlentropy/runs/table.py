@@ -154,6 +154,9 @@ TOOLS = {
     "compare": Command(
         "rlentropy.commands.compare", "tables, pictures and TensorBoard bands from run folders"
     ),
+    "label": Command(
+        "rlentropy.commands.label", "a page on which people answer a campaign's questions"
+    ),
     "sweep": Command(
         "rlentropy.commands.sweep", "algorithms x environments x seeds in parallel processes"
     ),
