@@ -177,11 +177,14 @@ def unzipping(path: Path) -> Iterator[zipfile.ZipFile]:
         yield archive
 
 
-def read_arrays(path: Path, only: Collection[str] | None = None) -> dict[str, NDArray[Any]]:
+def read_arrays(
+    path: Path, only: Collection[str] | None = None, optional: Collection[str] = ()
+) -> dict[str, NDArray[Any]]:
     """The arrays of an .npz file.
 
     Args:
         only: their names; default: all.
+        optional: those of them that may be missing.
 
     Raises:
         InputError: the file is damaged, too large, or has Python objects, or lacks a name.
@@ -196,7 +199,7 @@ def read_arrays(path: Path, only: Collection[str] | None = None) -> dict[str, ND
                     arrays[name] = _array(member, info.file_size)
                     if member.read(1):
                         raise ValueError(f"{name} is longer than it says")
-        if missing := set(only or ()) - set(arrays):
+        if missing := set(only or ()) - set(optional) - set(arrays):
             raise ValueError(f"it has no {', '.join(sorted(missing))}")
         return arrays
 
