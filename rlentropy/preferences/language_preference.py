@@ -28,6 +28,7 @@ from rlentropy.log import Log, drive
 from rlentropy.preferences import acquisition, language_scores, oracles
 from rlentropy.preferences.campaign import Campaign, Plan
 from rlentropy.preferences.console import ask_person, reader
+from rlentropy.preferences.judges import Judge
 from rlentropy.preferences.language_models import extra, load, train_last
 from rlentropy.preferences.language_prompts import read_prompts
 from rlentropy.preferences.language_stems import STEMS
@@ -106,7 +107,7 @@ class Config:
         whole("epochs", self.epochs, 1)
         whole("minibatch", self.minibatch, 1)
         spec = oracles.parse_oracle(self.oracle)
-        if getattr(spec, "judged", "return") != "return":
+        if isinstance(spec, Judge) or getattr(spec, "judged", "return") != "return":
             raise InputError(f"oracle must judge --reward alone, got {self.oracle!r}")
         score = language_scores.parse_score(self.reward)
         if score is None and not isinstance(spec, oracles.Human):
@@ -148,7 +149,7 @@ def run(config: Config, rng: Generator, log: Log) -> Result:
     held_out = subject.held_out(config.evaluation_pairs, np.random.default_rng(seeds[0]))
     spec = oracles.parse_oracle(config.oracle)
     teacher = None
-    if not isinstance(spec, oracles.Human):
+    if isinstance(spec, oracles.Teacher):
         teacher = SimulatedTeacher(spec, joined([held_out.a, held_out.b]), None, seeds[1])
     folder = None if log.directory is None else log.directory / "campaign"
     store = Store(folder, about(config, texts), describe=subject.describe)
