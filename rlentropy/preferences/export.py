@@ -20,7 +20,7 @@ from rlentropy.types import Array
 
 Describe = Callable[[Segments], str]  # of one segment; its first line says where it starts
 
-SEPARATOR = "\x1e"  # a line of its own between a prompt and its completion
+SEPARATOR = "\n\x1f\n"  # between a prompt and its completion: a line that is U+001F alone
 SIDES = ("a", "b")
 # The columns of a table of answers, before what is the same for all of them.
 COLUMNS = (
@@ -47,12 +47,12 @@ def _short(value: Any) -> str:
 
 
 def prompt_and_completion(text: str) -> tuple[str, str]:
-    """Both parts of a text, whose prompt ends before a line of `SEPARATOR` alone.
+    """Both parts of a text, between which `SEPARATOR` is.
 
-    Without such a line the prompt is the first line, its end included, so that the parts laid end
-    to end are the text.
+    Without it the prompt is the first line, its end included, so that the parts laid end to end are
+    the text.
     """
-    prompt, found, completion = text.partition(f"\n{SEPARATOR}\n")
+    prompt, found, completion = text.partition(SEPARATOR)
     if found:
         return prompt, completion
     prompt, line_end, completion = text.partition("\n")
