@@ -33,6 +33,7 @@ from rlentropy.preferences.language_models import extra, load, train_last
 from rlentropy.preferences.language_prompts import read_prompts
 from rlentropy.preferences.language_stems import STEMS
 from rlentropy.preferences.report import Reporter
+from rlentropy.preferences.routing import Panel, by_returns
 from rlentropy.preferences.segments import joined
 from rlentropy.preferences.store import Store
 from rlentropy.preferences.teaching import SimulatedTeacher
@@ -107,7 +108,7 @@ class Config:
         whole("epochs", self.epochs, 1)
         whole("minibatch", self.minibatch, 1)
         spec = oracles.parse_oracle(self.oracle)
-        if isinstance(spec, Judge) or getattr(spec, "judged", "return") != "return":
+        if getattr(spec, "judged", "return") != "return":
             raise InputError(f"oracle must judge --reward alone, got {self.oracle!r}")
         score = language_scores.parse_score(self.reward)
         if score is None and not isinstance(spec, oracles.Human):
@@ -147,15 +148,19 @@ def run(config: Config, rng: Generator, log: Log) -> Result:
     seeds = evaluation_rng.integers(2**31, size=3).tolist()
     subject = subject_of(config, texts, model_rng, seeds[2])
     held_out = subject.held_out(config.evaluation_pairs, np.random.default_rng(seeds[0]))
-    spec = oracles.parse_oracle(config.oracle)
-    teacher = None
-    if isinstance(spec, oracles.Teacher):
-        teacher = SimulatedTeacher(spec, joined([held_out.a, held_out.b]), None, seeds[1])
+    both, spec = joined([held_out.a, held_out.b]), oracles.parse_oracle(config.oracle)
+    teacher = router = None
+    if isinstance(spec, Judge):
+        router = by_returns(spec, both, seeds[1], config.oracle)
+        spec = oracles.Teacher()
+    if not isinstance(spec, oracles.Human):
+        teacher = SimulatedTeacher(spec, both, None, seeds[1])
     folder = None if log.directory is None else log.directory / "campaign"
     store = Store(folder, about(config, texts), describe=subject.describe)
     front = partial(ask_person, read=reader(lambda: log.interrupted)) if teacher is None else None
-    campaign = Campaign(subject, config.plan, teacher, store, campaign_rng, front)
-    reporter = Reporter(campaign, subject, held_out, teacher)
+    campaign = Campaign(subject, config.plan, teacher, store, campaign_rng, front, router)
+    panel = Panel(router, teacher) if router and teacher else teacher
+    reporter = Reporter(campaign, subject, held_out, panel)
     try:
         scores = drive(
             campaign,
