@@ -38,6 +38,7 @@ REPLY = (
 )
 IMPORTED = -1  # the round of pairs that were labelled elsewhere
 Asking = Literal["label", "mirror", "second", "judge"]  # what for; answers to "label" are learnt
+ASKINGS: tuple[Asking, ...] = ("label", "mirror", "second", "judge")
 CLOSE = "UPDATE questions SET closed = 1 WHERE closed = 0 AND (round, position) < (?, ?)"
 SUPERSEDE = "UPDATE answers SET superseded_by = ? WHERE id = ?"
 ANSWER = "INSERT INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL)"
