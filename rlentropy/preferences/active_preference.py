@@ -13,7 +13,6 @@ online form (newest labels, no restart) is the default, since it is what selecti
 from __future__ import annotations
 
 import json
-from functools import partial
 from typing import Any
 
 import gymnasium
@@ -26,7 +25,7 @@ from rlentropy.policies import Policy
 from rlentropy.preferences import oracles
 from rlentropy.preferences.campaign import Campaign
 from rlentropy.preferences.config import BUILT_IN, NETWORK, TABLE, Config
-from rlentropy.preferences.console import ask_person, reader
+from rlentropy.preferences.console import Front
 from rlentropy.preferences.report import HELD_OUT, Reported, Reporter
 from rlentropy.preferences.segments import joined
 from rlentropy.preferences.store import Store
@@ -72,7 +71,7 @@ def run(
         both = joined([held_out.a, held_out.b])
         teacher = SimulatedTeacher(spec, both, subject.judged_by(spec), seeds[1])
     store = Store(None if log.directory is None else log.directory / "campaign", about(env, config))
-    front = partial(ask_person, read=reader(lambda: log.interrupted)) if teacher is None else None
+    front = Front(lambda: log.interrupted) if teacher is None else None
     campaign = Campaign(subject, config.plan(defaults), teacher, store, campaign_rng, front)
     reporter = Reporter(campaign, subject, held_out, teacher)
     try:
