@@ -18,7 +18,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from rlentropy import neural
+from rlentropy import neural, preferences
 from rlentropy.errors import InputError
 from rlentropy.log import Log, drive
 from rlentropy.policies import Policy
@@ -26,13 +26,18 @@ from rlentropy.preferences import oracles
 from rlentropy.preferences.campaign import Campaign
 from rlentropy.preferences.config import BUILT_IN, NETWORK, TABLE, Config
 from rlentropy.preferences.console import Front
+from rlentropy.preferences.imports import import_pairs
+from rlentropy.preferences.judges import Judge
+from rlentropy.preferences.judging import Ensemble, Judging, Scripted, Simulated
 from rlentropy.preferences.report import HELD_OUT, Reported, Reporter
-from rlentropy.preferences.segments import joined
+from rlentropy.preferences.routing import Panel, Router
+from rlentropy.preferences.segments import Pairs, joined
 from rlentropy.preferences.store import Store
 from rlentropy.preferences.subjects import (
     is_tabular,
     network_subject,
     table_subject,
+    units_of,
 )
 from rlentropy.preferences.teaching import SimulatedTeacher
 from rlentropy.types import Env, Result
@@ -65,15 +70,23 @@ def run(
     subject: Reported = make(env, config, defaults, reference, subject_rng)
     seeds = evaluation_rng.integers(2**31, size=2).tolist()
     held_out = subject.held_out(HELD_OUT, np.random.default_rng(seeds[0]))
-    spec = oracles.parse_oracle(config.oracle)
+    both = joined([held_out.a, held_out.b])
     teacher = None
-    if not isinstance(spec, oracles.Human):
-        both = joined([held_out.a, held_out.b])
+    if not isinstance(spec := config.teacher, oracles.Human):
         teacher = SimulatedTeacher(spec, both, subject.judged_by(spec), seeds[1])
+    router = router_of(env, config, subject, held_out, seeds[1])
     store = Store(None if log.directory is None else log.directory / "campaign", about(env, config))
-    front = Front(lambda: log.interrupted) if teacher is None else None
-    campaign = Campaign(subject, config.plan(defaults), teacher, store, campaign_rng, front)
-    reporter = Reporter(campaign, subject, held_out, teacher)
+    if config.pairs is not None:
+        shared_start = config.loss not in ("cpl", "reward-model")
+        length = config.segment_length or defaults.segment_length
+        import_pairs(store, config.pairs, units_of(env, subject), length, shared_start)
+    front = Front(lambda: log.interrupted, config.grace) if teacher is None else None
+    plan = config.plan(defaults)
+    campaign = Campaign(subject, plan, teacher, store, campaign_rng, front, router)
+    panel: Panel | SimulatedTeacher | None = teacher
+    if router is not None and teacher is not None and config.judge is None:
+        panel = Panel(router, teacher)
+    reporter = Reporter(campaign, subject, held_out, panel)
     try:
         scores = drive(
             campaign,
@@ -89,6 +102,40 @@ def run(
         store.close()
 
 
+def router_of(
+    env: Env, config: Config, subject: Reported, held_out: Pairs, seed: int
+) -> Router | None:
+    """The judge that the options name, and what it leaves to a person; None without one.
+
+    Raises:
+        InputError: there is no such judge.
+    """
+    spec = oracles.parse_oracle(config.oracle)
+    if not isinstance(spec, Judge):
+        return None
+    judge: Judging
+    if config.judge is None:
+        spec = oracles.resolved(spec, float(joined([held_out.a, held_out.b]).returns.std()))
+        judge = Simulated(spec)
+    elif config.judge == "ensemble":
+        judge = Ensemble(subject.features, subject.groups, held_out)
+    elif config.judge.startswith("lm:"):
+        judge = preferences.language_judge.open_judge(config.judge[3:], env)
+    else:
+        judge = Scripted(config.judge, units_of(env, subject))
+    return Router(
+        judge,
+        name=f"judge {config.judge or config.oracle}",
+        seed=seed,
+        draws=spec.readings,
+        rule=config.routing or ("entropy" if config.judge is None else "margin"),
+        share=spec.human if config.human_share is None else config.human_share,
+        labels=config.human_labels,
+        tie=spec.tie,
+        person=config.person,
+    )
+
+
 def about(env: Env, config: Config) -> dict[str, str]:
     """What is the same for all questions of a campaign, which its store holds."""
     spec = env.spec
@@ -98,6 +145,8 @@ def about(env: Env, config: Config) -> dict[str, str]:
         "gymnasium": gymnasium.__version__,
         "acquisition": config.acquisition,
         "oracle": config.oracle,
+        **({"judge": config.judge} if config.judge else {}),
+        **({"person": config.person} if config.person != "return" else {}),
     }
 
 

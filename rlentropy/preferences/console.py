@@ -20,7 +20,7 @@ from itertools import zip_longest
 from typing import Protocol
 
 from rlentropy.files import plain
-from rlentropy.preferences.export import Describe, as_text
+from rlentropy.preferences.export import SEPARATOR, Describe, as_text, text_of
 from rlentropy.preferences.queue import Queue, Ticket
 from rlentropy.preferences.store import Store
 
@@ -87,10 +87,13 @@ class Window:
     def _answer(self, ticket: Ticket) -> None:
         """Ask a question, until it is answered here or elsewhere."""
         store, begin = self.queue.store, self.clock()
-        left = len(store.pending(ticket.round))
-        heading = f"-- {left} left in round {ticket.round}, {store.count()} answered --"
-        texts = (self.describe(store.segments([side])) for side in (ticket.left, ticket.right))
-        self.show("\n".join([heading, *side_by_side(*texts)]))
+        pending = len(store.pending(ticket.round))
+        heading = f"-- {pending} left in round {ticket.round}, {store.count()} answered --"
+        left, right = (
+            text_of(store, digest, self.describe).replace(SEPARATOR, "\n\n")
+            for digest in (ticket.left, ticket.right)
+        )
+        self.show("\n".join([heading, *side_by_side(left, right)]))
         key = self._key(PROMPT, lambda: not self.queue.waits(self.labeller, ticket))
         if key == "u":
             self._undo()
@@ -254,9 +257,8 @@ class Front:
 
 def note(store: Store, round: int) -> str:
     """That questions wait, and how they are answered."""
-    assert store.folder is not None
+    waiting = f"{len(store.pending(round))} questions of round {round} wait"
+    if store.folder is None:
+        return f"{waiting}, and nobody can answer them without a folder"
     folder = store.folder.parent if store.folder.name == "campaign" else store.folder
-    return (
-        f"{len(store.pending(round))} questions of round {round} wait; rlentropy label --campaign "
-        f"{shlex.quote(str(folder))} answers them"
-    )
+    return f"{waiting}; rlentropy label --campaign {shlex.quote(str(folder))} answers them"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -11,8 +12,7 @@ from rlentropy.preferences.campaign import Campaign, Subject
 from rlentropy.preferences.evaluation import LEVEL, labels_to
 from rlentropy.preferences.losses import sigmoid
 from rlentropy.preferences.segments import Pairs
-from rlentropy.preferences.teaching import SimulatedTeacher
-from rlentropy.types import Array, Result
+from rlentropy.types import Array, Count, Mask, Result
 
 if TYPE_CHECKING:
     from rlentropy.preferences.config import Config
@@ -50,7 +50,7 @@ class Reporter:
         campaign: Campaign,
         subject: Reported,
         held_out: Pairs,
-        teacher: SimulatedTeacher | None,
+        teacher: Callable[[Pairs, list[str], Count, Mask], Array] | None,
     ) -> None:
         self.campaign, self.subject, self.held_out = campaign, subject, held_out
         self.y: Array | None = None
@@ -102,6 +102,8 @@ class Reporter:
             "env_steps": costs["env_steps"],
             "episodes": 2 * costs["candidates"],
         }
+        if config.pairs is not None:
+            summary["imported"] = campaign.imported
         summary |= self.subject.final(config)
         by_return = config.oracle.partition(":")[0] not in ("regret", "human")
         if by_return and config.loss in ("dpo", "ipo") and self.subject.luck_is_judged:
@@ -112,7 +114,7 @@ class Reporter:
         """What `rlentropy.plots` draws of the labels and of the held-out pairs."""
         found: dict[str, Any] = {}
         if self.campaign.labelled.parts:
-            y, margins = self.campaign.labelled.y, self.campaign.margins
+            y, margins = self.campaign.labelled.y[self.campaign.imported :], self.campaign.margins
             toward = np.where(y == 0.5, np.nan, np.where(y > 0.5, margins, -margins))
             parts = np.array_split(np.arange(len(y)), min(PANELS, self.campaign.round))
             found["margins"] = [
