@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import gymnasium
@@ -27,7 +26,7 @@ from rlentropy.policies import Policy
 from rlentropy.preferences import language_judge, oracles
 from rlentropy.preferences.campaign import Campaign
 from rlentropy.preferences.config import BUILT_IN, NETWORK, TABLE, Config
-from rlentropy.preferences.console import ask_person, reader
+from rlentropy.preferences.console import Front
 from rlentropy.preferences.imports import import_pairs
 from rlentropy.preferences.judges import Judge
 from rlentropy.preferences.judging import Ensemble, Judging, Scripted
@@ -82,7 +81,7 @@ def run(
         shared_start = config.loss not in ("cpl", "reward-model")
         length = config.segment_length or defaults.segment_length
         import_pairs(store, config.pairs, units_of(env, subject), length, shared_start)
-    front = partial(ask_person, read=reader(lambda: log.interrupted)) if teacher is None else None
+    front = Front(lambda: log.interrupted, config.grace) if teacher is None else None
     plan = config.plan(defaults)
     campaign = Campaign(subject, plan, teacher, store, campaign_rng, front, router)
     panel: Panel | SimulatedTeacher | None = teacher
