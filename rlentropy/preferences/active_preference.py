@@ -27,6 +27,7 @@ from rlentropy.preferences import oracles
 from rlentropy.preferences.campaign import Campaign
 from rlentropy.preferences.config import BUILT_IN, NETWORK, TABLE, Config
 from rlentropy.preferences.console import ask_person, reader
+from rlentropy.preferences.imports import import_pairs
 from rlentropy.preferences.report import HELD_OUT, Reported, Reporter
 from rlentropy.preferences.segments import joined
 from rlentropy.preferences.store import Store
@@ -34,6 +35,7 @@ from rlentropy.preferences.subjects import (
     is_tabular,
     network_subject,
     table_subject,
+    units_of,
 )
 from rlentropy.preferences.teaching import SimulatedTeacher
 from rlentropy.types import Env, Result
@@ -72,6 +74,10 @@ def run(
         both = joined([held_out.a, held_out.b])
         teacher = SimulatedTeacher(spec, both, subject.judged_by(spec), seeds[1])
     store = Store(None if log.directory is None else log.directory / "campaign", about(env, config))
+    if config.pairs is not None:
+        shared_start = config.loss not in ("cpl", "reward-model")
+        length = config.segment_length or defaults.segment_length
+        import_pairs(store, config.pairs, units_of(env, subject), length, shared_start)
     front = partial(ask_person, read=reader(lambda: log.interrupted)) if teacher is None else None
     campaign = Campaign(subject, config.plan(defaults), teacher, store, campaign_rng, front)
     reporter = Reporter(campaign, subject, held_out, teacher)

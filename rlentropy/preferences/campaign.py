@@ -30,7 +30,7 @@ from rlentropy.preferences.acquisition import (
 from rlentropy.preferences.beliefs import Belief, Prior, variances
 from rlentropy.preferences.scores import value_scale
 from rlentropy.preferences.segments import Pairs, joined_pairs
-from rlentropy.preferences.store import Store
+from rlentropy.preferences.store import IMPORTED, Store
 from rlentropy.types import Array, Count, Mask, State
 
 DRAWS = 64  # rewards that stand for the posterior where values differ from gaps
@@ -149,6 +149,7 @@ class Campaign:
         self.costs = {"candidates": 0, "env_steps": 0, "skipped": 0}
         self.margins: Array = np.zeros(0)  # of the labelled pairs when they were chosen
         self.asked: Asked | None = None
+        self.imported = 0  # pairs that were labelled elsewhere, once they are learnt from
         self.bought = 0  # answered in this round
         self.positions = 0  # asked in this round
         self.figures: dict[str, float] = {}
@@ -166,6 +167,7 @@ class Campaign:
 
     def advance(self, units: int) -> Mapping[str, float] | None:
         """A round; less where a person has not answered yet."""
+        self._learn_imported()
         while True:
             if self.asked is None:
                 if self.positions == 0 and self.teach is None:
@@ -186,6 +188,16 @@ class Campaign:
         return min(self.labels + self.plan.batch_size, self.plan.labels)
 
     # ---------------------------------------------------------------- a round
+
+    def _learn_imported(self) -> None:
+        """Learn from what was labelled elsewhere, before the first question."""
+        known = self.store.answers(IMPORTED)
+        if self.labels or self.positions or self.imported or np.isnan(known).all():
+            return
+        pairs, y = self.store.labelled(IMPORTED)
+        self.imported = len(y)
+        self.labelled = Labelled([pairs], [y])
+        self.subject.learn(pairs, y, len(y), self.rngs["training"])
 
     def _ask(self, n: int) -> None:
         """Choose n pairs and write them down as questions."""
@@ -266,6 +278,8 @@ class Campaign:
         """The belief; the first pool sets the units of its priors."""
         if self.belief is None:
             self.belief = Belief(variances(self.priors, self.subject.groups, x))
+            if self.imported:
+                self.belief.update(self.subject.features(self.labelled.pairs), self.labelled.y)
         return self.belief
 
     @property
@@ -360,7 +374,7 @@ class Campaign:
         if (stored := state["belief"]) is not None:
             self.belief = Belief(stored["variances"])
             self.belief.load_state_dict(stored)
-        for k in range(self.round):
+        for k in range(-1 if self.imported else 0, self.round):
             pairs, y = self.store.labelled(k)
             self.labelled.parts.append(pairs)
             self.labelled.answers.append(y)
@@ -375,7 +389,8 @@ PRIORS = {
         Prior(0.35, {"entered": 0.2, "reference": 0.8}),
     ],
 }
-STATE = ("round", "labels", "curve", "at", "costs", "margins")  # what checkpoints hold as it is
+# what checkpoints hold as it is
+STATE = ("round", "labels", "imported", "curve", "at", "costs", "margins")
 STREAMS = ("prompts", "rollouts", "estimates", "choice", "training")
 LEARNT = {"gaps", "values", "features", "covariance"}  # what a belief is needed for
 

@@ -55,6 +55,8 @@ class Config:
     # return, bootstrapped-return:τ, bradley-terry:τ, regret:τ, judge or human; τ in units of
     # return, or in standard deviations of the reference's (1std); options follow (,mistake=0.1)
     oracle: str = "return"
+    # .jsonl or .csv of pairs that were labelled elsewhere, learnt from before the first question
+    pairs: Path | None = None
     segment_length: int | None = None  # steps; default 16, of networks 50
     starts: Literal["all", "initial"] = "all"  # tables: every live state, or the initial ones
     # uniform, noisy-expert (known models), or a run folder; what is trained starts there

@@ -30,7 +30,8 @@ planner = partial(Command, needs="env", axis="env_steps")  # by a known model, a
 explorer = partial(Command, needs="env", budget="episodes", axis="env_steps")
 fitted = partial(Command, needs="data", budget="updates", axis="updates")
 
-# They learn: `run(env or data, config, rng, log)` returns a `Result`.
+# They learn: `run(env or data, config, rng, log)` returns a `Result`; without the first where
+# nothing is needed.
 COMMANDS = {
     "optimal-exploration": planner(
         "rlentropy.exploration.optimal",
@@ -136,6 +137,12 @@ COMMANDS = {
         budget="labels",
         axis="labels",
         compiling=2,
+    ),
+    "language-preference": Command(
+        "rlentropy.preferences.language_preference",
+        "the same of a language model, by TRL's DPO",
+        budget="labels",
+        axis="labels",
     ),
 }
 
