@@ -27,20 +27,19 @@ WAITING = f"SELECT q.round, q.position FROM {ANSWERED} WHERE s.id IS NULL AND q.
 AGAIN = (
     "SELECT q.round, q.position FROM {again} JOIN answers first ON first.round = q.round "
     "AND first.position = q.position AND first.asking = 'label' AND first.superseded_by IS NULL "
-    "AND first.probability IS NOT NULL WHERE s.id IS NULL "
-    "AND first.labeller {whose} :labeller AND substr(q.query_id, {digit}, 8) < :{share} "
-    "AND (SELECT count(*) FROM answers later WHERE later.id > first.id "
-    "AND later.labeller = :labeller AND later.superseded_by IS NULL "
-    "AND later.answer != 'undo') >= :gap"
+    "AND first.probability IS NOT NULL WHERE s.id IS NULL AND q.round >= 0 "  # not elsewhere
+    "AND first.labeller {whose} :labeller AND substr(q.query_id, {digit}, 8) < :{share}"
 )
+SINCE = (  # of the labeller's answers the one that so many follow
+    "SELECT id FROM answers WHERE labeller = :labeller AND superseded_by IS NULL "
+    "AND answer != 'undo' ORDER BY id DESC LIMIT 1 OFFSET :gap"
+)
+MIRROR = AGAIN.format(again=STANDING.format(asking="mirror"), whose="=", digit=9, share="mirror")
+SECOND = AGAIN.format(again=STANDING.format(asking="second"), whose="!=", digit=17, share="second")
 FOR: dict[Asking, str] = {  # what waits for a labeller
     "label": WAITING,
-    "mirror": AGAIN.format(
-        again=STANDING.format(asking="mirror"), whose="=", digit=9, share="mirror"
-    ),
-    "second": AGAIN.format(
-        again=STANDING.format(asking="second"), whose="!=", digit=17, share="second"
-    ),
+    "mirror": f"{MIRROR} AND first.id <= ({SINCE})",
+    "second": SECOND,
 }
 FREE = (
     "NOT EXISTS (SELECT 1 FROM leases l WHERE l.round = q.round AND l.position = q.position "
