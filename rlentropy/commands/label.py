@@ -372,7 +372,7 @@ def at_console(config: Config, place: Place, training: Training, stop: Stop) -> 
             time.sleep(LOOK)
         done = all_given(store, place.budget())
     if done and training():
-        say.line("all labels are given; training goes on to its end")
+        training.say.line("all labels are given; training goes on to its end")
     while done and training() and not stop.pressed:
         time.sleep(LOOK)
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -27,7 +26,7 @@ from rlentropy.errors import InputError, in_range, one_of, whole
 from rlentropy.log import Log, drive
 from rlentropy.preferences import acquisition, language_scores, oracles
 from rlentropy.preferences.campaign import Campaign, Plan
-from rlentropy.preferences.console import ask_person, reader
+from rlentropy.preferences.console import Front
 from rlentropy.preferences.judges import Judge
 from rlentropy.preferences.language_models import extra, load, train_last
 from rlentropy.preferences.language_prompts import read_prompts
@@ -157,7 +156,7 @@ def run(config: Config, rng: Generator, log: Log) -> Result:
         teacher = SimulatedTeacher(spec, both, None, seeds[1])
     folder = None if log.directory is None else log.directory / "campaign"
     store = Store(folder, about(config, texts), describe=subject.describe)
-    front = partial(ask_person, read=reader(lambda: log.interrupted)) if teacher is None else None
+    front = Front(lambda: log.interrupted, config.plan.grace) if teacher is None else None
     campaign = Campaign(subject, config.plan, teacher, store, campaign_rng, front, router)
     panel = Panel(router, teacher) if router and teacher else teacher
     reporter = Reporter(campaign, subject, held_out, panel)
