@@ -50,7 +50,8 @@ def parse(command: str, config_class: type[Any], arguments: list[str]) -> tuple[
         before = as_arguments(table)
         options, config = parse_arguments(command, config_class, before + arguments)
     if options.resume:
-        from rlentropy.runs.folder import stored_settings, trusted
+        from rlentropy.runs.folder import stored_settings
+        from rlentropy.wrappers import trusted
 
         folder = folder_of(command, options, config)
         if (stored := stored_settings(folder)) is not None:

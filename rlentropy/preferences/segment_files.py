@@ -16,7 +16,8 @@ from rlentropy.errors import InputError
 from rlentropy.files import Unreadable, pack, read_arrays, replace_file
 from rlentropy.preferences.segments import Segments, joined
 
-NAMES = ("states", "actions", "rewards", "lengths", "terminated", "starts")
+NAMES = ("states", "actions", "rewards", "lengths", "terminated", "starts", "streams")
+LATER = {"streams"}  # which older files don't have
 
 
 def save(
@@ -62,7 +63,7 @@ def load(folder: Path, digests: Sequence[str]) -> Segments:
 
 def _one(path: Path, digest: str) -> Segments:
     try:
-        arrays: dict[str, Any] = read_arrays(path, NAMES)
+        arrays: dict[str, Any] = read_arrays(path, NAMES, LATER)
     except FileNotFoundError:
         raise InputError(f"campaign must hold its segments, got no {path}") from None
     T = arrays["rewards"].shape[-1]
@@ -71,13 +72,13 @@ def _one(path: Path, digest: str) -> Segments:
         and arrays["rewards"].shape == (1, T)
         and arrays["states"].shape[:2] == (1, T + 1)
         and arrays["actions"].shape[:2] == (1, T)
-        and all(arrays[name].shape == (1,) for name in ("lengths", "terminated", "starts"))
+        and all(arrays[name].shape == (1,) for name in NAMES[3:] if name in arrays)
         and arrays["lengths"].dtype.kind in "iu"
         and 0 <= arrays["lengths"][0] <= T
     )
     if not right:
         raise Unreadable(path, f"its arrays are {[(k, v.shape) for k, v in arrays.items()]}")
-    segment = Segments(*(arrays[name] for name in NAMES))
+    segment = Segments(**arrays)
     if segment.digests() != [digest]:
         raise Unreadable(path, "it shows another segment than its name says")
     return segment

@@ -38,6 +38,7 @@ REPLY = (
 )
 IMPORTED = -1  # the round of pairs that were labelled elsewhere
 Asking = Literal["label", "mirror", "second", "judge"]  # what for; answers to "label" are learnt
+ASKINGS: tuple[Asking, ...] = ("label", "mirror", "second", "judge")
 CLOSE = "UPDATE questions SET closed = 1 WHERE closed = 0 AND (round, position) < (?, ?)"
 SUPERSEDE = "UPDATE answers SET superseded_by = ? WHERE id = ?"
 ANSWER = "INSERT INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL)"
@@ -119,6 +120,7 @@ class Store:
         *,
         first: int = 0,
         shown_left: Any = None,
+        replies: Sequence[Reply] = (),
         **columns: Any,
     ) -> None:
         """Write questions down, at positions first, first + 1, … of a round; again is no change.
@@ -127,6 +129,7 @@ class Store:
 
         Args:
             shown_left: whether a is shown left, (n,); default: by the hash of the query, a coin.
+            replies: answers that are known, on disk together with the questions.
             columns: score, entropy, margin, policy and propensity, each (n,) or the same for all.
 
         Raises:
@@ -153,6 +156,8 @@ class Store:
                 self._keep(pairs.b, b)
                 self.database.write(ASK, rows[len(known) :])
                 self.database.write(CLOSE, [(round, first)])
+                for reply in replies:
+                    self._reply(reply, _word(reply.value), time.time())
 
     def identities(self, round: int, first: int = 0) -> tuple[list[str], Count]:
         """Of the questions of a round from a position on: their ids, and how often asked before."""

@@ -158,8 +158,14 @@ TOOLS = {
     "relabel": Command(
         "rlentropy.commands.relabel", "a goal for data that were collected without one"
     ),
+    "campaign": Command(
+        "rlentropy.commands.campaign", "who answered what: report, export, import of answers"
+    ),
     "compare": Command(
         "rlentropy.commands.compare", "tables, pictures and TensorBoard bands from run folders"
+    ),
+    "label": Command(
+        "rlentropy.commands.label", "a page on which people answer a campaign's questions"
     ),
     "sweep": Command(
         "rlentropy.commands.sweep", "algorithms x environments x seeds in parallel processes"
