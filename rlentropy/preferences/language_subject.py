@@ -121,7 +121,7 @@ class LanguageSubject:
         """One segment as text: its prompt, a line of `SEPARATOR` alone, its completion."""
         prompt = self.task.texts[int(segment.starts[0])]
         completion = self._text(segment.actions[0], int(segment.lengths[0]))
-        return f"{prompt}\n{SEPARATOR}\n{completion}"
+        return f"{prompt}{SEPARATOR}{completion}"
 
     def roll_out(self, prompts: Count, rng: Generator) -> Pairs:
         pairs = self._pairs(prompts, rng, self.policy)
