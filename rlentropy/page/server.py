@@ -17,7 +17,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
 from starlette.datastructures import Headers, MutableHeaders, QueryParams
@@ -219,7 +218,7 @@ def from_elsewhere(scope: Scope) -> bool:
     """Whether another site made the browser send a request; a link that is followed is none."""
     headers = Headers(scope=scope)
     origin, site = headers.get("origin"), headers.get("sec-fetch-site")
-    if origin is not None and urlsplit(origin).netloc != headers.get("host"):
+    if origin is not None and origin.partition("://")[2] != headers.get("host"):
         return True
     followed = scope["path"] == "/" and headers.get("sec-fetch-mode") == "navigate"
     return site == "cross-site" and not followed

@@ -9,7 +9,7 @@ beside the file, each in an .npz that is named by the hash of what it shows.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -36,7 +36,9 @@ REPLY = (
     *("id", "asking", "answer", "probability", "labeller", "answered_at", "duration_ms", "reason"),
     "superseded_by",
 )
+IMPORTED = -1  # the round of pairs that were labelled elsewhere
 Asking = Literal["label", "mirror", "second", "judge"]  # what for; answers to "label" are learnt
+ASKINGS: tuple[Asking, ...] = ("label", "mirror", "second", "judge")
 CLOSE = "UPDATE questions SET closed = 1 WHERE closed = 0 AND (round, position) < (?, ?)"
 SUPERSEDE = "UPDATE answers SET superseded_by = ? WHERE id = ?"
 ANSWER = "INSERT INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL)"
@@ -57,6 +59,20 @@ class Question(NamedTuple):
     pair: Pairs  # one
 
 
+class Reply(NamedTuple):
+    """An answer, and whose it is."""
+
+    round: int
+    position: int
+    value: float  # probability that a is preferred: 1, 0, 1/2 for a tie, …; NaN for a skip
+    labeller: str = ""  # default: the campaign's oracle
+    duration: float | None = None  # seconds that the question was looked at
+    # what for: mirror where the question was asked again with its sides changed, second where
+    # another labeller was asked, judge for the opinion of a judge that left it to a person
+    asking: Asking = "label"
+    reason: str | None = None  # in the labeller's words
+
+
 class Store:
     """Questions and answers of a campaign, in a folder or, for simulated teachers, in memory."""
 
@@ -66,6 +82,7 @@ class Store:
         about: Mapping[str, Any] | None = None,
         *,
         must_exist: bool = False,
+        describe: Callable[[Segments], str] | None = None,
     ) -> None:
         """Open the store of a folder, or make it.
 
@@ -73,12 +90,13 @@ class Store:
             about: what is the same for all questions, like env_id, env_kwargs, rule and oracle. A
                 store that exists must agree with it.
             must_exist: refuse a folder without a store.
+            describe: of a segment whose numbers don't say what it shows, its text, kept beside it.
 
         Raises:
             InputError: there is none, it is damaged, somebody else's, or about something else.
             OutputError: the folder can't be written.
         """
-        self.folder = folder
+        self.folder, self.describe = folder, describe
         self._held: dict[str, tuple[Segments, int]] = {}  # segments of a store in memory
         path = None if folder is None else folder / FILE
         if path is not None:
@@ -102,6 +120,7 @@ class Store:
         *,
         first: int = 0,
         shown_left: Any = None,
+        replies: Sequence[Reply] = (),
         **columns: Any,
     ) -> None:
         """Write questions down, at positions first, first + 1, … of a round; again is no change.
@@ -110,6 +129,7 @@ class Store:
 
         Args:
             shown_left: whether a is shown left, (n,); default: by the hash of the query, a coin.
+            replies: answers that are known, on disk together with the questions.
             columns: score, entropy, margin, policy and propensity, each (n,) or the same for all.
 
         Raises:
@@ -136,6 +156,8 @@ class Store:
                 self._keep(pairs.b, b)
                 self.database.write(ASK, rows[len(known) :])
                 self.database.write(CLOSE, [(round, first)])
+                for reply in replies:
+                    self._reply(reply, _word(reply.value), time.time())
 
     def identities(self, round: int, first: int = 0) -> tuple[list[str], Count]:
         """Of the questions of a round from a position on: their ids, and how often asked before."""
@@ -158,7 +180,8 @@ class Store:
 
     def latest(self) -> int | None:
         """The round that was asked last; None before the first."""
-        found: int | None = self.database.read("SELECT max(round) FROM questions")[0][0]
+        query = "SELECT max(round) FROM questions WHERE round >= 0"
+        found: int | None = self.database.read(query)[0][0]
         return found
 
     def pending(self, round: int, asking: Asking = "label") -> list[int]:
@@ -198,17 +221,7 @@ class Store:
         asking: Asking = "label",
         reason: str | None = None,
     ) -> bool:
-        """Write an answer down; it is on disk when this returns.
-
-        Args:
-            value: probability that a is preferred: 1, 0, 1/2 for a tie, anything between; NaN for
-                a skip.
-            labeller: who; default: the campaign's oracle.
-            duration: seconds that the question was looked at.
-            asking: what for: mirror where the question was asked again with its sides changed,
-                second where another labeller was asked, judge for the opinion of a judge that
-                left it to a person.
-            reason: why, in the labeller's words.
+        """Write an answer down, as a `Reply` has it; it is on disk when this returns.
 
         Returns:
             Whether it stands; False where the question has an answer.
@@ -217,58 +230,54 @@ class Store:
             InputError: there is no such question, or the value is out of range.
             OutputError: it can't be written.
         """
-        return self._answer(round, [position], [value], labeller, duration, asking, reason) == 1
+        return self.reply([Reply(round, position, value, labeller, duration, asking, reason)])[0]
 
     def answer_all(self, round: int, first: int, values: Any, labeller: str = "") -> int:
         """Answers to the questions at first, first + 1, … at once; how many of them stand."""
         values = np.asarray(values, np.float64).tolist()
-        return self._answer(round, range(first, first + len(values)), values, labeller)
+        replies = [Reply(round, first + i, value, labeller) for i, value in enumerate(values)]
+        return sum(self.reply(replies))
 
-    def _answer(
-        self,
-        round: int,
-        positions: Sequence[int],
-        values: Sequence[float],
-        labeller: str = "",
-        duration: float | None = None,
-        asking: Asking = "label",
-        reason: str | None = None,
-    ) -> int:
-        words = [_word(value) for value in values]
-        labeller, now = labeller or str(self.about.get("oracle", "")), time.time()
-        milliseconds = None if duration is None else 1e3 * duration
+    def reply(self, replies: Sequence[Reply]) -> list[bool]:
+        """Write answers down, all of them or none; whether each stands.
+
+        Raises:
+            InputError: there is no such question, or a value is out of range.
+            OutputError: they can't be written.
+        """
+        words, now = [_word(reply.value) for reply in replies], time.time()
         with self.database.transaction():
-            standing = self._standing(round, positions, asking)
-            number = self._next()
-            rows, replaced = [], []
-            for position, value, word in zip(positions, values, words, strict=True):
-                former, said = standing[position]
-                if said in (None, "undo"):
-                    p = None if word == "skip" else value
-                    said_by = (labeller, now, milliseconds, reason)
-                    rows.append((number, round, position, asking, word, p, *said_by))
-                    replaced += [] if former is None else [(number, former)]
-                    number += 1
-            self.database.write(SUPERSEDE, replaced)
-            self.database.write(ANSWER, rows)
-            self.database.write(RELEASE, [row[1:4] for row in rows])
-        return len(rows)
+            return [
+                self._reply(reply, word, now) for reply, word in zip(replies, words, strict=True)
+            ]
 
-    def _standing(
-        self, round: int, positions: Sequence[int], asking: Asking
-    ) -> dict[int, tuple[int | None, str | None]]:
-        """The answer, or the undo, that stands at each position: its number and its word."""
-        low, high = min(positions, default=0), max(positions, default=-1)
+    def _reply(self, reply: Reply, word: str, now: float) -> bool:
+        where = reply.round, reply.position, reply.asking
+        former = self._standing(*where)
+        if former is not None and former[1] != "undo":
+            return False
+        number = self._next()
+        value = None if word == "skip" else reply.value
+        labeller = reply.labeller or str(self.about.get("oracle", ""))
+        milliseconds = None if reply.duration is None else 1e3 * reply.duration
+        if former is not None:
+            self.database.write(SUPERSEDE, [(number, former[0])])
+        row = (number, *where, word, value, labeller, now, milliseconds, reply.reason)
+        self.database.write(ANSWER, [row])
+        self.database.write(RELEASE, [where])
+        return True
+
+    def _standing(self, round: int, position: int, asking: Asking) -> tuple[int, str] | None:
+        """The answer, or the undo, that stands at a question: its number and its word."""
         rows = self.database.read(
-            "SELECT q.position, s.id, s.answer FROM questions q LEFT JOIN answers s "
-            "ON s.round = q.round AND s.position = q.position AND s.asking = ? "
-            "AND s.superseded_by IS NULL WHERE q.round = ? AND q.position BETWEEN ? AND ?",
-            *(asking, round, low, high),
+            "SELECT s.id, s.answer FROM questions q LEFT JOIN answers s ON s.round = q.round "
+            "AND s.position = q.position AND s.asking = ? AND s.superseded_by IS NULL "
+            "WHERE q.round = ? AND q.position = ?",
+            *(asking, round, position),
         )
-        found = {position: (number, said) for position, number, said in rows}
-        if missing := [position for position in positions if position not in found]:
-            raise InputError(f"question must have been asked, got {missing[0]} of round {round}")
-        return found
+        if not rows:
+            raise InputError(f"question must have been asked, got {position} of round {round}")
+        return None if rows[0][0] is None else rows[0]
 
     def _next(self) -> int:
         return int(self.database.read("SELECT coalesce(max(id), 0) + 1 FROM answers")[0][0])
@@ -361,9 +370,9 @@ class Store:
         return self.pairs(a, b), self._array(y, np.float64)
 
     def count(self) -> int:
-        """How many questions are answered; skips are not."""
+        """How many questions are answered; skips are not, nor what was imported."""
         rows = self.database.read(
-            f"SELECT count(*) FROM {ANSWERED} WHERE s.probability IS NOT NULL"
+            f"SELECT count(*) FROM {ANSWERED} WHERE s.probability IS NOT NULL AND q.round >= 0"
         )
         return int(rows[0][0])
 
@@ -373,7 +382,7 @@ class Store:
         if self.folder is None:
             self._held.update((digest, (segments, i)) for i, digest in enumerate(digests))
         else:
-            save(self.folder / "segments", segments, digests)
+            save(self.folder / "segments", segments, digests, self.describe)
 
     def segments(self, digests: Sequence[str]) -> Segments:
         """Segments by their hashes.

@@ -23,6 +23,7 @@ from rlentropy.preferences.tables import (
     noisy_expert,
     state_features,
 )
+from rlentropy.preferences.units import Units
 from rlentropy.types import Array, Env
 
 if TYPE_CHECKING:
@@ -102,6 +103,13 @@ def table_subject(
         entropy=config.entropy or "exact",
         num_states=int(env.observation_space.n),
     )
+
+
+def units_of(env: Env, subject: object) -> Units:
+    """What segments of a subject are in the units of its environment."""
+    if isinstance(subject, TableSubject):
+        return Units.of(env, True, len(subject.policy.pi))
+    return Units.of(env, False)
 
 
 def table_reference(task: TabularTask, name: str, policy: Policy | None, rng: Generator) -> Array:

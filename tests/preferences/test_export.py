@@ -3,12 +3,15 @@
 import json
 
 import numpy as np
+from gymnasium.spaces import Discrete
 
 from rlentropy.preferences.export import as_text, json_lines, sides_chosen, trl_rows
 from rlentropy.preferences.segments import Pairs, Segments
 from rlentropy.preferences.store import Store
+from rlentropy.preferences.units import Units
 
 nan = float("nan")
+PARTS = ("length", "terminated", "actions", "states")
 
 
 def two():
@@ -39,12 +42,18 @@ def test_json_lines():
     store.ask(0, two(), score=[nan, 0.5])
     store.answer(0, 0, 1.0)
     store.undo(0)
-    lines = [json.loads(line) for line in json_lines(store)]
+    units = Units(Discrete(50, start=100), Discrete(4, start=7), tabular=True)
+    lines = [json.loads(line) for line in json_lines(store, units)]
     assert [line["answer"] for line in lines] == ["a", "undo", None]
-    assert lines[0]["segment_b"] == {
-        "hash": two().b.digests()[0], "length": 1, "terminated": True, "actions": [3],
+    first = {name: lines[0][f"{name}_b"] for name in (*PARTS, "segment")}
+    assert first == {
+        "segment": two().b.digests()[0], "length": 1, "terminated": True,
+        "actions": [10], "states": [104, 108],
     }  # fmt: skip
-    assert lines[2]["segment_a"]["actions"] == [3, 3, 3]
+    assert lines[2]["actions_a"] == [10, 10, 10]
+    assert lines[2]["states_a"] == [101, 102, 103, 104]
+    bare = json.loads(next(json_lines(store)))
+    assert (bare["length_a"], "states_a" in bare) == (3, False)
     assert (lines[0]["score"], lines[2]["score"], lines[2]["env_id"]) == (None, 0.5, "X-v0")
 
 
@@ -57,12 +66,12 @@ def test_rows_for_trl():
     store.answer(0, 0, 0.0, asking="mirror")
     assert list(trl_rows(store)) == [
         {
-            "prompt": "start 4",
+            "prompt": "start 4\n",
             "chosen": "1: 0 -> 5\n2: 1 -> 6\n3: 2 -> 7\ncut",
             "rejected": "1: 3 -> 8\nend",
         },
         {
-            "prompt": "start 1",
+            "prompt": "start 1\n",
             "chosen": "1: 2 -> 9\nend",
             "rejected": "1: 3 -> 2\n2: 3 -> 3\n3: 3 -> 4\ncut",
         },
@@ -75,7 +84,8 @@ def test_sides_that_were_chosen():
     store.ask(1, pairs, margin=nan)
     store.answer_all(0, 0, [1.0, 1.0])
     store.answer(0, 1, 0.5, asking="mirror")
+    store.answer(0, 0, 0.0, asking="judge")
     store.answer_all(1, 0, [1.0, 0.0])
-    margins, left = sides_chosen(store)
+    margins, left = sides_chosen(store.records())
     np.testing.assert_array_equal(margins, [2.0, 3.0, -3.0])
     np.testing.assert_array_equal(left, [1.0, 0.0, 0.5])

@@ -19,7 +19,7 @@ from rlentropy.preferences.campaign import Campaign, Plan
 from rlentropy.preferences.database import APPLICATION, FILE
 from rlentropy.preferences.oracles import parse_oracle
 from rlentropy.preferences.segments import Pairs, Segments
-from rlentropy.preferences.store import Store
+from rlentropy.preferences.store import IMPORTED, Reply, Store
 from rlentropy.preferences.table_rewards import TableFeatures
 from rlentropy.preferences.table_subject import TableSubject
 from rlentropy.preferences.tables import LinearLogits, TablePolicy, TabularTask
@@ -540,3 +540,35 @@ def test_a_round_in_memory_is_quick(rng):
         store.answers(k)
         times.append(time.perf_counter() - begin)
     assert min(times) < 0.5e-3
+
+
+def test_replies_are_written_together_or_not_at_all(tmp_path, rng):
+    store = Store(tmp_path)
+    store.ask(0, pairs(rng, 3))
+    store.ask(IMPORTED, pairs(rng, 2))
+    several = [
+        Reply(0, 2, 1.0, "anna", 2.5, reason="状态"),
+        Reply(0, 2, 0.0, "bert"),  # late, in one batch with the first
+        Reply(IMPORTED, 1, nan, "bert", asking="second"),
+    ]
+    with pytest.raises(InputError, match="question must have been asked, got 3 of round 0"):
+        store.reply([*several, Reply(0, 3, 1.0)])
+    with pytest.raises(InputError, match="answer must be in"):
+        store.reply([*several, Reply(0, 1, 1.5)])
+    assert all(row["answer"] is None for row in store.records())
+    assert store.reply(several) == [True, False, True]
+    found = [row for row in Store(tmp_path).records() if row["answer"]]
+    assert [(r["round"], r["position"], r["labeller"], r["answer"]) for r in found] == [
+        (IMPORTED, 1, "bert", "skip"), (0, 2, "anna", "a"),
+    ]  # fmt: skip
+    assert (found[1]["duration_ms"], found[1]["reason"]) == (2500.0, "状态")
+
+
+def test_what_was_imported_is_no_round_and_costs_nothing(rng):
+    store = Store(None)
+    store.ask(IMPORTED, pairs(rng, 2))
+    store.answer_all(IMPORTED, 0, [1.0, 0.0])
+    assert (store.latest(), store.count()) == (None, 0)
+    store.ask(0, pairs(rng, 1))
+    store.answer(0, 0, 0.0)
+    assert (store.latest(), store.count()) == (0, 1)
