@@ -1,9 +1,9 @@
 """Statistics over seeds or episodes: centres, bootstrap intervals, censored times, slopes.
 
-Every interval of this package is a 95 % percentile bootstrap: seeds (or the episodes of one run)
-are drawn with replacement, the statistic is computed again, and its 2.5 % and 97.5 % quantiles are
-reported. With n of them it covers a little less than 95 % (about 90 % for a mean at n = 10). One
-seed, or one episode, has no interval: it is NaN.
+Every interval of this package, but for shares of answers, is a 95 % percentile bootstrap: seeds
+(or the episodes of one run) are drawn with replacement, the statistic is computed again, and its
+2.5 % and 97.5 % quantiles are reported. With n of them it covers a little less than 95 % (about
+90 % for a mean at n = 10). One seed, or one episode, has no interval: it is NaN.
 
 Why not the mean ± 1.96 standard errors: that leaves the range in which returns can be (a success
 rate below 0), is symmetric where returns are not, and knows no interquartile mean or median time.
@@ -12,6 +12,7 @@ For a mean of many values both agree; beyond `MOST_RESAMPLED` of them it stands 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -90,6 +91,20 @@ def mean_ci95(values: Any) -> list[float]:
     """
     mean = estimate(values, "mean", np.random.default_rng(0))
     return [float(mean.low), float(mean.high)]
+
+
+def share_ci95(k: int, n: int) -> list[float]:
+    """Both ends of Wilson's 95 % interval of a share k/n; NaN without any trial.
+
+    They solve |p - k/n| = z sqrt(p (1 - p) / n) for p, and so are in [0, 1] and never equal, where
+    resamples of few equal answers would all be alike.
+    """
+    if not n:
+        return [float("nan")] * 2
+    z2 = NORMAL_TAIL**2
+    middle = (k + z2 / 2.0) / (n + z2)
+    half = NORMAL_TAIL / (n + z2) * math.sqrt(k * (n - k) / n + z2 / 4.0)
+    return [max(0.0, middle - half), min(1.0, middle + half)]
 
 
 # ---------------------------------------------------------------- censored times

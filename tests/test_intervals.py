@@ -157,3 +157,23 @@ def test_common_grid_keeps_equal_steps_and_interpolates_others():
     grid, values = intervals.on_common_grid([(steps, one), (other, np.log1p(other))])
     assert grid.tolist() == [10.0, 100.0]
     assert values[1] == pytest.approx(np.log1p(grid))
+
+
+def test_wilson_intervals():
+    """Ends at which the share lies 1.96 standard errors away, found by bisection."""
+    z = 1.959963984540054
+
+    def end(k, n, low, high):
+        rising = low < k / n
+        for _ in range(200):
+            p = (low + high) / 2
+            far = abs(p - k / n) > z * np.sqrt(p * (1 - p) / n)
+            low, high = (p, high) if far == rising else (low, p)
+        return (low + high) / 2
+
+    for k, n in [(3, 10), (7, 8), (50, 100), (1, 400)]:
+        ends = end(k, n, 0.0, k / n), end(k, n, k / n, 1.0)
+        assert intervals.share_ci95(k, n) == pytest.approx(ends, abs=1e-9)
+    assert intervals.share_ci95(0, 10) == pytest.approx([0.0, z**2 / (10 + z**2)])
+    assert intervals.share_ci95(10, 10) == pytest.approx([10 / (10 + z**2), 1.0])
+    assert np.isnan(intervals.share_ci95(0, 0)).all()

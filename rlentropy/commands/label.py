@@ -26,12 +26,14 @@ import rlentropy
 from rlentropy.commands.console import Console
 from rlentropy.errors import InputError, in_range, whole
 from rlentropy.files import TEMPORARY, holder_of, plain, read_json, writing
+from rlentropy.page.clips import Clips
 from rlentropy.page.desk import Desk
 from rlentropy.preferences.console import Lines, Window
 from rlentropy.preferences.database import FILE
 from rlentropy.preferences.queue import Queue
 from rlentropy.preferences.store import Store
 from rlentropy.runs.folder import LOCK, stop_signals, stored_settings
+from rlentropy.wrappers import trusted
 
 NOTES = "page.json"  # token and port, so that a server that starts again has the same address
 TRAINING = "training.log"  # what the training says of errors
@@ -51,6 +53,8 @@ class Config:
     mirror: float = 0.05  # share of the questions that are asked again, sides changed, in [0, 1]
     second: float = 0.0  # share that another labeller is asked too, in [0, 1]
     patience: float = 120.0  # seconds until a question that nobody answered is shown to others
+    env_id: str = ""  # where segments are drawn; default: the campaign's
+    env_kwargs: str = ""  # JSON object of its keyword arguments; default: the campaign's
     labeller: str = ""  # name that the page begins with; default: one it draws
     console: bool = False  # ask in this terminal instead of a browser
     train: bool = True  # train beside, where no other process does and the run isn't finished
@@ -79,13 +83,15 @@ def run(config: Config) -> int:
     say = Console(config.quiet)
     if not config.console:
         check_packages()
-    with closing(Store(place.campaign, must_exist=True)):
-        pass  # in order, or refused before anybody opens the page
-    stop = Stop()
-    training = Training(place, say)
-    ask = at_console if config.console else serve
+    place.trust(config.env_id, config.env_kwargs)
+    with closing(Store(place.campaign, must_exist=True)) as store:
+        clips = Clips(store, config.env_id, config.env_kwargs)
+    stop, training = Stop(), Training(place, config, say)
     with stop_signals(stop):
-        ask(config, place, training, say, stop)
+        if config.console:
+            at_console(config, place, training, stop)
+        else:
+            serve(config, place, training, clips, say)
         training.stop(stop)
     with closing(Store(place.campaign)) as store:
         return 0 if all_given(store, place.budget()) else 130
@@ -129,6 +135,17 @@ class Place:
         self.run = run if (run / "config.json").is_file() else None
         self._budget: tuple[int, int | None] = (0, None)  # as of a time of config.json
 
+    def trust(self, env_id: str, env_kwargs: str) -> None:
+        """Refuse an environment whose making would import a module or open a file, unless typed.
+
+        Raises:
+            InputError: names the option.
+        """
+        stored = (stored_settings(self.run) or {}) if self.run is not None else {}
+        for name, typed in (("env_id", env_id), ("env_kwargs", env_kwargs)):
+            if not typed and name in stored and self.run is not None:
+                trusted(name, stored[name], self.run)
+
     def budget(self) -> int | None:
         """Labels that the run buys now; None where there is none, or it doesn't say."""
         with suppress(OSError):
@@ -155,8 +172,8 @@ class Stop:
 class Training:
     """The process that learns from the answers: a child, or what somebody else has started."""
 
-    def __init__(self, place: Place, say: Console) -> None:
-        self.place, self.say = place, say
+    def __init__(self, place: Place, config: Config, say: Console) -> None:
+        self.place, self.config, self.say = place, config, say
         self.child: subprocess.Popen[bytes] | None = None
 
     def __call__(self) -> bool:
@@ -174,10 +191,15 @@ class Training:
         goes on where this process is killed.
         """
         run = self.place.run
-        if run is None or (run / "summary.json").exists() or self._holder() is not None:
+        if not self.config.train or run is None:
+            return
+        if (run / "summary.json").exists() or self._holder() is not None:
             return
         program = "import sys; from rlentropy.cli import main; sys.exit(main())"
         argv = [COMMAND, "--resume", "--out", str(run), "--quiet"]
+        for name in ("env_id", "env_kwargs"):  # which a folder alone is not trusted with
+            if value := getattr(self.config, name):
+                argv.append(f"--{name.replace('_', '-')}={value}")
         paths = [str(Path(rlentropy.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
         log = self.place.campaign / TRAINING
         with writing(log), log.open("wb") as errors:
@@ -300,7 +322,7 @@ def address_of(config: Config, listening: socket.socket, token: str) -> str:
 # ---------------------------------------------------------------- asking
 
 
-def serve(config: Config, place: Place, training: Training, say: Console, stop: Stop) -> None:
+def serve(config: Config, place: Place, training: Training, clips: Clips, say: Console) -> None:
     """Serve the page until Ctrl-C."""
     import uvicorn
 
@@ -317,24 +339,22 @@ def serve(config: Config, place: Place, training: Training, say: Console, stop: 
                 file=sys.stderr,
                 flush=True,
             )
-        if config.train:
-            training.start()
+        training.start()
         say.line("open it in a browser; Ctrl-C ends the page, and label again goes on")
 
         def desk() -> Desk:
             store = Store(place.campaign, must_exist=True)
             return Desk(store, queue_of(config, store), place.budget, training)
 
-        app = server.application(desk, server.drawn, token)
+        app = server.application(desk, clips.of, token)
         options: Any = {"log_level": "error", "access_log": False, "ws": "none"}
         options |= {"timeout_graceful_shutdown": 2, "server_header": False, "loop": "asyncio"}
         uvicorn.Server(uvicorn.Config(app, **options)).run(sockets=[listening])
 
 
-def at_console(config: Config, place: Place, training: Training, say: Console, stop: Stop) -> None:
+def at_console(config: Config, place: Place, training: Training, stop: Stop) -> None:
     """Ask in this terminal, round after round, until the labels are given or Ctrl-C."""
-    if config.train:
-        training.start()
+    training.start()
     with closing(Store(place.campaign, must_exist=True)) as store:
         lines = Lines(lambda: stop.pressed > 0)
         window = Window(queue_of(config, store), lines, labeller=config.labeller or "person")
@@ -352,7 +372,7 @@ def at_console(config: Config, place: Place, training: Training, say: Console, s
             time.sleep(LOOK)
         done = all_given(store, place.budget())
     if done and training():
-        say.line("all labels are given; training goes on to its end")
+        training.say.line("all labels are given; training goes on to its end")
     while done and training() and not stop.pressed:
         time.sleep(LOOK)
 

@@ -7,74 +7,32 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
-from dataclasses import dataclass
 from queue import PriorityQueue
-from typing import Any, Protocol
 
 from rlentropy.errors import InputError
 from rlentropy.files import plain
-from rlentropy.preferences.export import as_text
-from rlentropy.preferences.store import Store
+from rlentropy.page.clips import TEXT_FPS, Clip
 
 MOST = 2**26  # bytes of pictures that are kept
-FPS = 4  # of texts
 PATIENCE = 5.0  # seconds that the end waits for a clip in hand
 
-
-class Clip(Protocol):
-    """A segment as it is shown."""
-
-    @property
-    def facts(self) -> dict[str, Any]: ...  # what the page must know to show it
-    @property
-    def png(self) -> bytes | None: ...  # its frames in a grid; None where they are texts
-
-
-Drawing = Callable[[str], Clip]  # of a segment's hash
-Say = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Text:
-    """A segment in words: each frame shows what has happened so far."""
-
-    facts: dict[str, Any]
-    png: None = None
-
-
-def text_clip(store: Store, digest: str) -> Text:
-    """A segment without pictures; where its file is damaged, one line that says so."""
-    try:
-        segment = store.segments([digest])
-    except InputError as error:
-        facts = {"kind": "text", "frames": [str(error)], "fps": FPS, "length": 0, "ended": False}
-        return Text(facts)
-    *lines, _ = as_text(segment).splitlines()
-    frames = ["\n".join(lines[: t + 1]) for t in range(len(lines))]
-    length, ended = int(segment.lengths[0]), bool(segment.terminated[0])
-    facts = {"kind": "text", "frames": frames, "fps": FPS, "length": length, "ended": ended}
-    return Text(facts)
+Draw = Callable[[str], Clip]  # of a segment's hash
 
 
 class Rendering:
     """Makes clips in the order in which they are needed, and keeps those used last."""
 
-    def __init__(
-        self, make: Callable[[], Drawing], otherwise: Drawing, most: int = MOST, say: Say = print
-    ) -> None:
+    def __init__(self, draw: Draw, most: int = MOST) -> None:
         """Start the thread.
 
         Args:
-            make: called in that thread, since what draws belongs to the thread that began it.
-            otherwise: what makes a clip where `make`, or what it made, fails.
+            draw: called in that thread alone, since what draws belongs to one.
             most: bytes that clips may take.
-            say: is told in one line why there are no pictures, once.
         """
-        self.make, self.otherwise, self.most, self.say = make, otherwise, most, say
+        self.draw, self.most = draw, most
         self._clips: OrderedDict[str, Future[Clip]] = OrderedDict()  # used last is last
         self._waiting: PriorityQueue[tuple[int, int, str]] = PriorityQueue()
         self._count = itertools.count()
-        self._failed = False
         self._thread = threading.Thread(target=self._work, name="clips", daemon=True)
         self._thread.start()
 
@@ -101,46 +59,32 @@ class Rendering:
 
     def _forget(self) -> None:
         """Drop what was used longest ago."""
-        sizes = {digest: size_of(clip) for digest, clip in self._clips.items() if clip.done()}
-        total = sum(sizes.values())
-        for digest, size in sizes.items():
+        made = [(digest, clip.result()) for digest, clip in self._clips.items() if clip.done()]
+        total = sum(size_of(clip) for _, clip in made)
+        for digest, clip in made:
             if total <= self.most:
                 return
             del self._clips[digest]
-            total -= size
+            total -= size_of(clip)
 
     def _work(self) -> None:
-        draw: Drawing | None = None
         while digest := self._waiting.get()[2]:
             clip = self._clips.get(digest)
             if clip is None or clip.done():  # dropped, or asked for twice
                 continue
             try:
-                draw = draw or self._begin()
-                clip.set_result(self._draw(draw, digest))
+                clip.set_result(self.draw(digest))
             except Exception as error:
-                clip.set_exception(error)
-
-    def _begin(self) -> Drawing:
-        try:
-            return self.make()
-        except Exception as error:
-            self.say(f"clips are shown in words: {plain(error)}")
-            return self.otherwise
-
-    def _draw(self, draw: Drawing, digest: str) -> Clip:
-        try:
-            return draw(digest)
-        except Exception as error:
-            if not self._failed:
-                self.say(f"a clip is shown in words: {plain(error)}")
-            self._failed = True
-            return self.otherwise(digest)
+                clip.set_result(in_words(error))
 
 
-def size_of(clip: Future[Clip]) -> int:
-    """Bytes, about, of a clip that is made."""
-    if clip.exception() is not None:
-        return 0
-    made = clip.result()
-    return sum(map(len, made.facts["frames"])) if made.png is None else len(made.png)
+def in_words(error: Exception) -> Clip:
+    """A clip that says in one line why there is none."""
+    kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
+    frames = [plain(f"{kind}{error}", 300)]
+    return Clip({"kind": "text", "frames": frames, "fps": TEXT_FPS, "length": 0, "ended": False})
+
+
+def size_of(clip: Clip) -> int:
+    """Bytes, about."""
+    return sum(map(len, clip.facts["frames"])) if clip.png is None else len(clip.png)

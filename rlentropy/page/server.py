@@ -17,7 +17,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
 from starlette.datastructures import Headers, MutableHeaders, QueryParams
@@ -29,8 +28,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rlentropy.errors import InputError, OutputError
 from rlentropy.page import bodies
+from rlentropy.page.clips import Clip
 from rlentropy.page.desk import Desk, Refused
-from rlentropy.page.rendering import Clip, Rendering, text_clip
+from rlentropy.page.rendering import Draw, Rendering
 
 PAGE = Path(__file__).with_name("page.html")
 SLOWEST = 30.0  # seconds that a clip may take
@@ -47,21 +47,19 @@ HEADERS = {
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-def application(
-    desk: Callable[[], Desk], rendering: Callable[[Desk], Rendering], token: str
-) -> ASGIApp:
+def application(desk: Callable[[], Desk], draw: Draw, token: str) -> ASGIApp:
     """The server of one campaign.
 
     Args:
         desk: called in the thread of the event loop, which alone uses it.
-        rendering: what makes clips of the desk's store.
+        draw: makes the clip of a segment's hash, in a thread of its own.
         token: what every request must bring.
     """
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         app.state.desk = desk()
-        app.state.rendering = rendering(app.state.desk)
+        app.state.rendering = Rendering(draw)
         yield
         app.state.rendering.close()
         app.state.desk.store.close()
@@ -79,15 +77,6 @@ def application(
         lifespan=lifespan,
     )
     return Guard(app, token)
-
-
-def drawn(desk: Desk) -> Rendering:
-    """Clips of a desk's store."""
-
-    def words(digest: str) -> Clip:
-        return text_clip(desk.store, digest)
-
-    return Rendering(lambda: words, words)
 
 
 # ---------------------------------------------------------------- what is answered
@@ -229,7 +218,7 @@ def from_elsewhere(scope: Scope) -> bool:
     """Whether another site made the browser send a request; a link that is followed is none."""
     headers = Headers(scope=scope)
     origin, site = headers.get("origin"), headers.get("sec-fetch-site")
-    if origin is not None and urlsplit(origin).netloc != headers.get("host"):
+    if origin is not None and origin.partition("://")[2] != headers.get("host"):
         return True
     followed = scope["path"] == "/" and headers.get("sec-fetch-mode") == "navigate"
     return site == "cross-site" and not followed

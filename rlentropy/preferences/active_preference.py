@@ -13,24 +13,25 @@ online form (newest labels, no restart) is the default, since it is what selecti
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import gymnasium
 import numpy as np
 
-from rlentropy import neural, preferences
+from rlentropy import neural
 from rlentropy.errors import InputError
 from rlentropy.log import Log, drive
 from rlentropy.policies import Policy
-from rlentropy.preferences import oracles
+from rlentropy.preferences import language_judge, oracles
 from rlentropy.preferences.campaign import Campaign
 from rlentropy.preferences.config import BUILT_IN, NETWORK, TABLE, Config
 from rlentropy.preferences.console import Front
 from rlentropy.preferences.imports import import_pairs
 from rlentropy.preferences.judges import Judge
-from rlentropy.preferences.judging import Ensemble, Judging, Scripted, Simulated
+from rlentropy.preferences.judging import Ensemble, Judging, Scripted
 from rlentropy.preferences.report import HELD_OUT, Reported, Reporter
-from rlentropy.preferences.routing import Panel, Router
+from rlentropy.preferences.routing import Panel, Router, by_returns
 from rlentropy.preferences.segments import Pairs, joined
 from rlentropy.preferences.store import Store
 from rlentropy.preferences.subjects import (
@@ -113,25 +114,23 @@ def router_of(
     spec = oracles.parse_oracle(config.oracle)
     if not isinstance(spec, Judge):
         return None
-    judge: Judging
-    if config.judge is None:
-        spec = oracles.resolved(spec, float(joined([held_out.a, held_out.b]).returns.std()))
-        judge = Simulated(spec)
-    elif config.judge == "ensemble":
-        judge = Ensemble(subject.features, subject.groups, held_out)
-    elif config.judge.startswith("lm:"):
-        judge = preferences.language_judge.open_judge(config.judge[3:], env)
-    else:
-        judge = Scripted(config.judge, units_of(env, subject))
-    return Router(
-        judge,
-        name=f"judge {config.judge or config.oracle}",
-        seed=seed,
-        draws=spec.readings,
-        rule=config.routing or ("entropy" if config.judge is None else "margin"),
-        share=spec.human if config.human_share is None else config.human_share,
+    both = joined([held_out.a, held_out.b])
+    router = by_returns(spec, both, seed, config.oracle)
+    if config.judge is not None:
+        judge: Judging
+        if config.judge == "ensemble":
+            judge = Ensemble(subject.features, subject.groups, held_out)
+        elif config.judge.startswith("lm:"):
+            rng = np.random.default_rng(seed)
+            judge = language_judge.LanguageJudge.of(config.judge[3:], rng)
+        else:
+            judge = Scripted(config.judge, units_of(env, subject))
+        router = replace(router, judge=judge, name=f"judge {config.judge}", rule="margin")
+    return replace(
+        router,
+        rule=config.routing or router.rule,
+        share=router.share if config.human_share is None else config.human_share,
         labels=config.human_labels,
-        tie=spec.tie,
         person=config.person,
     )
 

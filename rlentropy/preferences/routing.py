@@ -13,10 +13,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rlentropy.preferences.judges import doubt, evidence, judgement, share_of, to_person
-from rlentropy.preferences.judging import Judging
-from rlentropy.preferences.oracles import in_order, keyed_uniforms
-from rlentropy.preferences.segments import Pairs, joined
+from rlentropy.preferences.judges import Judge, doubt, evidence, judgement, share_of, to_person
+from rlentropy.preferences.judging import Judging, Simulated
+from rlentropy.preferences.oracles import in_order, keyed_uniforms, resolved
+from rlentropy.preferences.segments import Pairs, Segments, joined
 from rlentropy.preferences.store import ANSWERED, Reply, Store
 from rlentropy.preferences.teaching import SimulatedTeacher
 from rlentropy.types import Array, Count, Mask
@@ -137,6 +137,24 @@ class Router:
         learn = getattr(self.judge, "learn", None)
         if learn is not None and (answered := answered_by_person(store, round)) is not None:
             learn(*answered)
+
+
+def by_returns(spec: Judge, sample: Segments, seed: int, name: str) -> Router:
+    """The simulated judge, and a person who sees returns.
+
+    Args:
+        sample: segments of the reference, whose returns are the unit of temperatures in std.
+    """
+    spec = resolved(spec, float(sample.returns.std()))
+    return Router(
+        Simulated(spec),
+        f"judge {name}",
+        seed,
+        spec.readings,
+        share=spec.human,
+        tie=spec.tie,
+        person="return",
+    )
 
 
 class Panel:

@@ -7,7 +7,7 @@ the first that was written, which no learner reads.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,16 @@ NAMES = ("states", "actions", "rewards", "lengths", "terminated", "starts", "str
 LATER = {"streams"}  # which older files don't have
 
 
-def save(folder: Path, segments: Segments, digests: Sequence[str]) -> None:
+def save(
+    folder: Path,
+    segments: Segments,
+    digests: Sequence[str],
+    describe: Callable[[Segments], str] | None = None,
+) -> None:
     """Write those that are not there yet, each whole or not at all.
+
+    Args:
+        describe: a segment as text, which goes beside it for those who can't read its numbers.
 
     Raises:
         OutputError: the folder can't be written.
@@ -31,6 +39,8 @@ def save(folder: Path, segments: Segments, digests: Sequence[str]) -> None:
         path = folder / f"{digest}.npz"
         if not path.exists():
             one = segments.take([i])
+            if describe is not None:
+                replace_file(folder / f"{digest}.txt", describe(one).encode())
             replace_file(path, pack({name: getattr(one, name) for name in NAMES}))
             new = True
     if new:

@@ -9,7 +9,7 @@ beside the file, each in an .npz that is named by the hash of what it shows.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -38,6 +38,7 @@ REPLY = (
 )
 IMPORTED = -1  # the round of pairs that were labelled elsewhere
 Asking = Literal["label", "mirror", "second", "judge"]  # what for; answers to "label" are learnt
+ASKINGS: tuple[Asking, ...] = ("label", "mirror", "second", "judge")
 CLOSE = "UPDATE questions SET closed = 1 WHERE closed = 0 AND (round, position) < (?, ?)"
 SUPERSEDE = "UPDATE answers SET superseded_by = ? WHERE id = ?"
 ANSWER = "INSERT INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL)"
@@ -81,6 +82,7 @@ class Store:
         about: Mapping[str, Any] | None = None,
         *,
         must_exist: bool = False,
+        describe: Callable[[Segments], str] | None = None,
     ) -> None:
         """Open the store of a folder, or make it.
 
@@ -88,12 +90,13 @@ class Store:
             about: what is the same for all questions, like env_id, env_kwargs, rule and oracle. A
                 store that exists must agree with it.
             must_exist: refuse a folder without a store.
+            describe: of a segment whose numbers don't say what it shows, its text, kept beside it.
 
         Raises:
             InputError: there is none, it is damaged, somebody else's, or about something else.
             OutputError: the folder can't be written.
         """
-        self.folder = folder
+        self.folder, self.describe = folder, describe
         self._held: dict[str, tuple[Segments, int]] = {}  # segments of a store in memory
         path = None if folder is None else folder / FILE
         if path is not None:
@@ -379,7 +382,7 @@ class Store:
         if self.folder is None:
             self._held.update((digest, (segments, i)) for i, digest in enumerate(digests))
         else:
-            save(self.folder / "segments", segments, digests)
+            save(self.folder / "segments", segments, digests, self.describe)
 
     def segments(self, digests: Sequence[str]) -> Segments:
         """Segments by their hashes.

@@ -73,6 +73,8 @@ def finished(tmp_path_factory):
     for name, command in RUNS.items():
         assert cli.main([*command, "--quiet", "--out", str(base / name)]) == 0
     assert cli.main(["collect", *DATA, "--data", str(base / "d.npz"), "--quiet"]) == 0
+    asked = str(base / "asked")
+    assert cli.main(["active-preference", *ASKING, "--quiet", "--out", asked]) == 0
     return base
 
 
@@ -264,6 +266,7 @@ def sound(command, base):
             *("--data", str(base / "d.npz"), "--out-data", "y.npz"),
             *("--goal", "0", "--features", "0", "--radius", "0.01"),
         ),
+        "campaign": ("--campaign", str(base / "asked")),
         "compare": (str(base / "entgame"),),
         "sweep": ("--commands", "rfzi", "--env-ids", "CartPole-v1", "--out", "out"),
     }[command]
