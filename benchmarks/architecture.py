@@ -42,7 +42,7 @@ LAYERS = {
     **dict.fromkeys(("data", "entropy", "policies", "risk"), 3),
     **dict.fromkeys(("diversity", "envs", "neural", "perturbations", "planning"), 4),
     **dict.fromkeys(("exploration", "offline", "preferences", "robust"), 5),
-    **dict.fromkeys(("plots", "runs"), 6),
+    **dict.fromkeys(("page", "plots", "runs"), 6),
     "commands": 7,
     "cli": 8,
 }

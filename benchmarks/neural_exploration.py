@@ -119,7 +119,7 @@ TASKS = {
     "half-cheetah": Task(
         "HalfCheetah-v5",
         {
-            **{name: ENTGAME[name] for name in ("entgame-histogram", "entgame-knn")},
+            **ENTGAME,
             "mepol-fast": mepol("1e-3", *SEEN),
             **OTHERS,
         },
@@ -129,11 +129,7 @@ TASKS = {
     ),
     "ant": Task(
         "Ant-v5",
-        {
-            "entgame-histogram": ENTGAME["entgame-histogram"],
-            "mepol-fast": mepol("1e-3", *SEEN),
-            "random": OTHERS["random"],
-        },
+        {**ENTGAME, "mepol-fast": mepol("1e-3", *SEEN), **OTHERS},
         ANT,
         LOCOMOTION,
         100_000,

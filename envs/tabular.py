@@ -75,7 +75,7 @@ class TabularEnv(gymnasium.Env[np.int64, np.int64]):
         """Start the record of the last step, which only pictures read, anew."""
         self._previous: int | None = None
         self._action: int | None = None
-        self._reward = 0.0
+        self._reward: float | None = None
         self._steps = 0
 
     def reset(
@@ -114,6 +114,18 @@ class TabularEnv(gymnasium.Env[np.int64, np.int64]):
         self._steps += 1
         return np.int64(self.state), reward, bool(mdp.terminal[self.state]), False, {}
 
+    def place(self, state: int, action: int | None = None) -> None:
+        """Be in a state, as if an action had just led there, to draw what was played before.
+
+        Args:
+            action: default: none; an episode starts here.
+        """
+        previous, steps = self.state, self._steps + 1
+        self._forget()
+        self.state = state
+        if action is not None:
+            self._previous, self._action, self._steps = previous, action, steps
+
     # They say "this is a draw from self.mdp and nothing else", which lets a compiled simulator of
     # `mdp` stand in. They sit on the functions, not the class: a subclass that overrides one of
     # them replaces the function, and so loses the promise without having to know of it.
@@ -133,7 +145,8 @@ class TabularEnv(gymnasium.Env[np.int64, np.int64]):
         status = f"step {self._steps}   state {self.state}"
         if self._action is None:
             return status
-        return f"{status}   action {self.action_names[self._action]}   reward {self._reward:.4g}"
+        status += f"   action {self.action_names[self._action]}"
+        return status if self._reward is None else f"{status}   reward {self._reward:.4g}"
 
     def _text(self, state: int) -> str:
         """One character a state: @ the agent, o a possible start; then a line on the last step."""

@@ -178,11 +178,14 @@ def unzipping(path: Path) -> Iterator[zipfile.ZipFile]:
         yield archive
 
 
-def read_arrays(path: Path, only: Collection[str] | None = None) -> dict[str, NDArray[Any]]:
+def read_arrays(
+    path: Path, only: Collection[str] | None = None, optional: Collection[str] = ()
+) -> dict[str, NDArray[Any]]:
     """The arrays of an .npz file.
 
     Args:
         only: their names; default: all.
+        optional: those of them that may be missing.
 
     Raises:
         InputError: the file is damaged, too large, or has Python objects, or lacks a name.
@@ -197,7 +200,7 @@ def read_arrays(path: Path, only: Collection[str] | None = None) -> dict[str, ND
                     arrays[name] = _array(member, info.file_size)
                     if member.read(1):
                         raise ValueError(f"{name} is longer than it says")
-        if missing := set(only or ()) - set(arrays):
+        if missing := set(only or ()) - set(optional) - set(arrays):
             raise ValueError(f"it has no {', '.join(sorted(missing))}")
         return arrays
 
@@ -372,6 +375,39 @@ def _take(file: Path, what: str, folder: Path) -> int | None:
             print(plain(note), file=sys.stderr)
             return None
         os.close(descriptor)
+
+
+def holder_of(file: Path) -> int | None:
+    """The process that holds a place, by its lock; 0 where it isn't known, None where nobody does.
+
+    A place is not taken to find out unless the process that held it last lives, so that nobody who
+    wants it at this instant is refused.
+    """
+    try:
+        with file.open("rb+") as lock:
+            number = lock.read(20)
+            pid = int(number) if number.isdigit() else 0
+            if pid and not lives(pid):
+                return None
+            try:
+                _lock(lock.fileno())
+            except OSError:
+                return pid
+    except OSError:
+        return None
+    return None
+
+
+def lives(pid: int) -> bool:
+    """Whether there is a process of this number; on Windows nobody says no."""
+    if sys.platform != "win32":
+        try:
+            os.kill(pid, 0)
+        except (ProcessLookupError, OverflowError):
+            return False
+        except OSError:  # another user's
+            return True
+    return True
 
 
 def _lock(descriptor: int) -> None:

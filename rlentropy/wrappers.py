@@ -10,9 +10,11 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import sys
 from contextlib import suppress
 from numbers import Real
+from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn
 
@@ -20,9 +22,12 @@ import gymnasium
 import numpy as np
 from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 from gymnasium.utils import RecordConstructorArgs
+from numpy.typing import NDArray
 
 from rlentropy.errors import InputError, did_you_mean
 from rlentropy.types import Env
+
+Frame = NDArray[np.uint8]  # a picture, (height, width, 3)
 
 RESET, STEP = ("observation", "info"), ("observation", "reward", "terminated", "truncated", "info")
 # Where what was returned is taken apart before it comes here; errors from there are about that.
@@ -240,6 +245,89 @@ def make_env(env_id: str, env_kwargs: str, unlimited: bool) -> Env:
         if not isinstance(space := getattr(env, name, None), gymnasium.Space):
             raise InputError(f"env must have a gymnasium space as its {name}, got {space!r}")
     return env
+
+
+def headless() -> None:
+    """Let environments draw without a display; before pygame and mujoco are loaded."""
+    os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")  # which it prints
+    if not os.environ.get("DISPLAY"):
+        os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
+        if sys.platform == "linux":
+            os.environ.setdefault("MUJOCO_GL", "egl")
+
+
+def make_with_pictures(env_id: str, env_kwargs: str, unlimited: bool) -> Env:
+    """The same environment, made to draw itself.
+
+    Raises:
+        InputError: it can't be made, or doesn't draw.
+    """
+    headless()
+    env = make_env(env_id, env_kwargs, unlimited)
+    modes = (env.metadata or {}).get("render_modes") or []
+    env.close()
+    if "rgb_array" not in modes:
+        known = ", ".join(map(str, modes)) or "nothing"
+        raise InputError(
+            f"env_id must name an environment that renders rgb_array, got {env_id}, which renders "
+            f"{known}"
+        )
+    kwargs = json.loads(env_kwargs) | {"render_mode": "rgb_array"}
+    return make_env(env_id, json.dumps(kwargs), unlimited)
+
+
+def picture(env: Env) -> Frame:
+    """What an environment draws of the state that it is in.
+
+    Raises:
+        InputError: a library for it is missing, or it draws anything else.
+    """
+    try:
+        frame: Any = env.render()
+    except gymnasium.error.DependencyNotInstalled as error:
+        raise InputError(f"env_id must name one that can be drawn here, got {error}") from None
+    kind = getattr(frame, "dtype", None)
+    if kind != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
+        raise InputError(
+            "the environment's pictures must be (height, width, 3) of uint8, got "
+            f"{described(frame)}{f' of {kind}' if kind else ''}"
+        )
+    return np.ascontiguousarray(frame)
+
+
+def names_a_file(env_kwargs: str) -> bool:
+    """Whether a text in a JSON object could be a path, or a module."""
+    with suppress(ValueError, RecursionError):  # then it makes no environment either
+        left = [json.loads(env_kwargs)]
+        while left:
+            value = left.pop()
+            if isinstance(value, str) and re.search(r"[/\\:.]", value):
+                return True
+            left += value.values() if isinstance(value, dict) else ()
+            left += value if isinstance(value, list) else ()
+    return False
+
+
+def trusted(name: str, value: Any, folder: Path) -> str:
+    """What a folder says of its environment, unless that could import code or open a file.
+
+    Raises:
+        InputError: env_id names a module, or env_kwargs a path; they must then be typed.
+    """
+    option = f"--{name.replace('_', '-')}"
+    if not isinstance(value, str):
+        raise InputError(f"{name} must be text in {folder}, got {value!r}")
+    if name == "env_id" and ":" in value:
+        raise InputError(
+            f"env_id must be given ({option}) where the one stored in {folder} imports a module, "
+            f"got {value!r}"
+        )
+    if name == "env_kwargs" and names_a_file(value):
+        raise InputError(
+            f"env_kwargs must be given ({option}) where those stored in {folder} name a file, "
+            f"got {value}"
+        )
+    return value
 
 
 class RandomAction(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):

@@ -222,6 +222,9 @@ def test_members_that_come_twice_or_are_missing(tmp_path):
     np.savez(tmp_path / "y.npz", a=np.zeros(2))
     with pytest.raises(InputError, match="it has no pi"):
         read_arrays(tmp_path / "y.npz", ("pi",))
+    with pytest.raises(InputError, match="it has no pi"):
+        read_arrays(tmp_path / "y.npz", ("pi", "b"), ("b",))
+    assert list(read_arrays(tmp_path / "y.npz", ("a", "b"), ("b",))) == ["a"]
 
 
 def test_fortran_order_and_strings_are_read_as_numpy_does(tmp_path, rng):

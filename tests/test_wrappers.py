@@ -2,7 +2,9 @@
 
 import json
 import math
+import os
 from fractions import Fraction
+from pathlib import Path
 
 import gymnasium
 import numpy as np
@@ -12,7 +14,7 @@ from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete
 from rlentropy import policies
 from rlentropy.cli import main
 from rlentropy.errors import InputError
-from rlentropy.wrappers import Checked
+from rlentropy.wrappers import Checked, headless, make_with_pictures, picture, trusted
 
 PAIR, IMAGE = Box(-1.0, 1.0, (2,)), Box(0, 255, (2, 2), np.uint8)
 LONG = Box(-1.0, 1.0, (100,), np.float64)
@@ -288,3 +290,59 @@ def test_environments_without_spaces_are_refused(monkeypatch, capsys, tmp_path):
     said = capsys.readouterr().err
     assert "env must have a gymnasium space as its observation_space, got None" in said
     assert json.dumps(said).count("\\n") == 1
+
+
+# ---------------------------------------------------------------- what is stored, what is drawn
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("env_id", "module:Env-v0", r"env_id must be given \(--env-id\) where .* imports a module"),
+        ("env_id", 7, "env_id must be text in run, got 7"),
+        ("env_kwargs", '{"a": [{"b": "c/d"}]}', r"env_kwargs must be given \(--env-kwargs\) where"),
+        ("env_kwargs", '{"a": "module:thing"}', "name a file, got "),
+    ],
+)
+def test_what_could_run_code_must_be_typed(name, value, message, tmp_path):
+    with pytest.raises(InputError, match=message):
+        trusted(name, value, Path("run"))
+
+
+@pytest.mark.parametrize("value", ["Ns/Env-v0", '{"a": ["4x4", 0.5, null]}', "no JSON"])
+def test_what_could_not_is_taken(value):
+    name = "env_kwargs" if value.startswith("{") else "env_id"
+    assert trusted(name, value, Path("run")) == value
+
+
+def test_drawing_needs_no_display_unless_there_is_one(monkeypatch):
+    names = ("DISPLAY", "SDL_VIDEODRIVER", "MUJOCO_GL")
+    for name in names:
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("DISPLAY", ":0")
+    headless()
+    assert [os.environ.get(name) for name in names[1:]] == [None, None]
+    monkeypatch.delenv("DISPLAY")
+    headless()
+    assert os.environ["SDL_VIDEODRIVER"] == "dummy"
+
+
+def test_pictures():
+    env = make_with_pictures("rlentropy/Ring-v0", "{}", True)
+    env.reset(seed=0)
+    frame = picture(env)
+    assert (frame.dtype, frame.ndim, frame.shape[2]) == (np.uint8, 3, 3)
+    np.testing.assert_array_equal(frame, env.render())
+    assert env.spec.max_episode_steps is None
+    env.unwrapped.render = lambda: "text"
+    with pytest.raises(
+        InputError, match=r"pictures must be \(height, width, 3\) of uint8, got 'te"
+    ):
+        picture(env)
+    gymnasium.register("rlentropy/Blind-v0", Says)
+    with pytest.raises(
+        InputError, match="renders rgb_array, got rlentropy/Blind-v0, which renders"
+    ):
+        make_with_pictures("rlentropy/Blind-v0", "{}", False)
+    del gymnasium.registry["rlentropy/Blind-v0"]

@@ -18,8 +18,8 @@ from rlentropy.preferences.database import FILE
 from rlentropy.preferences.imports import import_answers
 from rlentropy.preferences.store import Store
 from rlentropy.preferences.units import Units
-from rlentropy.runs.folder import stored_settings, trusted
-from rlentropy.wrappers import make_env
+from rlentropy.runs.folder import stored_settings
+from rlentropy.wrappers import make_env, trusted
 
 FORMATS = {".jsonl": "json-lines", ".ndjson": "json-lines", ".csv": "csv", ".npz": "imitation"}
 TAG = "eval/return"

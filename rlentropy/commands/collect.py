@@ -30,9 +30,9 @@ from rlentropy.files import locked
 from rlentropy.kernels.sampling import rollout
 from rlentropy.mdp import FiniteMDP
 from rlentropy.runs import policies as stored_policies
-from rlentropy.runs.folder import stop_signals, stored_settings, trusted
+from rlentropy.runs.folder import stop_signals, stored_settings
 from rlentropy.types import Array, Count, Env, Mask
-from rlentropy.wrappers import Checked, make_env
+from rlentropy.wrappers import Checked, make_env, trusted
 
 BLOCK = 2**16  # most steps of a block in the compiled simulator
 PENDING = 2**28  # bytes that may wait in memory for the next part

@@ -50,7 +50,8 @@ def parse(command: str, config_class: type[Any], arguments: list[str]) -> tuple[
         before = as_arguments(table)
         options, config = parse_arguments(command, config_class, before + arguments)
     if options.resume:
-        from rlentropy.runs.folder import stored_settings, trusted
+        from rlentropy.runs.folder import stored_settings
+        from rlentropy.wrappers import trusted
 
         folder = folder_of(command, options, config)
         if (stored := stored_settings(folder)) is not None:
@@ -222,8 +223,9 @@ def as_arguments(table: dict[str, Any]) -> list[str]:
 
 
 def folder_of(command: str, options: Options, config: Any) -> Path:
-    """The run folder: --out, or one named after the environment or the dataset."""
+    """The run folder: --out, or one named after the environment, the dataset or the model."""
     from rlentropy.runs.folder import default_folder
 
-    where = options.env_id or Path(getattr(config, "data", "")).stem
+    given = getattr(config, "data", "") or getattr(config, "model", "")
+    where = options.env_id or Path(given).stem
     return options.out or default_folder(where, command, options.seed)

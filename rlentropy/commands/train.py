@@ -41,7 +41,7 @@ def train(command: str, arguments: list[str]) -> int:
         from rlentropy.runs.folder import LOCK, RunFolder, stoppable
 
         env, config = environment(options, config)
-    subject, given = inputs(row, config, env)
+    given, named = inputs(row, config, env)
     path = folder_of(command, options, config)
     settings = {**as_settings(options), **as_settings(config), "out": str(path)}
     log = Log(path, eval_every=options.eval_every, checkpoint_every=options.checkpoint_every)
@@ -50,8 +50,8 @@ def train(command: str, arguments: list[str]) -> int:
     with on_device(options.device), locked(path / LOCK, "out", path):
         folder = RunFolder.open(path, command, settings, options.resume, options.overwrite)
         say.line(f"run folder: {path}")
-        if row.needs == "data" and subject.guessed:
-            say.line(f"assumed of the data: {subject.guessed}")
+        if row.needs == "data" and given[0].guessed:
+            say.line(f"assumed of the data: {given[0].guessed}")
         if (summary := folder.finished_summary()) is not None:
             say.line("already finished with this budget")
             say.table(summary)
@@ -59,7 +59,7 @@ def train(command: str, arguments: list[str]) -> int:
         say.talks = getattr(config, "at_console", False)
         with threadpool_limits(1), stoppable(log), say.progress(log), folder.running(log):
             with compiling(row, say, log):
-                result = module.run(subject, config, rng, log, **given)
+                result = module.run(*given, config, rng, log, **named)
             draw(result, log)
             log.text("config", "```json\n" + json.dumps(settings, indent=2) + "\n```")
             summary = folder.finish(log, result)
@@ -75,6 +75,10 @@ def check(row: Command, options: Options, config: Any) -> None:
     check_sizes(options, config)
     if options.env_id == "" and row.needs == "env":
         raise InputError("env_id must be a gymnasium id (--env-id), got none")
+    if options.env_id and row.needs == "":
+        raise InputError(
+            f"env_id must be left out, as no environment is played, got {options.env_id}"
+        )
     whole("seed", options.seed, 0)
     if not (options.label.isprintable() and len(options.label) <= LONGEST_LABEL):
         raise InputError(
@@ -100,13 +104,15 @@ def environment(options: Options, config: Any) -> tuple[Env | None, Any]:
     return env, config
 
 
-def inputs(row: Command, config: Any, env: Env | None) -> tuple[Any, dict[str, Any]]:
+def inputs(row: Command, config: Any, env: Env | None) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """What a command's `run` is given first, and by name."""
+    if row.needs == "":
+        return (), {}
     if row.needs != "data":
-        return env, reference_of(config, env)
+        return (env,), reference_of(config, env)
     from rlentropy.data import load
 
-    return load(config.data), {"env": env}
+    return (load(config.data),), {"env": env}
 
 
 def reference_of(config: Any, env: Env | None) -> dict[str, Any]:

@@ -5,16 +5,13 @@ Episode k begins as the k-th of `evaluate` with the same seed. Works without a d
 
 from __future__ import annotations
 
-import json
 import os
 import re
-import sys
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import gymnasium
 import numpy as np
 
 from rlentropy import plots, policies
@@ -22,10 +19,10 @@ from rlentropy.commands.console import Console
 from rlentropy.errors import InputError, one_of, whole
 from rlentropy.files import TEMPORARY, replace_file, writing
 from rlentropy.runs.policies import load
-from rlentropy.runs.scores import NominalEnv, nominal_env
+from rlentropy.runs.scores import nominal_env
 from rlentropy.runs.summaries import read_summary
 from rlentropy.types import Env
-from rlentropy.wrappers import Checked, described, make_env
+from rlentropy.wrappers import Checked, headless, make_with_pictures, picture
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -80,17 +77,15 @@ def run(config: Config) -> int:
         InputError: no finished run, a policy that doesn't suit the environment, an environment
             without pictures, or a kind of film that can't be written.
     """
-    if not os.environ.get("DISPLAY"):
-        os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
-        if sys.platform == "linux":
-            os.environ.setdefault("MUJOCO_GL", "egl")
+    headless()  # before an environment loads what draws
     folder = Path(config.run) if config.run else None
     summary = {} if folder is None else read_summary(folder)
     asked = (config.env_id, config.env_kwargs, config.horizon)
     nominal = nominal_env(*asked, [summary], [folder or Path()])
     out = config.out or default_out(folder, nominal.env_id)
     check_kind(out)
-    say, env = Console(config.quiet), with_pictures(nominal)
+    env = make_with_pictures(nominal.env_id, nominal.env_kwargs, nominal.unlimited)
+    say = Console(config.quiet)
     policy = policies.random(env) if folder is None else load(folder, env, config.mixture)
     reel = Reel(env, config.every, config.width)
     returns, lengths = play(env, policy, config.seed, config.episodes, nominal.horizon, reel)
@@ -125,25 +120,6 @@ def check_kind(out: Path) -> None:
             f"out must end in .gif without the packages that write .mp4 (pip install imageio "
             f"imageio-ffmpeg), got {out}"
         )
-
-
-def with_pictures(nominal: NominalEnv) -> Env:
-    """The environment, made to draw itself.
-
-    Raises:
-        InputError: it can't.
-    """
-    env = nominal.make()
-    modes = (env.metadata or {}).get("render_modes") or []
-    env.close()
-    if "rgb_array" not in modes:
-        known = ", ".join(map(str, modes)) or "nothing"
-        raise InputError(
-            f"env_id must name an environment that renders rgb_array, got {nominal.env_id}, which "
-            f"renders {known}"
-        )
-    kwargs = json.loads(nominal.env_kwargs) | {"render_mode": "rgb_array"}
-    return make_env(nominal.env_id, json.dumps(kwargs), nominal.unlimited)
 
 
 def play(
@@ -194,17 +170,7 @@ class Reel:
     def picture(self) -> Image:
         from PIL import Image
 
-        try:
-            frame: Any = self.env.render()
-        except gymnasium.error.DependencyNotInstalled as error:
-            raise InputError(f"env_id must name one that can be drawn here, got {error}") from None
-        kind = getattr(frame, "dtype", None)
-        if kind != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
-            raise InputError(
-                "the environment's pictures must be (height, width, 3) of uint8, got "
-                f"{described(frame)}{f' of {kind}' if kind else ''}"
-            )
-        image = Image.fromarray(np.ascontiguousarray(frame))
+        image = Image.fromarray(picture(self.env))
         if image.width > self.width:
             height = max(1, round(image.height * self.width / image.width))
             image = image.resize((self.width, height), Image.Resampling.BOX)

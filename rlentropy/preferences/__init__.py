@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rlentropy.preferences import (
+        language_policy,
+        language_subject,
+        language_training,
         network_logits,
         neural,
         neural_features,
@@ -16,6 +19,9 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "language_policy",
+    "language_subject",
+    "language_training",
     "network_logits",
     "neural",
     "neural_features",

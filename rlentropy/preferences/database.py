@@ -147,7 +147,13 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """All of the writes in the block, on disk when it ends, or none of them."""
+        """All of the writes in the block, on disk when it ends, or none of them.
+
+        One inside another is a part of it.
+        """
+        if self.connection.in_transaction:
+            yield
+            return
         with self.errors():
             self.connection.execute("BEGIN IMMEDIATE")
             try:
@@ -158,10 +164,10 @@ class Database:
                     self.connection.execute("ROLLBACK")
                 raise
 
-    def read(self, query: str, *values: Any) -> list[Any]:
-        """Rows, each a tuple."""
+    def read(self, query: str, *values: Any, **named: Any) -> list[Any]:
+        """Rows, each a tuple; a query has values by place, or by name."""
         with self.errors():
-            return self.connection.execute(query, values).fetchall()
+            return self.connection.execute(query, named or values).fetchall()
 
     def write(self, statement: str, rows: Iterable[tuple[Any, ...]]) -> None:
         """Run a statement once for each row of values, in a transaction of the caller's."""

@@ -104,7 +104,7 @@ class SharedStarts:
         states = np.zeros((N, T + 1, policy.encode.width), np.float32)
         actions = np.zeros((N, T, head.num_components), head.dtype)
         found = Segments(states, actions, np.zeros((N, T)), np.zeros(N, np.int64),
-                         np.zeros(N, bool), np.asarray(starts, np.int64))  # fmt: skip
+                         np.zeros(N, bool), np.asarray(starts, np.int64), streams)  # fmt: skip
         side = len(self.envs) * (2 if copied else 1)
         for start in range(0, N, side):
             index = np.arange(start, min(start + side, N))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -11,11 +12,7 @@ from rlentropy.preferences.campaign import Campaign, Subject
 from rlentropy.preferences.evaluation import LEVEL, labels_to
 from rlentropy.preferences.losses import sigmoid
 from rlentropy.preferences.segments import Pairs
-from rlentropy.preferences.teaching import SimulatedTeacher
-from rlentropy.types import Array, Result
-
-if TYPE_CHECKING:
-    from rlentropy.preferences.config import Config
+from rlentropy.types import Array, Count, Mask, Result
 
 LUCKY = (
     "labels of returns reward luck where dynamics are random, and what is learnt from them does; "
@@ -23,6 +20,17 @@ LUCKY = (
 )
 PANELS = 4  # of the picture of margins, from the first labels to the last
 HELD_OUT = 512  # pairs of the reference, never asked about, by which margins are judged
+
+
+class Settings(Protocol):
+    """What a report repeats of a campaign's options."""
+
+    @property
+    def acquisition(self) -> str: ...
+    @property
+    def oracle(self) -> str: ...
+    @property
+    def loss(self) -> str: ...
 
 
 class Reported(Subject, Protocol):
@@ -33,7 +41,7 @@ class Reported(Subject, Protocol):
     def judged_by(self, spec: object) -> Any: ...  # plan of a known model for a teacher, or None
     def held_out(self, n: int, rng: np.random.Generator) -> Pairs: ...  # of the reference
     def figures(self) -> dict[str, float]: ...  # eval tags without their prefix
-    def final(self, config: Config) -> dict[str, Any]: ...  # keys of the summary
+    def final(self, config: Any) -> dict[str, Any]: ...  # keys of the summary
     def saved(self) -> dict[str, Any]: ...  # what a Result takes: policy or network
 
 
@@ -50,7 +58,7 @@ class Reporter:
         campaign: Campaign,
         subject: Reported,
         held_out: Pairs,
-        teacher: SimulatedTeacher | None,
+        teacher: Callable[[Pairs, list[str], Count, Mask], Array] | None,
     ) -> None:
         self.campaign, self.subject, self.held_out = campaign, subject, held_out
         self.y: Array | None = None
@@ -76,7 +84,7 @@ class Reporter:
         tags = {f"eval/{k}": v for k, v in found.items() if np.isfinite(v)}
         return tags, found
 
-    def result(self, scores: dict[str, float], config: Config) -> Result:
+    def result(self, scores: dict[str, float], config: Settings) -> Result:
         """The end of a run."""
         campaign, costs = self.campaign, self.campaign.costs
         curve = campaign.curve
@@ -102,7 +110,7 @@ class Reporter:
             "env_steps": costs["env_steps"],
             "episodes": 2 * costs["candidates"],
         }
-        if config.pairs is not None:
+        if campaign.imported:
             summary["imported"] = campaign.imported
         summary |= self.subject.final(config)
         by_return = config.oracle.partition(":")[0] not in ("regret", "human")

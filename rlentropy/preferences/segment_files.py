@@ -7,7 +7,7 @@ the first that was written, which no learner reads.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,20 @@ from rlentropy.errors import InputError
 from rlentropy.files import Unreadable, pack, read_arrays, replace_file
 from rlentropy.preferences.segments import Segments, joined
 
-NAMES = ("states", "actions", "rewards", "lengths", "terminated", "starts")
+NAMES = ("states", "actions", "rewards", "lengths", "terminated", "starts", "streams")
+LATER = {"streams"}  # which older files don't have
 
 
-def save(folder: Path, segments: Segments, digests: Sequence[str]) -> None:
+def save(
+    folder: Path,
+    segments: Segments,
+    digests: Sequence[str],
+    describe: Callable[[Segments], str] | None = None,
+) -> None:
     """Write those that are not there yet, each whole or not at all.
+
+    Args:
+        describe: a segment as text, which goes beside it for those who can't read its numbers.
 
     Raises:
         OutputError: the folder can't be written.
@@ -30,6 +39,8 @@ def save(folder: Path, segments: Segments, digests: Sequence[str]) -> None:
         path = folder / f"{digest}.npz"
         if not path.exists():
             one = segments.take([i])
+            if describe is not None:
+                replace_file(folder / f"{digest}.txt", describe(one).encode())
             replace_file(path, pack({name: getattr(one, name) for name in NAMES}))
             new = True
     if new:
@@ -52,7 +63,7 @@ def load(folder: Path, digests: Sequence[str]) -> Segments:
 
 def _one(path: Path, digest: str) -> Segments:
     try:
-        arrays: dict[str, Any] = read_arrays(path, NAMES)
+        arrays: dict[str, Any] = read_arrays(path, NAMES, LATER)
     except FileNotFoundError:
         raise InputError(f"campaign must hold its segments, got no {path}") from None
     T = arrays["rewards"].shape[-1]
@@ -61,13 +72,13 @@ def _one(path: Path, digest: str) -> Segments:
         and arrays["rewards"].shape == (1, T)
         and arrays["states"].shape[:2] == (1, T + 1)
         and arrays["actions"].shape[:2] == (1, T)
-        and all(arrays[name].shape == (1,) for name in ("lengths", "terminated", "starts"))
+        and all(arrays[name].shape == (1,) for name in NAMES[3:] if name in arrays)
         and arrays["lengths"].dtype.kind in "iu"
         and 0 <= arrays["lengths"][0] <= T
     )
     if not right:
         raise Unreadable(path, f"its arrays are {[(k, v.shape) for k, v in arrays.items()]}")
-    segment = Segments(*(arrays[name] for name in NAMES))
+    segment = Segments(**arrays)
     if segment.digests() != [digest]:
         raise Unreadable(path, "it shows another segment than its name says")
     return segment

@@ -39,6 +39,13 @@ class Segments:
     lengths: Count  # (N,) steps taken, 0..T; 0 where the start is terminal
     terminated: Mask  # (N,) whether the environment ended it; else it was cut
     starts: Count  # (N,) the prompt: a state that was set, or the seed of the reset
+    # (N,) seeds of what happened by chance after the start, so that it can be played again; 0
+    # where nothing says
+    streams: Count = None  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        if self.streams is None:
+            object.__setattr__(self, "streams", np.zeros(len(self), np.int64))
 
     def __len__(self) -> int:
         return len(self.lengths)

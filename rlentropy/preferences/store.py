@@ -9,7 +9,7 @@ beside the file, each in an .npz that is named by the hash of what it shows.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -82,6 +82,7 @@ class Store:
         about: Mapping[str, Any] | None = None,
         *,
         must_exist: bool = False,
+        describe: Callable[[Segments], str] | None = None,
     ) -> None:
         """Open the store of a folder, or make it.
 
@@ -89,12 +90,13 @@ class Store:
             about: what is the same for all questions, like env_id, env_kwargs, rule and oracle. A
                 store that exists must agree with it.
             must_exist: refuse a folder without a store.
+            describe: of a segment whose numbers don't say what it shows, its text, kept beside it.
 
         Raises:
             InputError: there is none, it is damaged, somebody else's, or about something else.
             OutputError: the folder can't be written.
         """
-        self.folder = folder
+        self.folder, self.describe = folder, describe
         self._held: dict[str, tuple[Segments, int]] = {}  # segments of a store in memory
         path = None if folder is None else folder / FILE
         if path is not None:
@@ -118,6 +120,7 @@ class Store:
         *,
         first: int = 0,
         shown_left: Any = None,
+        replies: Sequence[Reply] = (),
         **columns: Any,
     ) -> None:
         """Write questions down, at positions first, first + 1, … of a round; again is no change.
@@ -126,6 +129,7 @@ class Store:
 
         Args:
             shown_left: whether a is shown left, (n,); default: by the hash of the query, a coin.
+            replies: answers that are known, on disk together with the questions.
             columns: score, entropy, margin, policy and propensity, each (n,) or the same for all.
 
         Raises:
@@ -152,6 +156,8 @@ class Store:
                 self._keep(pairs.b, b)
                 self.database.write(ASK, rows[len(known) :])
                 self.database.write(CLOSE, [(round, first)])
+                for reply in replies:
+                    self._reply(reply, _word(reply.value), time.time())
 
     def identities(self, round: int, first: int = 0) -> tuple[list[str], Count]:
         """Of the questions of a round from a position on: their ids, and how often asked before."""
@@ -365,10 +371,8 @@ class Store:
 
     def count(self) -> int:
         """How many questions are answered; skips are not, nor what was imported."""
-        rows = self.database.read(
-            f"SELECT count(*) FROM {ANSWERED} WHERE s.probability IS NOT NULL AND q.round >= 0"
-        )
-        return int(rows[0][0])
+        query = f"SELECT count(*) FROM {ANSWERED} WHERE s.probability IS NOT NULL AND q.round >= 0"
+        return int(self.database.read(query)[0][0])
 
     # ---------------------------------------------------------------- segments
 
@@ -376,7 +380,7 @@ class Store:
         if self.folder is None:
             self._held.update((digest, (segments, i)) for i, digest in enumerate(digests))
         else:
-            save(self.folder / "segments", segments, digests)
+            save(self.folder / "segments", segments, digests, self.describe)
 
     def segments(self, digests: Sequence[str]) -> Segments:
         """Segments by their hashes.

@@ -10,7 +10,6 @@ import io
 import json
 import math
 import platform
-import re
 import shutil
 import signal
 import subprocess
@@ -57,41 +56,6 @@ def stored_settings(folder: Path) -> dict[str, Any] | None:
     with suppress(InputError):
         return owner_of(folder)
     return None
-
-
-def names_a_file(env_kwargs: str) -> bool:
-    """Whether a text in a JSON object could be a path, or a module."""
-    with suppress(ValueError, RecursionError):  # then it makes no environment either
-        left = [json.loads(env_kwargs)]
-        while left:
-            value = left.pop()
-            if isinstance(value, str) and re.search(r"[/\\:.]", value):
-                return True
-            left += value.values() if isinstance(value, dict) else ()
-            left += value if isinstance(value, list) else ()
-    return False
-
-
-def trusted(name: str, value: Any, folder: Path) -> str:
-    """What a folder says of its environment, unless that could import code or open a file.
-
-    Raises:
-        InputError: env_id names a module, or env_kwargs a path; they must then be typed.
-    """
-    option = f"--{name.replace('_', '-')}"
-    if not isinstance(value, str):
-        raise InputError(f"{name} must be text in {folder}, got {value!r}")
-    if name == "env_id" and ":" in value:
-        raise InputError(
-            f"env_id must be given ({option}) where the one stored in {folder} imports a module, "
-            f"got {value!r}"
-        )
-    if name == "env_kwargs" and names_a_file(value):
-        raise InputError(
-            f"env_kwargs must be given ({option}) where those stored in {folder} name a file, "
-            f"got {value}"
-        )
-    return value
 
 
 @dataclass

@@ -18,11 +18,10 @@ from rlentropy.errors import InputError
 from rlentropy.files import Unreadable, read_json, reading
 from rlentropy.log import metrics_are_whole
 from rlentropy.policies import Policy
-from rlentropy.runs.folder import trusted
 from rlentropy.runs.policies import load
 from rlentropy.runs.summaries import Refused, is_whole, summary_of
 from rlentropy.types import Array, Env
-from rlentropy.wrappers import make_env
+from rlentropy.wrappers import make_env, trusted
 
 # What must agree between runs, and what holds where a summary doesn't say.
 COMPARABLE = {

@@ -35,10 +35,10 @@ from rlentropy.mdp import known_model
 from rlentropy.perturbations import perturbation, perturbed
 from rlentropy.perturbations.grids import Grid, rounded
 from rlentropy.policies import Mixture, Policy, Tabular, play
-from rlentropy.runs.folder import stored_settings, trusted
+from rlentropy.runs.folder import stored_settings
 from rlentropy.runs.policies import load
 from rlentropy.types import Array, Count, Env
-from rlentropy.wrappers import make_env
+from rlentropy.wrappers import make_env, trusted
 
 RETURN, VALUE, ROBUST = "return", "value", "robust value"
 WRAPPERS = ("random_action", "observation_noise")  # what is then played isn't the model

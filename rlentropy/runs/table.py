@@ -30,7 +30,8 @@ planner = partial(Command, needs="env", axis="env_steps")  # by a known model, a
 explorer = partial(Command, needs="env", budget="episodes", axis="env_steps")
 fitted = partial(Command, needs="data", budget="updates", axis="updates")
 
-# They learn: `run(env or data, config, rng, log)` returns a `Result`.
+# They learn: `run(env or data, config, rng, log)` returns a `Result`; without the first where
+# nothing is needed.
 COMMANDS = {
     "optimal-exploration": planner(
         "rlentropy.exploration.optimal",
@@ -137,6 +138,12 @@ COMMANDS = {
         axis="labels",
         compiling=2,
     ),
+    "language-preference": Command(
+        "rlentropy.preferences.language_preference",
+        "the same of a language model, by TRL's DPO",
+        budget="labels",
+        axis="labels",
+    ),
 }
 
 # They read or make what others have: `run(config)` returns the exit code.
@@ -156,6 +163,9 @@ TOOLS = {
     ),
     "compare": Command(
         "rlentropy.commands.compare", "tables, pictures and TensorBoard bands from run folders"
+    ),
+    "label": Command(
+        "rlentropy.commands.label", "a page on which people answer a campaign's questions"
     ),
     "sweep": Command(
         "rlentropy.commands.sweep", "algorithms x environments x seeds in parallel processes"

@@ -104,6 +104,20 @@ def test_text_of_a_strip() -> None:
     assert env.render() == "o.@\nstep 1   state 2   action end   reward 0"
 
 
+def test_what_was_played_before_is_drawn_without_its_reward() -> None:
+    env = coin(render_mode="ansi", action_names=("toss", "end"))
+    env.reset(seed=0)
+    env.step(1)
+    env.place(0)
+    assert env.render() == "@..\nstep 0   state 0"
+    env.place(1, 0)
+    env.place(0, 1)
+    assert env.render() == "@..\nstep 2   state 0   action end"
+    assert env._previous == 1
+    env.step(1)
+    assert env.render() == "o.@\nstep 3   state 2   action end   reward 0"
+
+
 def test_text_of_a_long_strip_keeps_the_agent_in_view() -> None:
     S = 1000
     env = TabularEnv(

@@ -252,16 +252,33 @@ def test_export_and_import_are_inverse(tmp_path, rng):
             assert [record[k] for k in kept] == before[record["query_id"]]
 
 
-def test_an_import_that_was_cut_short_is_finished(tmp_path, rng):
-    want = pairs(rng, 3)
-    path = write(tmp_path / "p.jsonl", [cells_of(want, i) for i in range(3)])
+def test_pairs_that_are_there_stay(tmp_path, rng):
     store = Store(tmp_path)
-    store.ask(IMPORTED, want)  # and then the power went
+    for _ in range(2):
+        path = write(tmp_path / "p.jsonl", [cells_of(pairs(rng, 1), 0)])
+        import_pairs(store, path, UNITS, T, True)
+    assert len(checked(store)) == 1
+
+
+def test_pairs_and_answers_are_there_together(tmp_path, rng, monkeypatch):
+    """The power goes with the last answer: nothing was asked."""
+    path = write(tmp_path / "p.jsonl", [cells_of(pairs(rng, 3), i) for i in range(3)])
+    store, written = Store(tmp_path), []
+
+    def reply(self, one, *more):
+        written.append(one)
+        if len(written) == 3:
+            raise KeyboardInterrupt
+        return whole(self, one, *more)
+
+    whole = Store._reply
+    monkeypatch.setattr(Store, "_reply", reply)
+    with pytest.raises(KeyboardInterrupt):
+        import_pairs(store, path, UNITS, T, True)
+    assert not checked(Store(tmp_path))
+    monkeypatch.undo()
     import_pairs(store, path, UNITS, T, True)
     np.testing.assert_array_equal(store.answers(IMPORTED), [1.0, 1.0, 1.0])
-    other = write(tmp_path / "q.jsonl", [cells_of(pairs(rng, 1), 0)])
-    import_pairs(store, other, UNITS, T, True)  # the first ones are there
-    assert len(checked(store)) == 3
 
 
 def test_pairs_that_start_apart_are_for_other_losses(tmp_path, rng):

@@ -101,6 +101,20 @@ def test_dynamics_are_independent_from_the_shared_start_on(snapshots):
         assert abs(move.mean()) < 5.0 / math.sqrt(n)
 
 
+@pytest.mark.parametrize("snapshots", [False, True])
+def test_streams_say_what_happened_by_chance(snapshots):
+    """A reset with the start's seed, then a generator from the stream, and the same actions."""
+    pairs, env = play(Noisy(), n=5, snapshots=snapshots), Noisy()
+    for part in (pairs.a, pairs.b):
+        for i, stream in enumerate(part.streams.tolist()):
+            x, _ = env.reset(seed=int(part.starts[i]))
+            outer = np.random.default_rng(stream)  # one draw for each generator, in their order
+            _, env.np_random = (np.random.default_rng(int(outer.integers(2**63))) for _ in "ab")
+            for t, action in enumerate(part.actions[i, :, 0].tolist()):
+                np.testing.assert_array_equal(part.states[i, t], x.astype(np.float32))
+                x, *_ = env.step(action)
+
+
 def test_noise_of_wrappers_is_independent_too():
     """A wrapper that replaces every action draws others for the two segments."""
     env = RandomAction(Noisy(), 1.0)

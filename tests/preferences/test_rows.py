@@ -112,7 +112,7 @@ def test_numbers_and_words():
     with pytest.raises(InputError, match="x as a finite number >= 0 and <= 1"):
         row(x=2).number_in("x", 0, 1)
     assert (row(x="7").whole("x", 0), row().whole("x", 0)) == (7, None)
-    with pytest.raises(InputError, match="x as a whole number, got '7"):
+    with pytest.raises(InputError, match=r"x as a whole number, got '7.5' in row 3 of a.csv"):
         row(x="7.5").whole("x", 0)
     with pytest.raises(InputError, match="x as a finite number"):
         row(x=10**30).whole("x", 0)

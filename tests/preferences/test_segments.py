@@ -40,6 +40,16 @@ def padded_otherwise(part, rng):
     return dataclasses.replace(part, states=states, actions=actions, rewards=rewards)
 
 
+def test_streams_go_along_and_hashes_do_not_know_them(rng):
+    part = segments(rng)
+    np.testing.assert_array_equal(part.streams, np.zeros(6, np.int64))
+    streamed = dataclasses.replace(part, streams=np.arange(6))
+    assert streamed.digests() == part.digests()
+    np.testing.assert_array_equal(streamed.take([4, 1]).streams, [4, 1])
+    both = joined([streamed.take([2]), part.take([3, 0])])
+    np.testing.assert_array_equal(both.streams, [2, 0, 0])
+
+
 def test_a_segment_that_ends_with_its_third_action_has_three_steps():
     np.testing.assert_array_equal(
         alive([3, 0, 5], 5), [[1, 1, 1, 0, 0], [0, 0, 0, 0, 0], [1, 1, 1, 1, 1]]

@@ -1,6 +1,7 @@
 """The store against a list in memory; killed, damaged, locked, full, and written to by others."""
 
 import copy
+import dataclasses
 import os
 import random
 import shutil
@@ -456,6 +457,24 @@ def test_another_process_that_never_ends_its_write(tmp_path, rng, monkeypatch):
     assert store.pending(0) == [0, 1, 2, 3]  # who only reads does not wait
     other.execute("ROLLBACK")
     assert store.answer(0, 0, 1.0)
+
+
+def test_streams_of_segments_are_kept_and_older_files_have_none(tmp_path, rng):
+    a = dataclasses.replace(segments(rng, 2), streams=np.array([2**62, 7]))
+    store = Store(tmp_path)
+    store.ask(0, Pairs(a, segments(rng, 2)))
+    digests = a.digests()
+    np.testing.assert_array_equal(store.segments(digests).streams, [2**62, 7])
+    path = tmp_path / "segments" / f"{digests[1]}.npz"
+    arrays = dict(np.load(path))
+    del arrays["streams"]
+    np.savez(path, **arrays)
+    found = store.segments(digests)
+    np.testing.assert_array_equal(found.streams, [2**62, 0])
+    same(found, a)
+    np.savez(path, **arrays, streams=np.zeros((1, 2), np.int64))
+    with pytest.raises(InputError, match="run must hold a readable "):
+        store.segments(digests)
 
 
 def test_damaged_segments(tmp_path, rng):

@@ -1,0 +1,1 @@
+"""The labelling page: a person compares clips in a browser."""
