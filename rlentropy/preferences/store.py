@@ -371,10 +371,8 @@ class Store:
 
     def count(self) -> int:
         """How many questions are answered; skips are not, nor what was imported."""
-        rows = self.database.read(
-            f"SELECT count(*) FROM {ANSWERED} WHERE s.probability IS NOT NULL AND q.round >= 0"
-        )
-        return int(rows[0][0])
+        query = f"SELECT count(*) FROM {ANSWERED} WHERE s.probability IS NOT NULL AND q.round >= 0"
+        return int(self.database.read(query)[0][0])
 
     # ---------------------------------------------------------------- segments
 
