@@ -19,6 +19,7 @@ import pytest
 
 from rlentropy import cli
 from rlentropy.commands.options import Options
+from rlentropy.preferences.store import Store
 from rlentropy.runs.table import COMMANDS, TOOLS
 
 NUMBER = int(os.environ.get("RLENTROPY_FUZZ", "150"))
@@ -73,6 +74,7 @@ def finished(tmp_path_factory):
     for name, command in RUNS.items():
         assert cli.main([*command, "--quiet", "--out", str(base / name)]) == 0
     assert cli.main(["collect", *DATA, "--data", str(base / "d.npz"), "--quiet"]) == 0
+    Store(base / "campaign").close()
     return base
 
 
@@ -265,6 +267,7 @@ def sound(command, base):
             *("--goal", "0", "--features", "0", "--radius", "0.01"),
         ),
         "compare": (str(base / "entgame"),),
+        "label": ("--campaign", str(base / "campaign"), "--no-train"),
         "sweep": ("--commands", "rfzi", "--env-ids", "CartPole-v1", "--out", "out"),
     }[command]
 
