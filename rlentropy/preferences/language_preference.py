@@ -30,7 +30,7 @@ from rlentropy.preferences.console import Front
 from rlentropy.preferences.export import prompt_and_completion
 from rlentropy.preferences.judges import Judge
 from rlentropy.preferences.language_judge import LanguageJudge
-from rlentropy.preferences.language_models import extra, load, train_last
+from rlentropy.preferences.language_models import extra, from_hub, load, train_last
 from rlentropy.preferences.language_prompts import read_prompts
 from rlentropy.preferences.language_stems import STEMS
 from rlentropy.preferences.report import Reporter
@@ -209,7 +209,7 @@ def subject_of(config: Config, texts: Sequence[str], rng: Generator, seed: int) 
         raise InputError(
             f"prompts must be more than the {held} of evaluation_prompts, got {len(texts)}"
         )
-    extra("trl")
+    extra("trl", online=any(map(from_hub, (config.model, config.judge))))
     model, tokenizer = load(config.model, rng)
     train_last(model, config.trainable_layers)
     subjects, training = preferences.language_subject, preferences.language_training
