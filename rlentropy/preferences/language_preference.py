@@ -62,9 +62,7 @@ class Config:
     # folder, .gguf file, package:NAME that ships one, random:LAYERS,WIDTH for an untrained one of
     # letters, or hub:ID, the only one for which a network is used
     model: str = "random:2,32"
-    prompts: str = (
-        ""  # file of one prompt a line, or JSON lines with "prompt"; default: short stems
-    )
+    prompts: str = ""  # file of a prompt a line, or of JSON objects with one; default: stems
     evaluation_prompts: int = 32  # the last ones of the file, which are never asked about
     labels: int = 64  # budget
     batch_size: int = 16  # labels a round
