@@ -163,7 +163,8 @@ def judged(task_name: str, setting: Setting, route: str, seed: int) -> dict[str,
         "oracle": (~right).astype(float),
     }
     if route != "judge":
-        right = right | judges.to_person(doubt[route], judge.human, u[:, -1])
+        n = judges.share_of(judge.human, len(gaps))
+        right = right | judges.to_person(doubt[route], n, u[:, -1])
     return {"accuracy": right.mean(), "conflict": found.conflict.mean()}
 
 

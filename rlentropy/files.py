@@ -44,10 +44,11 @@ BROKEN = (  # what json, zipfile, numpy and the disk make of damaged files
 # ---------------------------------------------------------------- writing
 
 
+WRITABLE = "out must be a writable folder with free space"
+
+
 @contextmanager
-def writing(
-    path: Path, must: str = "out must be a writable folder with free space"
-) -> Iterator[None]:
+def writing(path: Path, must: str = WRITABLE) -> Iterator[None]:
     """Turn a failed write into one clear error, of the option that `must` names."""
     try:
         yield
@@ -55,10 +56,10 @@ def writing(
         raise OutputError(f"{must}, got {error.strerror or error} writing {path}") from error
 
 
-def replace_file(path: Path, content: bytes) -> None:
+def replace_file(path: Path, content: bytes, must: str = WRITABLE) -> None:
     """Write a file so that its old or its new content is there at every instant."""
     temporary = path.with_name(TEMPORARY + path.name)
-    with writing(path):
+    with writing(path, must):
         try:
             with open(temporary, "wb") as file:
                 file.write(content)

@@ -28,7 +28,7 @@ from rlentropy.errors import InputError, in_range, whole
 from rlentropy.files import TEMPORARY, holder_of, plain, read_json, writing
 from rlentropy.page.clips import Clips
 from rlentropy.page.desk import Desk
-from rlentropy.preferences.console import ask_person, reader
+from rlentropy.preferences.console import Lines, Window
 from rlentropy.preferences.database import FILE
 from rlentropy.preferences.queue import Queue
 from rlentropy.preferences.store import Store
@@ -367,10 +367,25 @@ def at_console(config: Config, place: Place, training: Training, stop: Stop) -> 
     """Ask in this terminal, round after round, until the labels are given or Ctrl-C."""
     training.start()
     with closing(Store(place.campaign, must_exist=True)) as store:
-        read = reader(lambda: stop.pressed > 0)
-        while not (stop.pressed or all_given(store, place.budget())):
-            ask_person(store, store.latest() or 0, read=read, mirror=config.mirror)
+        lines = Lines(lambda: stop.pressed > 0)
+        window = Window(queue_of(config, store), lines, labeller=config.labeller or "person")
+
+        def more() -> bool:
+            """Whether a question waits, or may come."""
+            if stop.pressed or lines.ended or all_given(store, place.budget()):
+                return False
+            return training() or bool(store.pending(store.latest() or 0))
+
+        while more():
+            if lines.open():
+                with suppress(EOFError):
+                    window.ask(more)
             time.sleep(LOOK)
+        done = all_given(store, place.budget())
+    if done and training():
+        training.say.line("all labels are given; training goes on to its end")
+    while done and training() and not stop.pressed:
+        time.sleep(LOOK)
 
 
 def queue_of(config: Config, store: Store) -> Queue:

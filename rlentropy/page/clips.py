@@ -22,8 +22,7 @@ from rlentropy.envs.tabular import TabularEnv
 from rlentropy.errors import InputError
 from rlentropy.files import plain
 from rlentropy.mdp import known
-from rlentropy.preferences import segment_files
-from rlentropy.preferences.export import as_text
+from rlentropy.preferences.export import SEPARATOR, as_text, stored_text
 from rlentropy.preferences.segments import Segments
 from rlentropy.preferences.store import Store
 from rlentropy.types import Env
@@ -60,7 +59,7 @@ class Clips:
             InputError: what the store says would import a module or open a file.
         """
         assert store.folder is not None, "segments in memory belong to simulated teachers"
-        self.folder, about = store.folder / "segments", store.about
+        self.store, about = store, store.about
         self.env_id = env_id or trusted("env_id", about.get("env_id", ""), store.folder)
         kwargs = about.get("env_kwargs") or "{}"
         self.env_kwargs = env_kwargs or trusted("env_kwargs", kwargs, store.folder)
@@ -75,12 +74,11 @@ class Clips:
         """
         if not re.fullmatch("[0-9a-f]{64}", digest):
             raise InputError(f"digest must be 64 hexadecimal digits, got {plain(digest, 80)}")
-        segment = segment_files.load(self.folder, [digest])
+        segment = self.store.segments([digest])  # reads a file, which any thread may
         length, ended = int(segment.lengths[0]), bool(segment.terminated[0])
         facts = {"length": length, "ended": ended}
-        written = self.folder / f"{digest}.txt"
-        if written.is_file():
-            return Clip(text_facts([written.read_text("utf-8", "replace")]) | facts)
+        if (text := stored_text(self.store, digest)) is not None:
+            return Clip(text_facts([text.replace(SEPARATOR, "\n\n")]) | facts)
         at = shown_steps(length)
         try:
             env = self._drawable()

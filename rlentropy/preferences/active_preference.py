@@ -13,7 +13,7 @@ online form (newest labels, no restart) is the default, since it is what selecti
 from __future__ import annotations
 
 import json
-from functools import partial
+from dataclasses import replace
 from typing import Any
 
 import gymnasium
@@ -23,13 +23,16 @@ from rlentropy import neural
 from rlentropy.errors import InputError
 from rlentropy.log import Log, drive
 from rlentropy.policies import Policy
-from rlentropy.preferences import oracles
+from rlentropy.preferences import language_judge, oracles
 from rlentropy.preferences.campaign import Campaign
 from rlentropy.preferences.config import BUILT_IN, NETWORK, TABLE, Config
-from rlentropy.preferences.console import ask_person, reader
+from rlentropy.preferences.console import Front
 from rlentropy.preferences.imports import import_pairs
+from rlentropy.preferences.judges import Judge
+from rlentropy.preferences.judging import Ensemble, Judging, Scripted
 from rlentropy.preferences.report import HELD_OUT, Reported, Reporter
-from rlentropy.preferences.segments import joined
+from rlentropy.preferences.routing import Panel, Router, by_returns
+from rlentropy.preferences.segments import Pairs, joined
 from rlentropy.preferences.store import Store
 from rlentropy.preferences.subjects import (
     is_tabular,
@@ -68,19 +71,23 @@ def run(
     subject: Reported = make(env, config, defaults, reference, subject_rng)
     seeds = evaluation_rng.integers(2**31, size=2).tolist()
     held_out = subject.held_out(HELD_OUT, np.random.default_rng(seeds[0]))
-    spec = oracles.parse_oracle(config.oracle)
+    both = joined([held_out.a, held_out.b])
     teacher = None
-    if not isinstance(spec, oracles.Human):
-        both = joined([held_out.a, held_out.b])
+    if not isinstance(spec := config.teacher, oracles.Human):
         teacher = SimulatedTeacher(spec, both, subject.judged_by(spec), seeds[1])
+    router = router_of(env, config, subject, held_out, seeds[1])
     store = Store(None if log.directory is None else log.directory / "campaign", about(env, config))
     if config.pairs is not None:
         shared_start = config.loss not in ("cpl", "reward-model")
         length = config.segment_length or defaults.segment_length
         import_pairs(store, config.pairs, units_of(env, subject), length, shared_start)
-    front = partial(ask_person, read=reader(lambda: log.interrupted)) if teacher is None else None
-    campaign = Campaign(subject, config.plan(defaults), teacher, store, campaign_rng, front)
-    reporter = Reporter(campaign, subject, held_out, teacher)
+    front = Front(lambda: log.interrupted, config.grace) if teacher is None else None
+    plan = config.plan(defaults)
+    campaign = Campaign(subject, plan, teacher, store, campaign_rng, front, router)
+    panel: Panel | SimulatedTeacher | None = teacher
+    if router is not None and teacher is not None and config.judge is None:
+        panel = Panel(router, teacher)
+    reporter = Reporter(campaign, subject, held_out, panel)
     try:
         scores = drive(
             campaign,
@@ -96,6 +103,38 @@ def run(
         store.close()
 
 
+def router_of(
+    env: Env, config: Config, subject: Reported, held_out: Pairs, seed: int
+) -> Router | None:
+    """The judge that the options name, and what it leaves to a person; None without one.
+
+    Raises:
+        InputError: there is no such judge.
+    """
+    spec = oracles.parse_oracle(config.oracle)
+    if not isinstance(spec, Judge):
+        return None
+    both = joined([held_out.a, held_out.b])
+    router = by_returns(spec, both, seed, config.oracle)
+    if config.judge is not None:
+        judge: Judging
+        if config.judge == "ensemble":
+            judge = Ensemble(subject.features, subject.groups, held_out)
+        elif config.judge.startswith("lm:"):
+            rng = np.random.default_rng(seed)
+            judge = language_judge.LanguageJudge.of(config.judge[3:], rng)
+        else:
+            judge = Scripted(config.judge, units_of(env, subject))
+        router = replace(router, judge=judge, name=f"judge {config.judge}", rule="margin")
+    return replace(
+        router,
+        rule=config.routing or router.rule,
+        share=router.share if config.human_share is None else config.human_share,
+        labels=config.human_labels,
+        person=config.person,
+    )
+
+
 def about(env: Env, config: Config) -> dict[str, str]:
     """What is the same for all questions of a campaign, which its store holds."""
     spec = env.spec
@@ -105,6 +144,8 @@ def about(env: Env, config: Config) -> dict[str, str]:
         "gymnasium": gymnasium.__version__,
         "acquisition": config.acquisition,
         "oracle": config.oracle,
+        **({"judge": config.judge} if config.judge else {}),
+        **({"person": config.person} if config.person != "return" else {}),
     }
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -28,9 +28,10 @@ from rlentropy.preferences.acquisition import (
     select,
 )
 from rlentropy.preferences.beliefs import Belief, Prior, variances
+from rlentropy.preferences.routing import Router
 from rlentropy.preferences.scores import value_scale
 from rlentropy.preferences.segments import Pairs, joined_pairs
-from rlentropy.preferences.store import IMPORTED, Store
+from rlentropy.preferences.store import IMPORTED, Reply, Store
 from rlentropy.types import Array, Count, Mask, State
 
 DRAWS = 64  # rewards that stand for the posterior where values differ from gaps
@@ -83,6 +84,7 @@ class Plan:
     keep_identical: bool = False  # whether pairs of identical segments are chosen like others
     alpha: float | None = None  # of push-value; None: the rule's own
     prior_scales: tuple[float, ...] = ()  # nats; empty: the rule's own
+    grace: float = 0.0  # seconds in which a person's last answer of a round can be taken back
 
 
 @dataclass
@@ -125,17 +127,19 @@ class Campaign:
         teach: Teach | None,
         store: Store,
         rng: Generator,
-        front: Callable[[Store, int], object] | None = None,
+        front: Callable[[Store, int], int] | None = None,
+        router: Router | None = None,
     ) -> None:
         """Start at the reference.
 
         Args:
             teach: a simulated teacher; None leaves the answers to people.
-            front: shows a person the questions of a round, as `console.ask_person` does; the store
-                may be filled by any other front end as well.
+            front: shows a person the questions of a round, as `console.Front` does, and
+                says how many were answered; the store may be filled by any other front end as well.
+            router: a judge, who leaves to teacher or people what it is in doubt about.
         """
         self.subject, self.plan, self.teach, self.store = subject, plan, teach, store
-        self.front = front
+        self.front, self.router = front, router
         self.rule: Rule = RULES[plan.acquisition]
         if plan.alpha is not None:
             one_of("acquisition of alpha", plan.acquisition, ("push-value",))
@@ -154,6 +158,7 @@ class Campaign:
         self.positions = 0  # asked in this round
         self.figures: dict[str, float] = {}
         self.before: State | None = None  # of the round, while a person is asked
+        self.grace = 0.0  # seconds that the last answer must be old before it is learnt from
 
     # ---------------------------------------------------------------- what drive needs
 
@@ -234,8 +239,16 @@ class Campaign:
             propensity=chosen.propensities[chosen.indices],
             entropy=None if pool.entropies is None else pool.entropies[chosen.indices],
             policy=self.subject.digest(),
+            replies=self._by_judge(asked, margins),
         )
         self.positions += len(asked)
+
+    def _by_judge(self, pairs: Pairs, margins: Array) -> Sequence[Reply]:
+        """What a judge says of questions: answers, and opinions of what it leaves to a person."""
+        if self.router is None:
+            return ()
+        place, bought = (self.round, self.positions), self.labels + self.bought
+        return self.router.replies(self.store, place, pairs, margins, bought, self.plan.labels)
 
     def _prompts(self, n: int) -> Count:
         """Start states of the pool, those of highest entropy where the rule filters them."""
@@ -294,17 +307,26 @@ class Campaign:
         assert self.asked is not None
         first, n = self.asked.first, len(self.asked.pairs)
         if self.teach is None:
-            if self.front is not None and self.store.pending(self.round):
-                self.front(self.store, self.round)
-            if not self.store.settle(self.round):  # what is used can't be taken back
+            if not self._people():
                 return None
         elif self.store.pending(self.round):
             ids, repeats = self.store.identities(self.round, first)
             left, _ = self.store.sides(self.round, first)
             before = self.labels + self.bought + self.costs["skipped"]
             found = self.teach(self.asked.pairs, ids, repeats, left, self.round, before)
-            self.store.answer_all(self.round, first, found)
+            person = "" if self.router is None else self.router.person
+            self.store.answer_all(self.round, first, found, person)
         return self.store.answers(self.round)[first : first + n]
+
+    def _people(self) -> bool:
+        """Whether people have answered what is out, and can take nothing of it back.
+
+        What our own front end asked is final when it returns; others may undo for a while.
+        """
+        if self.store.pending(self.round):
+            given = 0 if self.front is None else self.front(self.store, self.round)
+            self.grace = 0.0 if given else self.plan.grace
+        return self.store.settle(self.round, self.grace)
 
     def _take(self, answers: Array) -> None:
         """Keep the pairs that were answered, and let the belief know."""
@@ -334,6 +356,8 @@ class Campaign:
     def _finish(self) -> dict[str, float]:
         """Train on the round, and close it."""
         newest, self.bought, self.positions = self.bought, 0, 0
+        if self.router is not None:
+            self.router.listen(self.store, self.round)
         self.labels += newest
         self.round += 1
         labelled = self.labelled
@@ -378,6 +402,8 @@ class Campaign:
             pairs, y = self.store.labelled(k)
             self.labelled.parts.append(pairs)
             self.labelled.answers.append(y)
+            if self.router is not None:
+                self.router.listen(self.store, k)
 
 
 ALL = {"features": 1.0}

@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 from rlentropy.errors import InputError, in_range, one_of, whole
 from rlentropy.preferences import acquisition, oracles
 from rlentropy.preferences.campaign import Plan
+from rlentropy.preferences.judges import Judge
 from rlentropy.preferences.training import Training
 
 BUILT_IN = ("uniform", "noisy-expert")  # references that are no run folder
@@ -30,6 +31,7 @@ NETWORK = Defaults(50, 4, "all", 0.1, 0.01)
 Approximator = Literal["auto", "tabular", "neural"]
 Train = Literal["newest", "all"]
 Entropy = Literal["exact", "monte-carlo", "rao-blackwell", "per-step", "stratified", "outcome"]
+Routing = Literal["entropy", "margin", "contradiction", "random"]
 LossName = Literal["dpo", "cpl", "ipo", "reward-model"]
 
 
@@ -57,6 +59,18 @@ class Config:
     oracle: str = "return"
     # .jsonl or .csv of pairs that were labelled elsewhere, learnt from before the first question
     pairs: Path | None = None
+    # who judges for --oracle judge: FILE.py:FUNCTION or MODULE:FUNCTION of your own, ensemble (the
+    # belief about rewards from what people answered), or lm:FOLDER; default: noisy readings
+    judge: str | None = None
+    # who answers what the judge leaves: human, or a simulated teacher as --oracle has them
+    person: str = "return"
+    # which pairs the judge leaves: those of most entropy of its readings, smallest margin (mean
+    # reading), largest contradiction of the policy, or random ones; default: margin with --judge,
+    # else entropy
+    routing: Routing | None = None
+    human_share: float | None = None  # of a batch, rounded down, to the person; default 0.2
+    human_labels: int | None = None  # of the person in all, spread evenly; in place of the share
+    grace: float = 3.0  # seconds in which a person's last answer of a round can be taken back
     segment_length: int | None = None  # steps; default 16, of networks 50
     starts: Literal["all", "initial"] = "all"  # tables: every live state, or the initial ones
     # uniform, noisy-expert (known models), or a run folder; what is trained starts there
@@ -121,8 +135,38 @@ class Config:
             in_range("learning_rate", self.learning_rate, "(0, inf)")
         for scale in self.prior_scales:
             in_range("prior_scales", scale, "(0, 1000]")
-        oracles.parse_oracle(self.oracle)
+        in_range("grace", self.grace, "[0, inf)")
+        self._check_judge(isinstance(oracles.parse_oracle(self.oracle), Judge))
         self.training(TABLE)
+
+    def _check_judge(self, judged: bool) -> None:
+        """Options of a judge, and of the person behind it."""
+        for name in ("judge", "routing", "human_share", "human_labels"):
+            if not judged and getattr(self, name) is not None:
+                raise InputError(
+                    f"{name} must be left open unless oracle is judge, got {getattr(self, name)!r} "
+                    f"with {self.oracle}"
+                )
+        if not judged and self.person != "return":
+            raise InputError(
+                f"person must be left open unless oracle is judge, got {self.person!r} with "
+                f"{self.oracle}"
+            )
+        try:
+            person = oracles.parse_oracle(self.person)
+        except InputError as error:
+            raise InputError(str(error).replace("oracle", "person", 1)) from None
+        if isinstance(person, Judge):
+            raise InputError(f"person must be human or a simulated teacher, got {self.person!r}")
+        if self.human_share is not None:
+            in_range("human_share", self.human_share, "[0, 1]")
+        if self.human_labels is not None:
+            whole("human_labels", self.human_labels, 0, self.labels)
+            if self.human_share is not None:
+                raise InputError(
+                    f"human_share must be left open where human_labels is given, got "
+                    f"{self.human_share}"
+                )
 
     @property
     def reference_run(self) -> Path | None:
@@ -130,9 +174,18 @@ class Config:
         return None if self.reference in BUILT_IN else Path(self.reference)
 
     @property
+    def teacher(self) -> oracles.Teacher | oracles.Human:
+        """Who answers, or behind a judge what it leaves."""
+        found = oracles.parse_oracle(self.oracle)
+        if isinstance(found, Judge):
+            found = oracles.parse_oracle(self.person)
+        assert not isinstance(found, Judge)
+        return found
+
+    @property
     def at_console(self) -> bool:
         """Whether a person is asked while the campaign runs."""
-        return isinstance(oracles.parse_oracle(self.oracle), oracles.Human)
+        return isinstance(self.teacher, oracles.Human)
 
     def training(self, defaults: Defaults) -> Training:
         """How labels are learnt from, with the defaults of a kind of policy."""
@@ -165,4 +218,5 @@ class Config:
             keep_identical=self.keep_identical,
             diversity=None if self.diversity == "none" else self.diversity,
             prior_scales=self.prior_scales,
+            grace=self.grace,
         )

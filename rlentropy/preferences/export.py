@@ -12,9 +12,9 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete
 
 from rlentropy.errors import InputError
-from rlentropy.files import csv_table, reading
+from rlentropy.files import Unreadable, csv_table, reading
 from rlentropy.preferences.segments import Segments
-from rlentropy.preferences.store import Store
+from rlentropy.preferences.store import ASKINGS, Store
 from rlentropy.preferences.units import Units, first
 from rlentropy.types import Array
 
@@ -85,6 +85,42 @@ def stored_text(store: Store, digest: str) -> str | None:
 # ---------------------------------------------------------------- records
 
 
+def checked(store: Store) -> list[dict[str, Any]]:
+    """The records of a store.
+
+    Raises:
+        InputError: one is as no store writes it, so that the file is damaged.
+    """
+    records = list(store.records())
+    for record in records:
+        for name, fits in FITS.items():
+            if not fits(record[name]):
+                where = f"round {record['round']}, position {record['position']}"
+                raise Unreadable(store.database.path, f"{name} of {where} is {record[name]!r}")
+    return records
+
+
+def _number(value: Any) -> bool:
+    return value is None or (isinstance(value, int | float) and abs(value) < 1e300)
+
+
+def _text(value: Any) -> bool:
+    return value is None or isinstance(value, str)
+
+
+FITS: dict[str, Callable[[Any], bool]] = {
+    **dict.fromkeys(("round", "position"), lambda value: type(value) is int),
+    **dict.fromkeys(("segment_a", "segment_b", "query_id"), lambda value: isinstance(value, str)),
+    **dict.fromkeys(("labeller", "reason", "policy", "start"), _text),
+    **dict.fromkeys(("duration_ms", "margin", "score", "entropy", "propensity"), _number),
+    **dict.fromkeys(("asked_at", "answered_at"), _number),
+    "shown_left": lambda value: value in ("a", "b"),
+    "asking": lambda value: value in (None, *ASKINGS),
+    "answer": lambda value: value in (None, "a", "b", "tie", "skip", "undo"),
+    "probability": lambda value: _number(value) and (value is None or 0.0 <= value <= 1.0),
+}
+
+
 def standing(records: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
     """The records of answers that stand and prefer something, ties among them."""
     for record in records:
@@ -121,7 +157,7 @@ def json_lines(store: Store, units: Units | None = None) -> Iterator[str]:
     Both segments come in full: as text, or, where units are given, as the states, actions and end
     that `imports.labelled_pairs` takes. `segment_a` and `segment_b` are their hashes.
     """
-    for record in store.records():
+    for record in checked(store):
         row = dict(record)
         for side in SIDES:
             digest = record[f"segment_{side}"]
@@ -140,7 +176,7 @@ def json_lines(store: Store, units: Units | None = None) -> Iterator[str]:
 def answers_table(store: Store) -> bytes:
     """Who answered what, as CSV: a row for each answer, and for each question without one."""
     rows = []
-    for record in store.records():
+    for record in checked(store):
         milliseconds = record["duration_ms"]
         row = dict(record) | {
             "shown": None if record["asking"] is None else f"{shown_left(record)} left",
@@ -160,7 +196,7 @@ def trl_rows(store: Store, describe: Describe = as_text) -> Iterator[dict[str, s
     A prompt and a completion laid end to end are what a model reads. Ties, skips and questions
     that were asked again are left out.
     """
-    for record in standing(store.records()):
+    for record in standing(checked(store)):
         if record["asking"] != "label" or record["answer"] == "tie":
             continue
         texts = {}
@@ -183,7 +219,7 @@ def imitation_arrays(store: Store, units: Units) -> dict[str, Any]:
     Raises:
         InputError: there is none, or one ends in a state that the environment doesn't have.
     """
-    labels = [record for record in standing(store.records()) if record["asking"] == "label"]
+    labels = [record for record in standing(checked(store)) if record["asking"] == "label"]
     if not labels:
         raise InputError("campaign must have an answer that isn't a skip, for imitation, got none")
     parts = [store.segments([r[f"segment_{side}"]]) for r in labels for side in SIDES]

@@ -10,14 +10,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rlentropy.errors import InputError
+from rlentropy.preferences.export import checked
 from rlentropy.preferences.rows import Row, as_float, read_rows
 from rlentropy.preferences.segments import Pairs, check_starts, joined
-from rlentropy.preferences.store import IMPORTED, Asking, Reply, Store
+from rlentropy.preferences.store import ASKINGS, IMPORTED, Asking, Reply, Store
 from rlentropy.preferences.units import Units
 
 WORDS = {"a": 1.0, "b": 0.0, "tie": 0.5, "equal": 0.5, "skip": float("nan")}
 SIDES = {"left": 1.0, "right": 0.0}  # that what was shown left is better
-ASKINGS: tuple[Asking, ...] = ("label", "mirror", "second", "judge")
 NAME = 100  # characters of a labeller
 ELSEWHERE = "elsewhere"  # the labeller of pairs that name none
 
@@ -45,7 +45,7 @@ def import_answers(store: Store, path: Path) -> Imported:
     """
     rows = read_rows(path, "answers")
     standing = [row for row in rows if not _passed_over(row)]
-    stood = store.reply(replies(standing, store.records()))
+    stood = store.reply(replies(standing, checked(store)))
     return Imported(sum(stood), len(stood) - sum(stood), len(rows) - len(standing))
 
 
@@ -173,13 +173,12 @@ def import_pairs(store: Store, path: Path, units: Units, T: int, shared_start: b
     Raises:
         InputError: the file can't be read, or a row is malformed; then nothing was written.
     """
-    if store.identities(IMPORTED)[0] and not store.pending(IMPORTED):
+    if store.identities(IMPORTED)[0]:
         return
     found = labelled_pairs(read_rows(path, "pairs"), units, T, shared_start)
     left = [key[0] < "8" if x is None else x
             for key, x in zip(found.pairs.query_ids(), found.shown_left, strict=True)]  # fmt: skip
-    store.ask(IMPORTED, found.pairs, shown_left=left)
-    store.reply(found.replies)
+    store.ask(IMPORTED, found.pairs, shown_left=left, replies=found.replies)
 
 
 def labelled_pairs(rows: Iterable[Row], units: Units, T: int, shared_start: bool) -> LabelledPairs:

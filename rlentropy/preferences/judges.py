@@ -1,7 +1,8 @@
-"""Judges that read each pair several times in both orders, and what goes to a person.
+"""What a judge's readings of pairs in both orders come to, and what goes to a person.
 
 Readings are (N, 2, k): how much better the first segment was found, in the k readings that show it
-left and in the k that show it right (preferences §3.2).
+left and in the k that show it right (preferences §3.2). `judging` has the judges themselves,
+`routing` who answers in a campaign.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rlentropy.errors import in_range, whole
+from rlentropy.errors import in_range, one_of, whole
 from rlentropy.preferences.losses import sigmoid, softplus
 from rlentropy.types import Array, Mask
+
+ROUTES = ("entropy", "margin", "contradiction", "random")
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,7 @@ class Judgement(NamedTuple):
     answers: Array  # (N,), 1, 1/2 or 0, of both orders together
     entropy: Array  # (N,), nats, of the outcomes of its readings
     conflict: Mask  # (N,), whether the verdict changes with the order
+    mean: Array  # (N,), the mean reading of both orders
 
 
 def read(judge: Judge, gaps: Array, uniforms: Array) -> Array:
@@ -86,11 +90,12 @@ def judgement(readings: Array, tie: float = 0.0) -> Judgement:
         tie: the band of single readings; averages are compared as they are.
     """
     each = readings.mean(2)
-    in_order = verdicts(each)
+    in_order, mean = verdicts(each), each.mean(1)
     return Judgement(
-        answers=verdicts(each.mean(1)),
+        answers=verdicts(mean),
         entropy=outcome_entropy(verdicts(readings, tie).reshape(len(readings), -1)),
         conflict=in_order[:, 0] != in_order[:, 1],
+        mean=mean,
     )
 
 
@@ -102,16 +107,35 @@ def outcome_entropy(outcomes: Any) -> Array:
     return entropy
 
 
-def to_person(entropy: Array, share: float, uniforms: Array) -> Mask:
-    """Which pairs go to a person: the share, rounded down, whose outcomes have most entropy.
+def doubt(rule: str, found: Judgement, margins: Array) -> Array:
+    """How much each pair asks for a person, (N,), by one of `ROUTES` (§3.2).
+
+    Args:
+        margins: of the policy, in the direction of the answers, (N,).
+    """
+    one_of("routing", rule, ROUTES)
+    if rule == "entropy":
+        return found.entropy
+    if rule == "margin":
+        return -np.abs(found.mean)
+    against = rule == "contradiction" and contradicts(found.answers, margins, 0.0)
+    return np.where(against, np.abs(margins), 0.0)
+
+
+def to_person(doubt: Array, n: int, uniforms: Array) -> Mask:
+    """Which pairs go to a person, (N,): the n that are most in doubt.
 
     Few entropies are possible, so many are equal: uniforms (N,) decide among these.
     """
-    in_range("human", share, "[0, 1]")
-    order = np.lexsort((uniforms, -entropy))
-    mask = np.zeros(len(entropy), bool)
-    mask[order[: int(share * len(entropy) + 1e-9)]] = True
+    whole("n", n, 0)
+    mask = np.zeros(len(doubt), bool)
+    mask[np.lexsort((uniforms, -doubt))[:n]] = True
     return mask
+
+
+def share_of(share: float, n: int) -> int:
+    """A share of n pairs, rounded down."""
+    return int(share * n + 1e-9)
 
 
 def contradicts(answers: Array, margins: Array, least: float) -> Mask:

@@ -15,7 +15,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -27,11 +26,13 @@ from rlentropy.errors import InputError, in_range, one_of, whole
 from rlentropy.log import Log, drive
 from rlentropy.preferences import acquisition, language_scores, oracles
 from rlentropy.preferences.campaign import Campaign, Plan
-from rlentropy.preferences.console import ask_person, reader
+from rlentropy.preferences.console import Front
+from rlentropy.preferences.judges import Judge
 from rlentropy.preferences.language_models import extra, load, train_last
 from rlentropy.preferences.language_prompts import read_prompts
 from rlentropy.preferences.language_stems import STEMS
 from rlentropy.preferences.report import Reporter
+from rlentropy.preferences.routing import Panel, by_returns
 from rlentropy.preferences.segments import joined
 from rlentropy.preferences.store import Store
 from rlentropy.preferences.teaching import SimulatedTeacher
@@ -146,15 +147,19 @@ def run(config: Config, rng: Generator, log: Log) -> Result:
     seeds = evaluation_rng.integers(2**31, size=3).tolist()
     subject = subject_of(config, texts, model_rng, seeds[2])
     held_out = subject.held_out(config.evaluation_pairs, np.random.default_rng(seeds[0]))
-    spec = oracles.parse_oracle(config.oracle)
-    teacher = None
+    both, spec = joined([held_out.a, held_out.b]), oracles.parse_oracle(config.oracle)
+    teacher = router = None
+    if isinstance(spec, Judge):
+        router = by_returns(spec, both, seeds[1], config.oracle)
+        spec = oracles.Teacher()
     if not isinstance(spec, oracles.Human):
-        teacher = SimulatedTeacher(spec, joined([held_out.a, held_out.b]), None, seeds[1])
+        teacher = SimulatedTeacher(spec, both, None, seeds[1])
     folder = None if log.directory is None else log.directory / "campaign"
     store = Store(folder, about(config, texts), describe=subject.describe)
-    front = partial(ask_person, read=reader(lambda: log.interrupted)) if teacher is None else None
-    campaign = Campaign(subject, config.plan, teacher, store, campaign_rng, front)
-    reporter = Reporter(campaign, subject, held_out, teacher)
+    front = Front(lambda: log.interrupted, config.plan.grace) if teacher is None else None
+    campaign = Campaign(subject, config.plan, teacher, store, campaign_rng, front, router)
+    panel = Panel(router, teacher) if router and teacher else teacher
+    reporter = Reporter(campaign, subject, held_out, panel)
     try:
         scores = drive(
             campaign,

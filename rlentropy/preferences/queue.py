@@ -162,6 +162,15 @@ class Queue:
             self._lease(holder, round, position, asking)
         return self.ticket(round, position, asking)
 
+    def waits(self, labeller: str, ticket: Ticket) -> bool:
+        """Whether a question that is shown still waits for the labeller."""
+        return self._fits(labeller, ticket.round, ticket.position, ticket.asking)
+
+    def leave(self, holder: str) -> None:
+        """Give back what a window that closes was shown."""
+        with self.store.database.transaction():
+            self.store.database.write(DROP, [(holder,)])
+
     def can_undo(self, labeller: str) -> bool:
         """Whether the labeller's last answer can be taken back."""
         rows = self.store.database.read(LAST, labeller)

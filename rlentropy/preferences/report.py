@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,8 +12,7 @@ from rlentropy.preferences.campaign import Campaign, Subject
 from rlentropy.preferences.evaluation import LEVEL, labels_to
 from rlentropy.preferences.losses import sigmoid
 from rlentropy.preferences.segments import Pairs
-from rlentropy.preferences.teaching import SimulatedTeacher
-from rlentropy.types import Array, Result
+from rlentropy.types import Array, Count, Mask, Result
 
 LUCKY = (
     "labels of returns reward luck where dynamics are random, and what is learnt from them does; "
@@ -58,7 +58,7 @@ class Reporter:
         campaign: Campaign,
         subject: Reported,
         held_out: Pairs,
-        teacher: SimulatedTeacher | None,
+        teacher: Callable[[Pairs, list[str], Count, Mask], Array] | None,
     ) -> None:
         self.campaign, self.subject, self.held_out = campaign, subject, held_out
         self.y: Array | None = None

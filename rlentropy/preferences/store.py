@@ -38,6 +38,7 @@ REPLY = (
 )
 IMPORTED = -1  # the round of pairs that were labelled elsewhere
 Asking = Literal["label", "mirror", "second", "judge"]  # what for; answers to "label" are learnt
+ASKINGS: tuple[Asking, ...] = ("label", "mirror", "second", "judge")
 CLOSE = "UPDATE questions SET closed = 1 WHERE closed = 0 AND (round, position) < (?, ?)"
 SUPERSEDE = "UPDATE answers SET superseded_by = ? WHERE id = ?"
 ANSWER = "INSERT INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL)"
@@ -88,8 +89,7 @@ class Store:
         Args:
             about: what is the same for all questions, like env_id, env_kwargs, rule and oracle. A
                 store that exists must agree with it.
-            must_exist: refuse a folder without a store, also one that another process is just
-                making, which has yet to say what it is about.
+            must_exist: refuse a folder without a store, or with one that is just being made.
             describe: of a segment whose numbers don't say what it shows, its text, kept beside it.
 
         Raises:
@@ -105,10 +105,7 @@ class Store:
             with writing(path):
                 (path.parent / "segments").mkdir(parents=True, exist_ok=True)
         self.database = Database(path)
-        if must_exist and not self.database.read("SELECT 1 FROM about"):
-            self.database.close()
-            raise InputError(f"campaign must be a folder with a store that was begun, got {folder}")
-        self.about = self.database.about(about or {})
+        self.about = self.database.about(about or {}, begin=not must_exist)
 
     def close(self) -> None:
         """Let go of the file."""
@@ -123,6 +120,7 @@ class Store:
         *,
         first: int = 0,
         shown_left: Any = None,
+        replies: Sequence[Reply] = (),
         **columns: Any,
     ) -> None:
         """Write questions down, at positions first, first + 1, … of a round; again is no change.
@@ -131,6 +129,7 @@ class Store:
 
         Args:
             shown_left: whether a is shown left, (n,); default: by the hash of the query, a coin.
+            replies: answers that are known, on disk together with the questions.
             columns: score, entropy, margin, policy and propensity, each (n,) or the same for all.
 
         Raises:
@@ -157,6 +156,8 @@ class Store:
                 self._keep(pairs.b, b)
                 self.database.write(ASK, rows[len(known) :])
                 self.database.write(CLOSE, [(round, first)])
+                for reply in replies:
+                    self._reply(reply, _word(reply.value), time.time())
 
     def identities(self, round: int, first: int = 0) -> tuple[list[str], Count]:
         """Of the questions of a round from a position on: their ids, and how often asked before."""
@@ -370,10 +371,8 @@ class Store:
 
     def count(self) -> int:
         """How many questions are answered; skips are not, nor what was imported."""
-        rows = self.database.read(
-            f"SELECT count(*) FROM {ANSWERED} WHERE s.probability IS NOT NULL AND q.round >= 0"
-        )
-        return int(rows[0][0])
+        query = f"SELECT count(*) FROM {ANSWERED} WHERE s.probability IS NOT NULL AND q.round >= 0"
+        return int(self.database.read(query)[0][0])
 
     # ---------------------------------------------------------------- segments
 

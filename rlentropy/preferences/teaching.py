@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from rlentropy.planning import Plan
-from rlentropy.preferences import judges, oracles
+from rlentropy.preferences import oracles
 from rlentropy.preferences.segments import Pairs, Segments
 from rlentropy.types import Array, Count, Mask
 
@@ -13,10 +13,10 @@ DIGITS = 9  # of judged scores: sums that differ by rounding alone are ties
 
 
 class SimulatedTeacher:
-    """Answers questions as `--oracle` says (preferences §3.1-3.2).
+    """Answers as `--oracle` says, or as `--person` does behind a judge (preferences §3.1).
 
     Args:
-        spec: from `oracles.parse_oracle`, not a person.
+        spec: from `oracles.parse_oracle`, neither a person nor a judge.
         reference: segments of the reference, whose scores are the unit of temperatures in std.
         plan: V* and Q* of the model, where it is known: of T stages for regrets, of more than T
             for bootstrapped returns.
@@ -28,19 +28,16 @@ class SimulatedTeacher:
 
     def __init__(
         self,
-        spec: oracles.Teacher | judges.Judge,
+        spec: oracles.Teacher,
         reference: Segments,
         plan: Plan | None,
         seed: int,
     ) -> None:
-        self.plan, self.seed = plan, seed
-        self.spec = spec
+        self.plan, self.seed, self.spec = plan, seed, spec
         self.spec = oracles.resolved(spec, float(self.judged(reference).std()))
 
     def judged(self, segments: Segments) -> Array:
         """Scores of segments, (N,)."""
-        if isinstance(self.spec, judges.Judge):
-            return segments.returns
         kind, myopic = self.spec.judged, self.spec.myopic
         return oracles.judged_scores(segments, kind, self.plan, myopic).round(DIGITS)
 
@@ -63,8 +60,6 @@ class SimulatedTeacher:
             asked: questions before these.
         """
         first = oracles.in_order(pairs.a.digests(), pairs.b.digests())
-        if isinstance(self.spec, judges.Judge):
-            return self._by_judge(self.spec, pairs, ids, repeats, first)
         u = oracles.keyed_uniforms(self.seed, ids, repeats)
         returns = pairs.a.returns, pairs.b.returns
         usual = float(np.concatenate(returns).mean())
@@ -79,15 +74,3 @@ class SimulatedTeacher:
             limits=oracles.thresholds(self.spec, usual, session),
             returns=returns,
         )
-
-    def _by_judge(
-        self, judge: judges.Judge, pairs: Pairs, ids: list[str], repeats: Count, first: Mask
-    ) -> Array:
-        """Readings in both orders; those most in doubt go to a person, who sees the returns."""
-        k = 2 * judge.readings
-        u = oracles.keyed_uniforms(self.seed, ids, repeats, k + 1)
-        gaps = np.where(first, pairs.gaps, -pairs.gaps)
-        found = judges.judgement(judges.read(judge, gaps, u[:, :k]), judge.tie)
-        asked = judges.to_person(found.entropy, judge.human, u[:, k])
-        y = np.where(asked, judges.verdicts(gaps.round(DIGITS)), found.answers)
-        return np.where(first, y, 1.0 - y)

@@ -37,6 +37,23 @@ class Units:
     def of(cls, env: Env, tabular: bool, num_states: int = 0) -> Units:
         return cls(env.observation_space, env.action_space, tabular, num_states)
 
+    def fit(self, segments: Segments) -> bool:
+        """Whether segments can be of these spaces."""
+        both = (self.observation_space, self.action_space)
+        if self.tabular:
+            whole = segments.states.dtype.kind == segments.actions.dtype.kind == "i"
+            return whole and all(isinstance(space, Discrete) for space in both)
+        if segments.states.ndim != 3 or segments.actions.ndim != 3:
+            return False
+        width = neural.spaces.Encoder.of(self.observation_space).width
+        head = neural.spaces.make_head(self.action_space)
+        kind = np.dtype(head.dtype)
+        return bool(
+            segments.states.shape[2] == width
+            and segments.actions.shape[2] == head.num_components
+            and segments.actions.dtype == kind
+        )
+
     # ---------------------------------------------------------------- to the spaces
 
     def observations(self, segment: Segments) -> Any:
@@ -105,7 +122,8 @@ class Units:
             if not end and not (
                 (value == np.rint(value)).all() and space.contains(_as(value, space))
             ):
-                row.refuse(name, f"in {space}", str(value.tolist()))
+                came = str(value.tolist()) if np.ndim(value) else f"{value:.17g}"
+                row.refuse(name, f"in {space}", came)
         return values.astype(np.int64)
 
     def _table(self, row: Row, name: str, seen: Any, did: Any) -> tuple[Any, Any]:

@@ -158,6 +158,9 @@ TOOLS = {
     "relabel": Command(
         "rlentropy.commands.relabel", "a goal for data that were collected without one"
     ),
+    "campaign": Command(
+        "rlentropy.commands.campaign", "who answered what: report, export, import of answers"
+    ),
     "compare": Command(
         "rlentropy.commands.compare", "tables, pictures and TensorBoard bands from run folders"
     ),

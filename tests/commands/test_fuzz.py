@@ -19,7 +19,6 @@ import pytest
 
 from rlentropy import cli
 from rlentropy.commands.options import Options
-from rlentropy.preferences.store import Store
 from rlentropy.runs.table import COMMANDS, TOOLS
 
 NUMBER = int(os.environ.get("RLENTROPY_FUZZ", "150"))
@@ -52,6 +51,11 @@ RUNS = {
     ),
 }
 ASKING = ("--env-id", "FrozenLake-v1", "--labels", "8", "--batch-size", "4", "--pool", "2")
+WRITING = (
+    *("--model", "random:1,4", "--labels", "2", "--batch-size", "2", "--pool", "1"),
+    *("--max-new-tokens", "2", "--evaluation-prompts", "2", "--evaluation-pairs", "2"),
+    *("--epochs", "1"),
+)
 EXPLORING = (
     *("--env-id", "MountainCar-v0", "--steps", "40", "--horizon", "10", "--episodes", "2"),
     *("--hidden", "4", "--final-episodes", "2"),
@@ -74,7 +78,8 @@ def finished(tmp_path_factory):
     for name, command in RUNS.items():
         assert cli.main([*command, "--quiet", "--out", str(base / name)]) == 0
     assert cli.main(["collect", *DATA, "--data", str(base / "d.npz"), "--quiet"]) == 0
-    Store(base / "campaign").close()
+    asked = str(base / "asked")
+    assert cli.main(["active-preference", *ASKING, "--quiet", "--out", asked]) == 0
     return base
 
 
@@ -259,6 +264,7 @@ def sound(command, base):
         "robust-actor-critic": RUNS["critic"][1:],
         **dict.fromkeys(("rfzi", "rfqi", "fqi"), data),
         "active-preference": ASKING,
+        "language-preference": WRITING,
         "collect": (*DATA, "--data", "x.npz"),
         "evaluate": ("--run", str(base / "entgame"), "--out", "out", "--episodes", "1"),
         "video": ("--run", str(base / "entgame"), "--out", "out.gif"),
@@ -266,8 +272,9 @@ def sound(command, base):
             *("--data", str(base / "d.npz"), "--out-data", "y.npz"),
             *("--goal", "0", "--features", "0", "--radius", "0.01"),
         ),
+        "campaign": ("--campaign", str(base / "asked")),
         "compare": (str(base / "entgame"),),
-        "label": ("--campaign", str(base / "campaign"), "--no-train"),
+        "label": ("--campaign", str(base / "asked"), "--no-train"),
         "sweep": ("--commands", "rfzi", "--env-ids", "CartPole-v1", "--out", "out"),
     }[command]
 

@@ -12,11 +12,13 @@ from rlentropy.preferences.judges import (
     Judge,
     conflict_rate,
     contradicts,
+    doubt,
     evidence,
     judgement,
     outcome_entropy,
     position_bias,
     read,
+    share_of,
     to_person,
     verdicts,
 )
@@ -87,12 +89,35 @@ def test_a_reading_is_a_bradley_terry_answer(rng):
 def test_the_pairs_in_most_doubt_go_to_a_person():
     entropy = np.array([0.1, 0.9, 0.9, 0.0, 0.9])
     u = np.array([0.5, 0.3, 0.1, 0.2, 0.7])
-    np.testing.assert_array_equal(np.flatnonzero(to_person(entropy, 0.4, u)), [1, 2])
-    np.testing.assert_array_equal(np.flatnonzero(to_person(entropy, 0.99, u)), [0, 1, 2, 4])
-    assert to_person(entropy, 0.0, u).sum() == 0
-    assert to_person(entropy, 1.0, u).all()
-    with pytest.raises(InputError, match=r"human must be in \[0, 1\]"):
-        to_person(entropy, 1.5, u)
+    np.testing.assert_array_equal(np.flatnonzero(to_person(entropy, 2, u)), [1, 2])
+    np.testing.assert_array_equal(np.flatnonzero(to_person(entropy, 4, u)), [0, 1, 2, 4])
+    assert to_person(entropy, 0, u).sum() == 0
+    assert to_person(entropy, 5, u).all()
+    with pytest.raises(InputError, match="n must be >= 0, got -1"):
+        to_person(entropy, -1, u)
+
+
+def test_shares_round_down():
+    cases = ((0.2, 16), (0.2, 4), (0.2, 5), (0.3, 10), (1.0, 7), (0.0, 9))
+    assert [share_of(*case) for case in cases] == [3, 0, 1, 3, 7, 0]
+
+
+def test_doubt_by_each_rule():
+    readings = np.array(
+        [
+            [[1.0, 1.0], [1.0, 1.0]],  # sure of the first
+            [[3.0, 3.0], [-2.0, -2.0]],  # it goes by the side; mean 1/2
+            [[-1.0, -2.0], [-1.0, -2.0]],  # sure of the second
+            [[0.1, 0.1], [0.1, 0.1]],  # four ties at a band of 1/4
+        ]
+    )
+    found, margins = judgement(readings, 0.25), np.array([-4.0, 7.0, 2.0, -1.0])
+    np.testing.assert_allclose(doubt("entropy", found, margins), [0.0, math.log(2), 0.0, 0.0])
+    np.testing.assert_allclose(doubt("margin", found, margins), [-1.0, -0.5, -1.5, -0.1])
+    np.testing.assert_allclose(doubt("contradiction", found, margins), [4.0, 0.0, 2.0, 1.0])
+    np.testing.assert_array_equal(doubt("random", found, margins), np.zeros(4))
+    with pytest.raises(InputError, match="routing must be one of entropy, margin, contradiction"):
+        doubt("chance", found, margins)
 
 
 def test_routing_by_entropy_beats_routing_by_chance(rng):
@@ -104,10 +129,10 @@ def test_routing_by_entropy_beats_routing_by_chance(rng):
         truth = (gaps > 0).astype(float)
         found = judgement(read(judge, gaps, uniforms(rng, n, 6)), judge.tie)
         right = 1.0 - np.abs(found.answers - truth)
-        doubt = to_person(found.entropy, judge.human, uniforms(rng, n))
-        chance = to_person(np.zeros(n), judge.human, uniforms(rng, n))
-        assert doubt.sum() == chance.sum() == n // 5
-        by_doubt, by_chance = np.where(doubt, 1.0, right), np.where(chance, 1.0, right)
+        doubted = to_person(found.entropy, n // 5, uniforms(rng, n))
+        chance = to_person(np.zeros(n), n // 5, uniforms(rng, n))
+        assert doubted.sum() == chance.sum() == n // 5
+        by_doubt, by_chance = np.where(doubted, 1.0, right), np.where(chance, 1.0, right)
         gains.append(by_doubt.mean() - by_chance.mean())
         accuracies.append(right.mean())
     assert np.mean(gains) > 4 * np.std(gains, ddof=1) / math.sqrt(20)

@@ -104,7 +104,7 @@ def test_a_temperature_in_deviations_is_that_of_the_reference(rng):
 
 @pytest.mark.parametrize(
     "text",
-    ["bradley-terry:2", "bradley-terry:2,mistake=0.2,left-bias=1.0", "judge:1,readings=3,human=0"],
+    ["bradley-terry:2", "bradley-terry:2,mistake=0.2,left-bias=1.0"],
 )
 def test_answers_belong_to_the_query(text, rng):
     """Both orders add up to 1; company, time and position change nothing, asking again does."""
@@ -178,13 +178,3 @@ def test_skips_and_ties_are_near_the_usual_return(rng):
     np.testing.assert_array_equal(ask(compat, pairs, session=0), y)
     later = ask(compat, pairs, session=1)
     np.testing.assert_array_equal(np.isnan(later), best < 0.36 * usual)
-
-
-def test_a_judge_with_a_person_for_all_is_the_truth(rng):
-    _, _, task, pairs = make(rng)
-    y = ask(teacher("judge:5,human=1.0", task, pairs), pairs)
-    gaps = pairs.gaps.round(9)
-    np.testing.assert_array_equal(y, np.where(gaps > 0, 1.0, np.where(gaps < 0, 0.0, 0.5)))
-    alone = ask(teacher("judge:5", task, pairs), pairs)
-    some = gaps != 0
-    assert np.mean((alone == y)[some]) < 1.0
