@@ -19,7 +19,6 @@ import pytest
 
 from rlentropy import cli
 from rlentropy.commands.options import Options
-from rlentropy.preferences.store import Store
 from rlentropy.runs.table import COMMANDS, TOOLS
 
 NUMBER = int(os.environ.get("RLENTROPY_FUZZ", "150"))
@@ -276,7 +275,7 @@ def sound(command, base):
         ),
         "campaign": ("--campaign", str(base / "asked")),
         "compare": (str(base / "entgame"),),
-        "label": ("--campaign", str(base / "campaign"), "--no-train"),
+        "label": ("--campaign", str(base / "asked"), "--no-train"),
         "sweep": ("--commands", "rfzi", "--env-ids", "CartPole-v1", "--out", "out"),
     }[command]
 
