@@ -51,6 +51,11 @@ RUNS = {
     ),
 }
 ASKING = ("--env-id", "FrozenLake-v1", "--labels", "8", "--batch-size", "4", "--pool", "2")
+WRITING = (
+    *("--model", "random:1,4", "--labels", "2", "--batch-size", "2", "--pool", "1"),
+    *("--max-new-tokens", "2", "--evaluation-prompts", "2", "--evaluation-pairs", "2"),
+    *("--epochs", "1"),
+)
 EXPLORING = (
     *("--env-id", "MountainCar-v0", "--steps", "40", "--horizon", "10", "--episodes", "2"),
     *("--hidden", "4", "--final-episodes", "2"),
@@ -259,6 +264,7 @@ def sound(command, base):
         "robust-actor-critic": RUNS["critic"][1:],
         **dict.fromkeys(("rfzi", "rfqi", "fqi"), data),
         "active-preference": ASKING,
+        "language-preference": WRITING,
         "collect": (*DATA, "--data", "x.npz"),
         "evaluate": ("--run", str(base / "entgame"), "--out", "out", "--episodes", "1"),
         "video": ("--run", str(base / "entgame"), "--out", "out.gif"),
