@@ -1,10 +1,10 @@
 """A hundred labels by keyboard in headless Chromium: how long the page lets a person wait.
 
-python benchmarks/labelling.py [--labels 100] [--look 0.7] [--picture FILE] [--out FILE]
+python benchmarks/labelling.py [--labels 100] [--look 1.7] [--picture FILE] [--out FILE]
 
 Runs `active-preference --oracle human` on CartPole-v1 with segments of 50 steps, and `label` beside
-it. The scripted person looks at each pair for as many seconds and presses a key; training goes on
-in between. Needs playwright and chromium on the path.
+it. The scripted person looks at each pair for as many seconds as a clip lasts, then presses a key;
+training goes on between the rounds. Needs playwright and chromium on the path.
 
 Written are the server's time for an answer (durable, and the next question chosen, as the browser
 waits for the first byte), the time from the key to the next pair on the screen within a round, the
@@ -103,7 +103,7 @@ def measure(folder: Path, labels: int, look: float, picture: Path | None) -> dic
 def main() -> None:
     parser = argparse.ArgumentParser(description="How long the labelling page lets people wait.")
     parser.add_argument("--labels", type=int, default=100)
-    parser.add_argument("--look", type=float, default=0.7, help="seconds that a pair is looked at")
+    parser.add_argument("--look", type=float, default=1.7, help="seconds at each pair: one clip's")
     parser.add_argument("--picture", type=Path, help="where a picture of the page goes")
     parser.add_argument("--out", type=Path, default=OUT)
     arguments = parser.parse_args()
