@@ -441,6 +441,22 @@ def test_a_labeller_may_change_names(browser, shared):
     ]
 
 
+def test_a_duplicated_tab_is_a_window_of_its_own(browser, shared):
+    with person(browser, shared.url, "twin") as one:
+        one.ready()
+        with one.page.expect_popup() as opened:  # comes with a copy of the tab's storage
+            one.page.evaluate("() => { open(location.href); }")
+        opened.value.wait_for_selector(PAIR.format(1))
+        windows = [p.evaluate("sessionStorage.window") for p in (one.page, opened.value)]
+        assert windows[0] != windows[1]
+        assert len(set(one.shown)) == 2
+        one.page.bring_to_front()
+        one.page.reload()
+        one.ready()
+        assert one.page.evaluate("sessionStorage.window") == windows[0]
+        assert one.shown[-1] == one.shown[0]
+
+
 def frames(one):
     return [int(one.page.get_attribute(f, "data-frame")) for f in ("#left", "#right")]
 
