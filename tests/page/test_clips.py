@@ -386,9 +386,9 @@ def test_a_table_whose_state_cannot_be_set_is_text(tmp_path):
         **{"kind": "text", "fps": 4, "length": 3, "ended": True},
         "frames": [
             f"{why}\n@.\n..\nstart 0",
-            f"{why}\n.@\n..\nstart 0\n1: 0 -> 1",
-            f"{why}\n..\n@.\nstart 0\n1: 0 -> 1\n2: 0 -> 2",
-            f"{why}\n..\n@.\nstart 0\n1: 0 -> 1\n2: 0 -> 2\n3: 1 -> 4",
+            f"{why}\no@\n..\nstart 0\n1: 0 -> 1",
+            f"{why}\no*\n@.\nstart 0\n1: 0 -> 1\n2: 0 -> 2",
+            f"{why}\no*\n@.\nstart 0\n1: 0 -> 1\n2: 0 -> 2\n3: 1 -> 4",
         ],
     }
 
