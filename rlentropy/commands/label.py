@@ -309,8 +309,8 @@ def listen(host: str, port: int, kept: Any) -> socket.socket:
             return found
         except OSError as error:
             found.close()
-            if error.errno == errno.EADDRNOTAVAIL:
-                raise InputError(f"{here}, got {host!r}") from None
+            if error.errno not in (errno.EADDRINUSE, errno.EACCES):
+                raise InputError(f"{here}, got {host!r}: {error.strerror or error}") from None
             if number == ports[-1]:
                 why = error.strerror or error
                 raise InputError(f"port must be free, got {number or port} ({why})") from None
