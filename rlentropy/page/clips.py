@@ -29,7 +29,8 @@ from rlentropy.types import Env
 from rlentropy.wrappers import Checked, Frame, make_env, make_with_pictures, picture, trusted
 
 MOST = 120  # frames of a clip
-WIDEST = 320  # pixels of a frame on a side
+WIDEST = 400  # pixels of a frame on a side; larger ones are shrunk by a whole factor
+AREA = 2**23  # pixels of all frames, each of which takes a browser four bytes
 FASTEST = 30  # frames a second
 TEXT_FPS = 4
 LINES = 8  # of a text, the last of which is new
@@ -90,8 +91,8 @@ class Clips:
         at = shown_steps(length)
         try:
             env = self._drawable()
-            frames = [picture(env) for t in played(env, segment) if t in at]
-            found, png = sprite([shrunk(frame) for frame in frames])
+            frames = [shrunk(picture(env), len(at)) for t in played(env, segment) if t in at]
+            found, png = sprite(frames)
         except Exception as error:  # whatever foreign code makes of being played or drawn
             kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
             why = plain(f"No pictures: {kind}{error}", 300)
@@ -213,11 +214,12 @@ def texts(segment: Segments, at: Sequence[int], why: str, env: Env | None) -> li
 # ---------------------------------------------------------------- pictures
 
 
-def shrunk(frame: Frame) -> Any:
-    """A frame as a picture, by a whole factor."""
+def shrunk(frame: Frame, n: int) -> Any:
+    """A frame, one of n, as a picture that is smaller by a whole factor."""
     from PIL import Image
 
-    factor = math.ceil(max(frame.shape[:2]) / WIDEST)
+    height, width = frame.shape[:2]
+    factor = math.ceil(max(height / WIDEST, width / WIDEST, math.sqrt(n * height * width / AREA)))
     return Image.fromarray(frame).reduce(factor)
 
 
