@@ -46,7 +46,8 @@ class Window:
     Args:
         labeller: who answers.
         describe: a segment as lines of text.
-        holder: name of the window; nobody else's, and the same after a restart in its terminal.
+        holder: name of the window: nobody else's, and the same after a kill, so that the question
+            that was shown is shown again; default: of its terminal, or of the labeller.
     """
 
     def __init__(
@@ -62,7 +63,7 @@ class Window:
     ) -> None:
         self.queue, self.read, self.labeller = queue, read, labeller
         self.describe, self.show, self.clock = describe, show, clock
-        self.holder = holder or f"console {place()}"
+        self.holder = holder or f"console {terminal() or labeller}"
         self.begun = False  # whether the keys were explained
         self.given, self.last = 0, -math.inf  # answers, those undone left out; time of the last
 
@@ -145,11 +146,11 @@ def side_by_side(left: str, right: str) -> Iterator[str]:
         yield f"{x:{width}}{GAP}{y}".rstrip()
 
 
-def place() -> str:
-    """The terminal that is read, or this process."""
+def terminal() -> str:
+    """The name of the terminal that is read; empty where none is."""
     with suppress(OSError, ValueError, AttributeError):
         return os.ttyname(sys.stdin.fileno())
-    return str(os.getpid())
+    return ""
 
 
 class Lines:

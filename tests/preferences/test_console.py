@@ -104,6 +104,35 @@ def test_the_end_of_input_leaves_the_rest_to_others(tmp_path, rng):
     assert Person([]).answers(store) == 0
 
 
+@unix
+def test_who_was_killed_is_shown_the_same_question(tmp_path, rng, terminal, monkeypatch):
+    """A window that never left, in the same terminal, or of the same name where there is none."""
+
+    class Killed(Exception):
+        pass
+
+    def killed(prompt, gone):
+        raise Killed
+
+    store, seen = Store(tmp_path), []
+    store.ask(0, pairs(rng, 2), shown_left=True)
+
+    def show(labeller):
+        with pytest.raises(Killed):
+            Window(Queue(store), killed, labeller=labeller, show=seen.append).ask()
+
+    show("ann")
+    show("ben")
+    with open(os.devnull) as file:
+        monkeypatch.setattr(sys, "stdin", file)
+        show("eve")
+        show("eve")
+    first, second, third, fourth = seen[1::2]
+    assert first == second
+    assert third == fourth
+    assert first != third
+
+
 def test_a_prompt_whose_question_is_answered_elsewhere_moves_on(tmp_path, rng):
     store = Store(tmp_path)
     store.ask(0, pairs(rng, 3), shown_left=True)
