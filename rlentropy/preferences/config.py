@@ -152,7 +152,11 @@ class Config:
                 f"person must be left open unless oracle is judge, got {self.person!r} with "
                 f"{self.oracle}"
             )
-        if isinstance(oracles.parse_oracle(self.person), Judge):
+        try:
+            person = oracles.parse_oracle(self.person)
+        except InputError as error:
+            raise InputError(str(error).replace("oracle", "person", 1)) from None
+        if isinstance(person, Judge):
             raise InputError(f"person must be human or a simulated teacher, got {self.person!r}")
         if self.human_share is not None:
             in_range("human_share", self.human_share, "[0, 1]")

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.special import ndtri
 
-from rlentropy.errors import InputError, whole
+from rlentropy.errors import InputError, as_numbers, whole
 from rlentropy.preferences.beliefs import LaplacePosterior, Prior, variances
 from rlentropy.preferences.judges import Judge, read
 from rlentropy.preferences.segments import Pairs, Segments
@@ -141,11 +141,13 @@ class Scripted:
         else:
             found = [tuple(self._say(one) for one in both) for both in shown]
         try:
-            scores = np.array(found, np.float64)
-            return scores.reshape(len(shown), 2, -1).transpose(0, 2, 1)
-        except (ValueError, TypeError):
+            scores = np.array([as_numbers(x, "judge", "") for x in found])
+        except ValueError:
+            scores = np.zeros(0)
+        if scores.ndim not in (2, 3) or scores.shape[1] != 2 or not scores.size:
             wanted = "a number, or a list of as many every time" if self.takes == 1 else "two"
-            raise InputError(f"judge {self.name} must return {wanted}, got {found[0]}") from None
+            raise InputError(f"judge {self.name} must return {wanted}, got {found[0]}")
+        return scores.reshape(len(shown), 2, -1).transpose(0, 2, 1)
 
     def _say(self, *shown: Trajectory) -> Any:
         try:

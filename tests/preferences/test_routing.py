@@ -1,6 +1,9 @@
 """Routing against a judge and a person written out pair by pair; campaigns that stop anywhere."""
 
+import copy
 import math
+import time
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -8,8 +11,10 @@ import pytest
 from oracles.models import random_mdp
 
 from rlentropy import FiniteMDP
+from rlentropy.preferences import campaign as campaign_module
+from rlentropy.preferences.campaign import Campaign, Plan
 from rlentropy.preferences.judges import Judge
-from rlentropy.preferences.judging import Simulated
+from rlentropy.preferences.judging import Ensemble, Simulated
 from rlentropy.preferences.oracles import keyed_uniforms, parse_oracle
 from rlentropy.preferences.routing import (
     Panel,
@@ -21,8 +26,11 @@ from rlentropy.preferences.routing import (
 )
 from rlentropy.preferences.segments import Pairs
 from rlentropy.preferences.store import Reply, Store
-from rlentropy.preferences.tables import TabularTask
+from rlentropy.preferences.table_rewards import TableFeatures
+from rlentropy.preferences.table_subject import TableSubject
+from rlentropy.preferences.tables import LinearLogits, TablePolicy, TabularTask, state_features
 from rlentropy.preferences.teaching import SimulatedTeacher
+from rlentropy.preferences.training import Training
 
 S, A, T, N = 5, 2, 4, 60
 nan = float("nan")
@@ -38,7 +46,7 @@ def make(rng, n=N):
 
 
 def by_hand(spec, pairs, seed, repeats=0):
-    """Readings of the query's first segment, both orders, from the definition (§3.2)."""
+    """Readings of the first segment, both orders, from their definition (preferences §3.2)."""
     ids = pairs.query_ids()
     k = spec.readings
     u = keyed_uniforms(seed, ids, np.full(len(ids), repeats), 2 * k + 1)
@@ -221,3 +229,185 @@ def test_how_often_a_query_was_asked_is_what_the_store_writes(rng):
     store.ask(1, more)
     np.testing.assert_array_equal(before, store.identities(1)[1])
     assert before.tolist() == [3, 0, 1] or pairs.identical.any()
+
+
+# ---------------------------------------------------------------- campaigns
+
+LABELS, BATCH = 32, 8
+
+
+def subject_of():
+    task = TASK
+    phi = state_features(task, "one-hot")
+    reference = np.full((S, A), 1 / A)
+    policy = TablePolicy(reference, LinearLogits(phi, A, 0.05))
+    return TableSubject(task, policy, TableFeatures(phi, task.starts, reference, True), Training())
+
+
+def grid():
+    rng = np.random.default_rng(3)
+    P = random_mdp(rng, S, A, successors=3).P
+    return TabularTask.of(FiniteMDP(P, rng.normal(size=(S, A)), np.full(S, 1 / S)), 6)
+
+
+TASK = grid()
+
+
+def sample():
+    rng = np.random.default_rng(4)
+    return TASK.roll_out(np.full((S, A), 1 / A), TASK.prompts(200, rng), rng)
+
+
+def judge_of(kind, subject):
+    if kind == "noisy":
+        return Simulated(SPEC)
+    rng = np.random.default_rng(6)
+    return Ensemble(subject.features, subject.groups, subject.held_out(50, rng))
+
+
+def campaign_of(store, kind="noisy", person=True, rule="margin", **options):
+    subject = subject_of()
+    router = Router(judge_of(kind, subject), "the judge", 5, 3, rule, person="p", **options)
+    teach = SimulatedTeacher(parse_oracle("return"), sample(), None, 5) if person else None
+    plan = Plan(labels=LABELS, batch_size=BATCH, pool=2, acquisition="random")
+    return Campaign(subject, plan, teach, store, np.random.default_rng(0), None, router)
+
+
+def finish(campaign):
+    while campaign.labels < LABELS:
+        campaign.advance(1)
+    return campaign
+
+
+def said(store):
+    names = ("round", "position", "query_id", "asking", "labeller", "probability")
+    return [tuple(row[name] for name in names) for row in store.records()]
+
+
+@pytest.mark.parametrize("kind", ["noisy", "ensemble"])
+@pytest.mark.parametrize(
+    "options", [{"share": 0.3}, {"labels": 13}, {"share": 0.3, "rule": "contradiction"}]
+)
+def test_a_campaign_has_both(kind, options):
+    campaign = finish(campaign_of(Store(None), kind, **options))
+    rows = said(campaign.store)
+    by = {who: [r for r in rows if r[3] == "label" and r[4] == who] for who in ("the judge", "p")}
+    opinions = {r[:2] for r in rows if r[3] == "judge"}
+    assert {r[:2] for r in by["p"]} == opinions
+    assert len(by["p"]) + len(by["the judge"]) == LABELS == campaign.labels
+    of_round = [sum(r[0] == k for r in by["p"]) for k in range(LABELS // BATCH)]
+    first = BATCH if kind == "ensemble" else 2  # which knows nothing in the first round
+    wanted = (
+        [first, 2, 2, 2] if "share" in options else {"noisy": [3, 3, 3, 4]}.get(kind, [8, 0, 1, 4])
+    )
+    assert of_round == wanted
+    true = dict(
+        zip([r[:2] for r in rows if r[3] == "label"], campaign.labelled.pairs.gaps, strict=True)
+    )
+    assert all(
+        r[5] == (0.5 if abs(true[r[:2]]) < 1e-9 else float(true[r[:2]] > 0)) for r in by["p"]
+    )
+
+
+class Person:
+    """Answers what is pending by true returns, a few at a time."""
+
+    def __init__(self, store):
+        self.store = store
+
+    def answer(self, most):
+        k = self.store.latest()
+        for position in self.store.pending(k)[:most]:
+            gap = float(self.store.question(k, position).pair.gaps[0])
+            self.store.answer(k, position, 0.5 if abs(gap) < 1e-9 else float(gap > 0), "p")
+
+
+@pytest.mark.parametrize("kind", ["noisy", "ensemble"])
+@pytest.mark.parametrize("options", [{"share": 0.4}, {"labels": 11}])
+def test_a_person_behind_a_judge_may_be_interrupted_anywhere(kind, options, tmp_path, monkeypatch):
+    """Stopped after every answer or two: as with a simulated person who never stopped."""
+    monkeypatch.setattr(campaign_module, "WAIT", 0.0)
+    whole = finish(campaign_of(Store(None), kind, **options))
+    store = Store(tmp_path)
+    campaign, person, asked = campaign_of(store, kind, person=False, **options), Person(store), []
+    while campaign.labels < LABELS:
+        campaign.advance(1)
+        if (k := store.latest()) is not None:
+            assert all(
+                r[3] == "judge" for r in said(store) if r[1] in store.pending(k) and r[0] == k
+            )
+        person.answer(2)
+        if campaign.labels % 3 == 0:  # not always, so that rounds end by themselves, too
+            campaign.advance(1)
+        state = copy.deepcopy(campaign.state_dict())
+        store.close()
+        store = Store(tmp_path)
+        campaign, person = campaign_of(store, kind, person=False, **options), Person(store)
+        judge = campaign.router.judge
+        campaign.router = replace(campaign.router, judge=Counted(judge, asked))
+        campaign.load_state_dict(state)
+    assert sorted(said(store)) == sorted(said(whole.store))
+    np.testing.assert_array_equal(campaign.subject.policy.pi, whole.subject.policy.pi)
+    assert campaign.curve == whole.curve
+    assert len(asked) <= 2 * LABELS // BATCH  # both positions, a batch once
+
+
+class Counted:
+    def __init__(self, judge, asked):
+        self.judge, self.asked = judge, asked
+        if hasattr(judge, "learn"):
+            self.learn = judge.learn
+
+    def __call__(self, *shown):
+        self.asked.append(len(shown[0]))
+        return self.judge(*shown)
+
+
+def test_a_judge_is_not_asked_again_about_what_the_store_has(tmp_path):
+    """Not even where it would say something else today."""
+    store = Store(tmp_path)
+    first = campaign_of(store, share=0.3)
+    first.advance(1)
+    then = said(store)
+    later = campaign_of(store, share=0.3)
+
+    def fails(*_):
+        raise AssertionError
+
+    later.router = replace(later.router, judge=fails)
+    later.advance(1)
+    assert said(store) == then
+    np.testing.assert_array_equal(first.subject.policy.pi, later.subject.policy.pi)
+
+
+def test_what_a_person_skips_is_no_label_of_theirs():
+    campaign = campaign_of(Store(None), labels=8)
+    teach = campaign.teach
+    campaign.teach = lambda pairs, ids, *rest: np.where(
+        [int(key, 16) % 2 for key in ids], nan, teach(pairs, ids, *rest)
+    )
+    finish(campaign)
+    assert campaign.labels == LABELS
+    assert campaign.costs["skipped"] > 0
+    assert given_by_person(campaign.store) <= 8
+
+
+def test_a_round_waits_for_an_undo_of_a_page_but_not_of_our_own_front(monkeypatch):
+    monkeypatch.setattr(campaign_module, "WAIT", 0.0)
+    store = Store(None)
+    campaign = campaign_of(store, person=False, share=0.3)
+    campaign.plan = replace(campaign.plan, grace=0.3)
+    person = Person(store)
+    campaign.advance(1)
+    person.answer(9)
+    assert campaign.advance(1) is None
+    assert store.undo(0) is not None
+    person.answer(9)
+    began = time.monotonic()
+    while campaign.advance(1) is None:
+        time.sleep(0.01)
+    assert time.monotonic() - began >= 0.25
+    assert store.undo(0) is None
+    campaign.plan = replace(campaign.plan, grace=1e9)
+    campaign.front = lambda store, round: person.answer(9) or 1
+    assert campaign.advance(1) is not None
