@@ -65,8 +65,8 @@ class Config:
     # who answers what the judge leaves: human, or a simulated teacher as --oracle has them
     person: str = "return"
     # which pairs the judge leaves: those of most entropy of its readings, smallest margin (mean
-    # reading), largest contradiction of the policy, or random ones; default: margin with --judge,
-    # else entropy
+    # reading), largest contradiction of the policy, or random ones; default: contradiction with
+    # --judge, else entropy
     routing: Routing | None = None
     human_share: float | None = None  # of a batch, rounded down, to the person; default 0.2
     human_labels: int | None = None  # of the person in all, spread evenly; in place of the share
