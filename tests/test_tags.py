@@ -73,6 +73,11 @@ RUNS = {  # name: command, and options
         *(*ASK, *POLE, "--labels", 4, "--segment-length", 5, "--hidden", 4, "--final-episodes", 2),
         *("--loss", "reward-model", "--policy-steps", 1, "--reward-features", 4),
     ),
+    "language": (
+        *("language-preference", "--model", "random:1,4", "--labels", 4, "--batch-size", 2),
+        *("--pool", 2, "--max-new-tokens", 3, "--epochs", 1, "--evaluation-prompts", 4),
+        *("--evaluation-pairs", 4, "--acquisition", "push-value", "--reward", "share:aeiou"),
+    ),
     "table": (
         *("rfzi", *RING, "--data", "ring.npz", "--holdout", 0.2, "--risk", f"entropic:{BETA}"),
         *("--updates", 5, "--eval-every", 1, "--unvisited", "optimistic"),
@@ -233,6 +238,10 @@ ELSEWHERE = {  # tags: the test of their values
     ): "preferences/test_report.py::test_figures_are_what_they_are_called",
     ("eval/accuracy", "eval/calibration_error"): (
         "preferences/test_report.py::test_held_out_pairs_are_judged_by_their_margins"
+    ),
+    ("train/rewards/margins", "train/rewards/accuracies"): (
+        "preferences/test_language_subject.py::"
+        "test_rows_are_those_of_the_export_and_margins_are_ours"
     ),
     ("train/knn_entropy",): (
         "exploration/test_mepol.py::test_figures_of_a_batch_are_those_of_the_definitions"

@@ -91,7 +91,7 @@ def run(config: Config) -> int:
         if config.console:
             at_console(config, place, training, stop)
         else:
-            serve(config, place, training, clips, say)
+            serve(config, place, training, clips, say, stop)
         training.stop(stop)
     with closing(Store(place.campaign)) as store:
         return 0 if all_given(store, place.budget()) else 130
@@ -158,12 +158,15 @@ class Place:
 
 
 class Stop:
-    """Counts Ctrl-C and SIGTERM."""
+    """Counts Ctrl-C and SIGTERM, and lets a server know that has no handlers of its own yet."""
 
     pressed = 0
+    server: Any = None
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         self.pressed += 1
+        if self.server is not None:
+            self.server.should_exit = True
 
 
 # ---------------------------------------------------------------- the training beside
@@ -184,6 +187,9 @@ class Training:
     def _holder(self) -> int | None:
         return None if self.place.run is None else holder_of(self.place.run / LOCK)
 
+    def _finished(self) -> bool:
+        return self.place.run is not None and (self.place.run / "summary.json").exists()
+
     def start(self) -> None:
         """Go on with the run, unless it is finished or somebody does.
 
@@ -193,7 +199,7 @@ class Training:
         run = self.place.run
         if not self.config.train or run is None:
             return
-        if (run / "summary.json").exists() or self._holder() is not None:
+        if self._finished() or self._holder() is not None:
             return
         program = "import sys; from rlentropy.cli import main; sys.exit(main())"
         argv = [COMMAND, "--resume", "--out", str(run), "--quiet"]
@@ -220,7 +226,7 @@ class Training:
         if code == 0:
             self.say.line("training is finished")
             return
-        if code == 130:
+        if code in (130, -signal.SIGINT):
             self.say.line("training stopped after a checkpoint; label again goes on")
             return
         lines = [b""]
@@ -234,10 +240,11 @@ class Training:
         pid = self.child.pid if self.child is not None else self._left_behind()
         if pid is None or not self():
             return
-        self.say.line("training stops after a checkpoint; Ctrl-C again: without waiting")
         before = stop.pressed
-        with suppress(OSError):
-            os.kill(pid, signal.SIGTERM if sys.platform == "win32" else signal.SIGINT)
+        if not self._finished():
+            self.say.line("training stops after a checkpoint; Ctrl-C again: without waiting")
+            with suppress(OSError):
+                os.kill(pid, signal.SIGTERM if sys.platform == "win32" else signal.SIGINT)
         while self() and stop.pressed == before:
             time.sleep(LOOK)
 
@@ -301,8 +308,8 @@ def listen(host: str, port: int, kept: Any) -> socket.socket:
             return found
         except OSError as error:
             found.close()
-            if error.errno == errno.EADDRNOTAVAIL:
-                raise InputError(f"{here}, got {host!r}") from None
+            if error.errno not in (errno.EADDRINUSE, errno.EACCES):
+                raise InputError(f"{here}, got {host!r}: {error.strerror or error}") from None
             if number == ports[-1]:
                 why = error.strerror or error
                 raise InputError(f"port must be free, got {number or port} ({why})") from None
@@ -322,7 +329,9 @@ def address_of(config: Config, listening: socket.socket, token: str) -> str:
 # ---------------------------------------------------------------- asking
 
 
-def serve(config: Config, place: Place, training: Training, clips: Clips, say: Console) -> None:
+def serve(
+    config: Config, place: Place, training: Training, clips: Clips, say: Console, stop: Stop
+) -> None:
     """Serve the page until Ctrl-C."""
     import uvicorn
 
@@ -349,7 +358,9 @@ def serve(config: Config, place: Place, training: Training, clips: Clips, say: C
         app = server.application(desk, clips.of, token)
         options: Any = {"log_level": "error", "access_log": False, "ws": "none"}
         options |= {"timeout_graceful_shutdown": 2, "server_header": False, "loop": "asyncio"}
-        uvicorn.Server(uvicorn.Config(app, **options)).run(sockets=[listening])
+        stop.server = uvicorn.Server(uvicorn.Config(app, **options))
+        if not stop.pressed:
+            stop.server.run(sockets=[listening])
 
 
 def at_console(config: Config, place: Place, training: Training, stop: Stop) -> None:

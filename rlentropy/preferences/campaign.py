@@ -134,7 +134,7 @@ class Campaign:
 
         Args:
             teach: a simulated teacher; None leaves the answers to people.
-            front: shows a person the questions of a round, as `console.ask_person` does, and
+            front: shows a person the questions of a round, as `console.Front` does, and
                 says how many were answered; the store may be filled by any other front end as well.
             router: a judge, who leaves to teacher or people what it is in doubt about.
         """

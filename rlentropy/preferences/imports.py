@@ -173,13 +173,12 @@ def import_pairs(store: Store, path: Path, units: Units, T: int, shared_start: b
     Raises:
         InputError: the file can't be read, or a row is malformed; then nothing was written.
     """
-    if store.identities(IMPORTED)[0] and not store.pending(IMPORTED):
+    if store.identities(IMPORTED)[0]:
         return
     found = labelled_pairs(read_rows(path, "pairs"), units, T, shared_start)
     left = [key[0] < "8" if x is None else x
             for key, x in zip(found.pairs.query_ids(), found.shown_left, strict=True)]  # fmt: skip
-    store.ask(IMPORTED, found.pairs, shown_left=left)
-    store.reply(found.replies)
+    store.ask(IMPORTED, found.pairs, shown_left=left, replies=found.replies)
 
 
 def labelled_pairs(rows: Iterable[Row], units: Units, T: int, shared_start: bool) -> LabelledPairs:

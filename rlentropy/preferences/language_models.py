@@ -151,7 +151,17 @@ def _read(where: str, options: Mapping[str, Any]) -> Loaded:
         raise InputError(f"model must have an end-of-sequence token, got none in {where}")
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
+    if "gguf_file" in options:
+        _forget_quantisation(model)
     return Loaded(model.eval(), tokenizer)
+
+
+def _forget_quantisation(model: Any) -> None:
+    """Let weights that were made to single precision be trained and saved as such."""
+    for name in ("is_quantized", "hf_quantizer", "quantization_method"):
+        vars(model).pop(name, None)
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
 
 
 def untrained(layers: int, width: int, rng: np.random.Generator) -> Loaded:

@@ -19,7 +19,7 @@ def read_prompts(path: Path) -> tuple[str, ...]:
     try:
         if path.stat().st_size > LONGEST:
             raise ValueError(f"{path.stat().st_size} bytes are too many")
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, ValueError) as error:
         raise InputError(f"prompts must be a readable text file, got {path}: {error}") from None
     lines = [line for line in lines if line.strip()]

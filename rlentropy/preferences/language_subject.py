@@ -118,10 +118,10 @@ class LanguageSubject:
         return self.policy.decode(tokens[:length].tolist())
 
     def describe(self, segment: Segments) -> str:
-        """One segment as text: its prompt, a line of `SEPARATOR` alone, its completion."""
+        """One segment as text: its prompt, `SEPARATOR`, its completion."""
         prompt = self.task.texts[int(segment.starts[0])]
         completion = self._text(segment.actions[0], int(segment.lengths[0]))
-        return f"{prompt}\n{SEPARATOR}\n{completion}"
+        return f"{prompt}{SEPARATOR}{completion}"
 
     def roll_out(self, prompts: Count, rng: Generator) -> Pairs:
         pairs = self._pairs(prompts, rng, self.policy)

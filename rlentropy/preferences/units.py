@@ -122,7 +122,8 @@ class Units:
             if not end and not (
                 (value == np.rint(value)).all() and space.contains(_as(value, space))
             ):
-                row.refuse(name, f"in {space}", str(value.tolist()))
+                came = str(value.tolist()) if np.ndim(value) else f"{value:.17g}"
+                row.refuse(name, f"in {space}", came)
         return values.astype(np.int64)
 
     def _table(self, row: Row, name: str, seen: Any, did: Any) -> tuple[Any, Any]:

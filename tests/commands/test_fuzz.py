@@ -19,6 +19,7 @@ import pytest
 
 from rlentropy import cli
 from rlentropy.commands.options import Options
+from rlentropy.preferences.store import Store
 from rlentropy.runs.table import COMMANDS, TOOLS
 
 NUMBER = int(os.environ.get("RLENTROPY_FUZZ", "150"))
@@ -51,6 +52,11 @@ RUNS = {
     ),
 }
 ASKING = ("--env-id", "FrozenLake-v1", "--labels", "8", "--batch-size", "4", "--pool", "2")
+WRITING = (
+    *("--model", "random:1,4", "--labels", "2", "--batch-size", "2", "--pool", "1"),
+    *("--max-new-tokens", "2", "--evaluation-prompts", "2", "--evaluation-pairs", "2"),
+    *("--epochs", "1"),
+)
 EXPLORING = (
     *("--env-id", "MountainCar-v0", "--steps", "40", "--horizon", "10", "--episodes", "2"),
     *("--hidden", "4", "--final-episodes", "2"),
@@ -75,6 +81,7 @@ def finished(tmp_path_factory):
     assert cli.main(["collect", *DATA, "--data", str(base / "d.npz"), "--quiet"]) == 0
     asked = str(base / "asked")
     assert cli.main(["active-preference", *ASKING, "--quiet", "--out", asked]) == 0
+    Store(base / "campaign").close()
     return base
 
 
@@ -259,6 +266,7 @@ def sound(command, base):
         "robust-actor-critic": RUNS["critic"][1:],
         **dict.fromkeys(("rfzi", "rfqi", "fqi"), data),
         "active-preference": ASKING,
+        "language-preference": WRITING,
         "collect": (*DATA, "--data", "x.npz"),
         "evaluate": ("--run", str(base / "entgame"), "--out", "out", "--episodes", "1"),
         "video": ("--run", str(base / "entgame"), "--out", "out.gif"),
@@ -268,6 +276,7 @@ def sound(command, base):
         ),
         "campaign": ("--campaign", str(base / "asked")),
         "compare": (str(base / "entgame"),),
+        "label": ("--campaign", str(base / "campaign"), "--no-train"),
         "sweep": ("--commands", "rfzi", "--env-ids", "CartPole-v1", "--out", "out"),
     }[command]
 

@@ -232,6 +232,31 @@ def test_what_happened_by_chance_happens_again(env_id, tmp_path):
             np.testing.assert_array_equal(seen, by_hand.render())
 
 
+def test_networks_on_a_table_are_played_again_too(tmp_path):
+    """On slippery ice; the states are one-hot in the segments."""
+    pytest.importorskip("pygame")
+    segments = networks_segments("FrozenLake-v1", n=4, T=12)
+    clips, digests = clips_of(tmp_path, segments, "FrozenLake-v1")
+    env = gymnasium.make("FrozenLake-v1", render_mode="rgb_array")
+    env.reset(seed=0)
+    for i, digest in enumerate(digests):
+        for t, seen in enumerate(cut(clips.of(digest))):
+            env.unwrapped.s = int(segments.states[i, t].argmax())
+            np.testing.assert_array_equal(seen, env.render())
+
+
+def test_a_start_that_no_seed_fixes_is_not_shown_as_another(tmp_path, monkeypatch):
+    """As with --snapshots."""
+    segments = networks_segments("Clips/Walk-v0", n=1, T=3)
+    astray = dataclasses.replace(segments, starts=segments.starts + 1)
+    clips, (digest,) = clips_of(tmp_path, astray, "Clips/Walk-v0")
+    assert (
+        clips.of(digest)
+        .facts["frames"][0]
+        .startswith("No pictures: played again, step 0 shows something else than the segment")
+    )
+
+
 def test_without_its_streams_noise_is_not_shown_as_it_was_not(tmp_path):
     segments = dataclasses.replace(networks_segments("Clips/Walk-v0", T=9), streams=None)
     clips, digests = clips_of(tmp_path, segments, "Clips/Walk-v0")

@@ -46,7 +46,7 @@ def make(rng, n=N):
 
 
 def by_hand(spec, pairs, seed, repeats=0):
-    """Readings of the query's first segment, both orders, as preferences §3.2 has them."""
+    """Readings of the first segment, both orders, from their definition (preferences §3.2)."""
     ids = pairs.query_ids()
     k = spec.readings
     u = keyed_uniforms(seed, ids, np.full(len(ids), repeats), 2 * k + 1)

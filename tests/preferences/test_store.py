@@ -85,6 +85,14 @@ def test_a_round(folder, rng):
     assert repeats.tolist() == [0] * 5
 
 
+def test_a_store_that_another_process_is_just_making_is_left_to_it(tmp_path, rng):
+    database.Database(tmp_path / FILE).close()  # as far as it is
+    with pytest.raises(InputError, match="campaign must be a folder with a store that was begun"):
+        Store(tmp_path, must_exist=True)
+    store = Store(tmp_path, {"oracle": "human"})
+    assert Store(tmp_path, must_exist=True).about == store.about
+
+
 def test_the_first_answer_stands(folder, rng):
     store = Store(folder)
     store.ask(0, pairs(rng))
