@@ -128,7 +128,7 @@ def router_of(
             judge = language_judge.LanguageJudge.of(config.judge[3:], rng)
         else:
             judge = Scripted(config.judge, units_of(env, subject))
-        router = replace(router, judge=judge, name=f"judge {config.judge}", rule="margin")
+        router = replace(router, judge=judge, name=f"judge {config.judge}", rule="contradiction")
     return replace(
         router,
         rule=config.routing or router.rule,
