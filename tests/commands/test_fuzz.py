@@ -80,7 +80,6 @@ def finished(tmp_path_factory):
     assert cli.main(["collect", *DATA, "--data", str(base / "d.npz"), "--quiet"]) == 0
     asked = str(base / "asked")
     assert cli.main(["active-preference", *ASKING, "--quiet", "--out", asked]) == 0
-    Store(base / "campaign").close()
     return base
 
 
