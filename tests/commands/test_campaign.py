@@ -389,6 +389,10 @@ def test_what_an_import_says(tmp_path, runs, capsys):
         (("--campaign", "RUN", "--hourly-wage", "-1"), "hourly_wage must be >= 0 and finite"),
         (("--campaign", "RUN", "--answers", "no.csv"), "answers must be a file, got no.csv"),
         (("--campaign", "RUN", "--json", "RUN"), "json must be a file in a writable folder"),
+        (
+            ("--campaign", "RUN", "--format=csv", "--export", "RUN/campaign/answers.sqlite"),
+            "export must be outside of the campaign's own folder, got",
+        ),
         (("--campaign", "RUN", "--export", "RUN/config.json/x.csv"), "export must be a file in a"),
         (
             ("--campaign", "RUN", "--export", "x.npz", "--env-id=CartPole-v1", "--env-kwargs={}"),
