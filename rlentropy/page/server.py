@@ -29,7 +29,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from rlentropy.errors import InputError, OutputError
 from rlentropy.page import bodies
 from rlentropy.page.clips import Clip
-from rlentropy.page.desk import Desk, Refused
+from rlentropy.page.desk import AHEAD, Desk, Refused
 from rlentropy.page.rendering import Draw, Rendering
 
 PAGE = Path(__file__).with_name("page.html")
@@ -60,6 +60,7 @@ def application(desk: Callable[[], Desk], draw: Draw, token: str) -> ASGIApp:
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         app.state.desk = desk()
         app.state.rendering = Rendering(draw)
+        app.state.rendering.ahead(app.state.desk.queue.ahead(AHEAD))  # the first take longest
         yield
         app.state.rendering.close()
         app.state.desk.store.close()

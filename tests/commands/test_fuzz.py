@@ -80,6 +80,7 @@ def finished(tmp_path_factory):
     assert cli.main(["collect", *DATA, "--data", str(base / "d.npz"), "--quiet"]) == 0
     asked = str(base / "asked")
     assert cli.main(["active-preference", *ASKING, "--quiet", "--out", asked]) == 0
+    Store(base / "campaign").close()
     return base
 
 
@@ -274,6 +275,7 @@ def sound(command, base):
         ),
         "campaign": ("--campaign", str(base / "asked")),
         "compare": (str(base / "entgame"),),
+        "label": ("--campaign", str(base / "asked"), "--no-train"),
         "sweep": ("--commands", "rfzi", "--env-ids", "CartPole-v1", "--out", "out"),
     }[command]
 

@@ -82,7 +82,7 @@ def test_a_segment_is_a_prompt_and_what_was_written():
         tokens = segments.actions[i, :length].tolist()
         assert segments.terminated[i] == (tokens[-1] == one.policy.tokenizer.eos_token_id)
         text = one.policy.tokenizer.decode(tokens, skip_special_tokens=True)
-        assert one.describe(segments.take([i])) == f"{STEMS[prompts[i]]}\n\x1e\n{text}"
+        assert one.describe(segments.take([i])) == f"{STEMS[prompts[i]]}\n\x1f\n{text}"
         vowels = sum(letter in "aeiou" for letter in text) / max(len(text), 1)
         assert segments.returns[i] == pytest.approx(vowels)
         assert np.flatnonzero(segments.rewards[i]).tolist() in ([], [length - 1])
@@ -239,7 +239,7 @@ def test_ties_are_no_rows(trained):
     one.learn(pairs, np.array([0.5, 1.0, 0.5, 0.0, 0.8]), 5, np.random.default_rng(0))
     ((rows, *_),) = trained
     texts = [
-        [one.describe(s.take([i])).partition("\n\x1e\n") for s in (pairs.a, pairs.b)]
+        [one.describe(s.take([i])).partition("\n\x1f\n") for s in (pairs.a, pairs.b)]
         for i in range(5)
     ]
     assert [row["prompt"] for row in rows] == [texts[i][0][0] for i in (1, 3, 4)]
