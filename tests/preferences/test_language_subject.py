@@ -320,18 +320,32 @@ def test_training_that_is_none(options, message):
 # ---------------------------------------------------------------- campaigns
 
 
+@pytest.fixture(scope="module")
+def moved():
+    """Weights after a round, and what TRL logged of it."""
+    one = subject()
+    pairs = one.roll_out(np.arange(4), np.random.default_rng(0))
+    rows = one.rows(pairs, np.array([1.0, 0.0, 1.0, 0.0]))
+    logs = language_training.dpo(one.policy, one.reference, rows, one.training, 0)
+    return one.policy.weights(), logs
+
+
 @pytest.mark.parametrize("rule", RULES)
-def test_every_rule_runs(rule):
-    """Margins are 0 in the first round and not in the second."""
-    made = campaign(subject(epochs=2), acquisition=rule, oracle="return:ties=coin", pool=2)
+def test_every_rule_runs(rule, moved, monkeypatch):
+    """Margins are 0 in the first round and not in the second; all rules share what was trained."""
+
+    def train(policy, *rest):
+        policy.load_weights(moved[0])
+        return moved[1]
+
+    monkeypatch.setattr(language_subject, "dpo", train)
+    made = campaign(subject(), acquisition=rule, oracle="return:ties=coin", pool=2)
     finish(made)
     assert made.labels == 8
     assert np.abs(made.margins[:4]).max() < 1e-4
     assert np.abs(made.margins[4:]).max() > 1e-3
     assert np.isfinite([list(point.values()) for point in made.curve]).all()
-    assert made.curve[0] == {
-        "return": made.curve[0]["return"], "kl": 0.0, "win_rate": 0.5, "length": pytest.approx(T, 4)
-    }  # fmt: skip
+    assert (made.curve[0]["kl"], made.curve[0]["win_rate"]) == (0.0, 0.5)
     assert made.curve[-1]["kl"] > 0.0
 
 
