@@ -295,11 +295,11 @@ def listen(host: str, port: int, kept: Any) -> socket.socket:
     ports = [port] if port else [*(range(kept, min(kept + PORTS, 65536)) if usable else ()), 0]
     here = "host must be an address of this machine"
     try:
-        family, kind, _, _, address = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)[0]
+        family, kind, protocol, _, address = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)[0]
     except (OSError, UnicodeError) as error:
         raise InputError(f"{here}, got {host!r}: {error}") from None
     for number in ports:
-        found = socket.socket(family, kind)
+        found = socket.socket(family, kind, protocol)  # asyncio sends at once where it is TCP
         try:
             if sys.platform != "win32":  # where it would let two servers have one port
                 found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
