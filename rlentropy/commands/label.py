@@ -28,6 +28,7 @@ from rlentropy.errors import InputError, in_range, whole
 from rlentropy.files import TEMPORARY, holder_of, plain, read_json, writing
 from rlentropy.page.clips import Clips
 from rlentropy.page.desk import Desk
+from rlentropy.preferences.boards import describing
 from rlentropy.preferences.console import Lines, Window
 from rlentropy.preferences.database import FILE
 from rlentropy.preferences.queue import Queue
@@ -89,7 +90,7 @@ def run(config: Config) -> int:
     stop, training = Stop(), Training(place, config, say)
     with stop_signals(stop):
         if config.console:
-            at_console(config, place, training, stop)
+            at_console(config, place, training, clips, stop)
         else:
             serve(config, place, training, clips, say, stop)
         training.stop(stop)
@@ -363,12 +364,17 @@ def serve(
             stop.server.run(sockets=[listening])
 
 
-def at_console(config: Config, place: Place, training: Training, stop: Stop) -> None:
+def at_console(config: Config, place: Place, training: Training, clips: Clips, stop: Stop) -> None:
     """Ask in this terminal, round after round, until the labels are given or Ctrl-C."""
     training.start()
     with closing(Store(place.campaign, must_exist=True)) as store:
         lines = Lines(lambda: stop.pressed > 0)
-        window = Window(queue_of(config, store), lines, labeller=config.labeller or "person")
+        window = Window(
+            queue_of(config, store),
+            lines,
+            labeller=config.labeller or "person",
+            describe=describing(clips.make),
+        )
 
         def more() -> bool:
             """Whether a question waits, or may come."""

@@ -15,23 +15,14 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from rlentropy.errors import InputError, in_range
+from rlentropy.errors import InputError
 from rlentropy.files import Unreadable, writing
 from rlentropy.preferences.database import FILE, SCHEMA, Database
+from rlentropy.preferences.questions import ASK, QUESTION, rows_of, word
 from rlentropy.preferences.segment_files import load, pick, save
-from rlentropy.preferences.segments import Pairs, Segments, query_id
+from rlentropy.preferences.segments import Pairs, Segments
 from rlentropy.types import Array, Count, Mask
 
-COLUMNS = ("score", "entropy", "margin", "policy", "propensity")  # what a campaign may add
-ASK = (
-    "INSERT INTO questions VALUES "
-    "(?1, ?2, ?3, (SELECT count(*) FROM questions WHERE query_id = ?3), "
-    "?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, 0)"
-)
-QUESTION = (
-    *("round", "position", "query_id", "repeats", "start", "segment_a", "segment_b", "shown_left"),
-    *("asked_at", *COLUMNS),
-)
 REPLY = (
     *("id", "asking", "answer", "probability", "labeller", "answered_at", "duration_ms", "reason"),
     "superseded_by",
@@ -138,7 +129,7 @@ class Store:
             OutputError: it can't be written; then nothing was.
         """
         a, b = pairs.a.digests(), pairs.b.digests()
-        rows = _rows(round, first, pairs, a, b, shown_left, columns)
+        rows = rows_of(round, first, pairs, a, b, shown_left, columns)
         n = len(rows)
         with self.database.transaction():
             known = self.database.read(
@@ -157,7 +148,7 @@ class Store:
                 self.database.write(ASK, rows[len(known) :])
                 self.database.write(CLOSE, [(round, first)])
                 for reply in replies:
-                    self._reply(reply, _word(reply.value), time.time())
+                    self._reply(reply, word(reply.value), time.time())
 
     def identities(self, round: int, first: int = 0) -> tuple[list[str], Count]:
         """Of the questions of a round from a position on: their ids, and how often asked before."""
@@ -245,7 +236,7 @@ class Store:
             InputError: there is no such question, or a value is out of range.
             OutputError: they can't be written.
         """
-        words, now = [_word(reply.value) for reply in replies], time.time()
+        words, now = [word(reply.value) for reply in replies], time.time()
         with self.database.transaction():
             return [
                 self._reply(reply, word, now) for reply, word in zip(replies, words, strict=True)
@@ -406,44 +397,3 @@ class Store:
         )
         for row in rows:
             yield {"schema": SCHEMA, **self.about} | dict(zip(QUESTION + REPLY, row, strict=True))
-
-
-def _word(value: float) -> str:
-    """What a probability says."""
-    if np.isnan(value):
-        return "skip"
-    in_range("answer", value, "[0, 1]")
-    return "tie" if value == 0.5 else "a" if value > 0.5 else "b"
-
-
-def _column(name: str, values: Any, n: int) -> list[Any]:
-    """A column's n cells, from as many values or from one for all."""
-    if values is None or isinstance(values, str):
-        return [values] * n
-    cells = np.asarray(values).tolist() if np.ndim(values) else [values] * n
-    if len(cells) != n:
-        raise InputError(f"{name} must be one for each of {n} pairs, got {len(cells)}")
-    return [None if cell != cell else cell for cell in cells]
-
-
-def _rows(
-    round: int,
-    first: int,
-    pairs: Pairs,
-    a: Sequence[str],
-    b: Sequence[str],
-    shown_left: Any,
-    columns: Mapping[str, Any],
-) -> list[tuple[Any, ...]]:
-    """Rows of `ASK`."""
-    if unknown := set(columns) - set(COLUMNS):
-        raise InputError(f"columns must be of {', '.join(COLUMNS)}, got {', '.join(unknown)}")
-    n, now = len(pairs), time.time()
-    ids = [query_id(*both) for both in zip(a, b, strict=True)]
-    drawn = [key[0] < "8" for key in ids]
-    left = drawn if shown_left is None else _column("shown_left", shown_left, n)
-    sides = ["a" if x else "b" for x in left]
-    starts = [str(start) for start in np.asarray(pairs.a.starts).tolist()]
-    more = [_column(name, columns.get(name), n) for name in COLUMNS]
-    rows = zip(ids, starts, a, b, sides, [now] * n, *more, strict=True)
-    return [(round, first + i, *row) for i, row in enumerate(rows)]

@@ -116,6 +116,27 @@ def test_a_lease_that_ran_out_is_renewed_where_nobody_took_it(store):
     assert queue.next("v", "bert").position == 1
 
 
+def test_a_window_that_closes_gives_its_question_back(store):
+    queue = Queue(store, mirror=0)
+    first = queue.next("w", "anna")
+    assert queue.next("v", "ben") != first
+    queue.leave("w")
+    queue.leave("nobody")
+    assert queue.next("u", "eve") == first
+
+
+def test_a_question_waits_until_it_is_answered_or_closed(store, rng):
+    queue = Queue(store, mirror=0)
+    first = queue.next("w", "anna")
+    assert queue.waits("anna", first)
+    assert queue.answer("ben", first, "left")
+    assert not queue.waits("anna", first)
+    assert queue.undo("v", "ben") == first
+    assert queue.waits("anna", first)
+    store.ask(1, pairs(rng, 1))  # which closes what was before
+    assert not queue.waits("anna", first)
+
+
 def test_an_answer_that_is_sent_again_is_no_other(store):
     queue = Queue(store, mirror=0)
     ticket = queue.next("w", "anna")
