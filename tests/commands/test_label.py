@@ -325,6 +325,38 @@ def test_two_people_label_cartpole(cartpole, tmp_path):
     assert all(len(person.confirmed) > 4 for person in people)
 
 
+@pytest.mark.slow
+@posix
+def test_the_last_answer_of_a_round_can_be_taken_back_for_some_seconds(begun):
+    """Though the training waits for it; what was taken back is asked again, and then learnt."""
+    with Served(begun, "--mirror", "0") as served:
+        until(lambda: trainer_of(begun), "the training")
+        who = {"window": "w", "labeller": "anna"}
+        reply = served.send("/api/next", **who)
+        who["campaign"] = reply["campaign"]
+        for _ in range(4):
+            last = reply["question"]
+            reply = served.send("/api/answer", **who, side="left", **last)
+        assert (reply["question"], reply["can_undo"]) == (None, True)
+        reply = served.send("/api/undo", **who)
+        assert reply["question"] == last
+        time.sleep(5.0)  # the training must not go on
+        assert served.send("/api/next", **who)["question"] == last
+        served.send("/api/answer", **who, side="right", **last)
+
+        def next_round():
+            reply = served.send("/api/next", **who)
+            return reply["question"] is not None and reply
+
+        reply = until(next_round, "the next round")
+        assert (reply["question"]["round"], reply["can_undo"]) == (1, False)
+        reply = served.send("/api/undo", **who)  # too late
+        assert reply["question"]["round"] == 1
+    a_left = read(begun, lambda store: store.question(0, last["position"]).left)
+    answers = read(begun, lambda store: store.answers(0))
+    assert answers[last["position"]] == (0.0 if a_left else 1.0)
+
+
 # ---------------------------------------------------------------- kills
 
 
@@ -589,6 +621,15 @@ def test_who_holds_a_lock(tmp_path):
             pass
     assert lives(os.getpid())
     assert not lives(gone.pid)
+
+
+@pytest.mark.parametrize("command", ["entgame", "nothing", ""])
+def test_runs_of_other_commands_are_not_begun(begun, command):
+    config = json.loads((begun / "config.json").read_text())
+    (begun / "config.json").write_text(json.dumps({**config, "command": command}))
+    training = label.Training(Place(begun), Config(str(begun)), Console(True))
+    training.start()
+    assert training.child is None
 
 
 def test_training_without_a_run(bare):
