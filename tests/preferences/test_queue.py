@@ -1,6 +1,8 @@
 """The queue of a store against a plain list of what everybody did."""
 
-from contextlib import suppress
+import multiprocessing
+import os
+from contextlib import closing, suppress
 
 import numpy as np
 import pytest
@@ -506,3 +508,32 @@ def test_against_a_model_for_long(seed):
     for _ in range(800):
         players.step()
     players.store.close()
+
+
+def answer_all(folder, name, ready, results):
+    ready.wait()
+    with closing(Store(folder)) as store:
+        queue, found = Queue(store, mirror=0), []
+        while (ticket := queue.next(f"window of {name}", name)) is not None:
+            found.append((ticket.position, queue.answer(name, ticket, "left")))
+        results.put(found)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+def test_several_servers_of_one_campaign(tmp_path, rng):
+    """Each question is shown by one of them alone."""
+    with closing(Store(tmp_path)) as store:
+        store.ask(0, pairs(rng, 60))
+    start = multiprocessing.get_context("fork")
+    ready, results = start.Event(), start.Queue()
+    servers = [
+        start.Process(target=answer_all, args=(tmp_path, name, ready, results)) for name in "abc"
+    ]
+    for server in servers:
+        server.start()
+    ready.set()
+    found = [shown for _ in servers for shown in results.get(timeout=60)]
+    for server in servers:
+        server.join()
+    assert all(stands for _, stands in found)
+    assert sorted(position for position, _ in found) == list(range(60))
