@@ -30,7 +30,7 @@ from rlentropy.preferences.console import Front
 from rlentropy.preferences.export import prompt_and_completion
 from rlentropy.preferences.judges import Judge
 from rlentropy.preferences.language_judge import LanguageJudge
-from rlentropy.preferences.language_models import extra, load, train_last
+from rlentropy.preferences.language_models import extra, from_hub, load, train_last
 from rlentropy.preferences.language_prompts import read_prompts
 from rlentropy.preferences.language_stems import STEMS
 from rlentropy.preferences.report import Reporter
@@ -62,9 +62,7 @@ class Config:
     # folder, .gguf file, package:NAME that ships one, random:LAYERS,WIDTH for an untrained one of
     # letters, or hub:ID, the only one for which a network is used
     model: str = "random:2,32"
-    prompts: str = (
-        ""  # file of one prompt a line, or JSON lines with "prompt"; default: short stems
-    )
+    prompts: str = ""  # file of a prompt a line, or of JSON objects with one; default: stems
     evaluation_prompts: int = 32  # the last ones of the file, which are never asked about
     labels: int = 64  # budget
     batch_size: int = 16  # labels a round
@@ -209,7 +207,7 @@ def subject_of(config: Config, texts: Sequence[str], rng: Generator, seed: int) 
         raise InputError(
             f"prompts must be more than the {held} of evaluation_prompts, got {len(texts)}"
         )
-    extra("trl")
+    extra("trl", online=any(map(from_hub, (config.model, config.judge))))
     model, tokenizer = load(config.model, rng)
     train_last(model, config.trainable_layers)
     subjects, training = preferences.language_subject, preferences.language_training
