@@ -47,7 +47,7 @@ from rlentropy.preferences import active_preference
 from rlentropy.preferences.campaign import Plan
 from rlentropy.preferences.judges import ROUTES, Judge
 from rlentropy.preferences.judging import Ensemble, Judging, Simulated, scores_of
-from rlentropy.preferences.routing import Router
+from rlentropy.preferences.routing import Router, given_by_person
 from rlentropy.preferences.segments import Segments
 from rlentropy.preferences.store import Store
 
@@ -58,6 +58,16 @@ ARMS = ("alone", "person", *ROUTES)
 ROUNDS, BATCH, PERSON = 40, 16, 3  # labels of the person a round
 NET = {"labels": 192, "acquisition": "random", "final_episodes": 10}
 FIELDS = ("task", "judge", "acquisition", "arm", "seed", "accuracy", "auc", "final", "by_person")
+
+
+class Judged(Recorded):
+    """Counts the person's labels behind a judge."""
+
+    by_person = 0
+
+    def _finish(self) -> dict[str, float]:
+        self.by_person = given_by_person(self.store)
+        return super()._finish()
 
 
 class Half:
@@ -99,34 +109,30 @@ def one(task: str, judge: str, acquisition: str, arm: str, seed: int) -> dict[st
         router = Router(door, judge, seed, 3, rule, labels=labels, tie=tie, person="person")
     plan = Plan(labels=ROUNDS * batch, batch_size=batch, acquisition=acquisition)
     rng = np.random.default_rng([seed, 0])
-    campaign = Recorded(subject, plan, person, Store(None), rng, None, router)
+    campaign = Judged(subject, plan, person, Store(None), rng, None, router)
     while campaign.labels < plan.labels:
         campaign.advance(1)
     return scored(campaign, "normalised_return")
 
 
-def scored(campaign: Recorded, key: str) -> dict[str, Any]:
+def scored(campaign: Judged, key: str) -> dict[str, Any]:
     curve = [point[key] for point in campaign.curve[1:]]
     gaps = campaign.labelled.pairs.gaps.round(9)
     right = (campaign.labelled.y > 0.5) == (gaps > 0.0)
     right = np.where(campaign.labelled.y == 0.5, 0.5, right)[gaps != 0.0]
-    by_person = sum(
-        record["asking"] == "label" and record["labeller"] in ("person", "return")
-        for record in campaign.store.records()
-    )
     return {
         "accuracy": right.mean(),
         "auc": np.mean(curve),
         "final": curve[-1],
-        "by_person": by_person,
+        "by_person": campaign.by_person,
     }
 
 
 def network(judge: str, arm: str, seed: int) -> dict[str, Any]:
     """A run of the command on Pendulum; returns are not normalised."""
-    made: list[Recorded] = []
+    made: list[Judged] = []
 
-    class Watched(Recorded):
+    class Watched(Judged):
         def __init__(self, *args: Any) -> None:
             super().__init__(*args)
             made.append(self)

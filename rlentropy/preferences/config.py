@@ -65,8 +65,8 @@ class Config:
     # who answers what the judge leaves: human, or a simulated teacher as --oracle has them
     person: str = "return"
     # which pairs the judge leaves: those of most entropy of its readings, smallest margin (mean
-    # reading), largest contradiction of the policy, or random ones; default: margin with --judge,
-    # else entropy
+    # reading), largest contradiction of the policy, or random ones; default: contradiction with
+    # --judge, else entropy
     routing: Routing | None = None
     human_share: float | None = None  # of a batch, rounded down, to the person; default 0.2
     human_labels: int | None = None  # of the person in all, spread evenly; in place of the share
@@ -159,9 +159,16 @@ class Config:
         if isinstance(person, Judge):
             raise InputError(f"person must be human or a simulated teacher, got {self.person!r}")
         if self.human_share is not None:
-            in_range("human_share", self.human_share, "[0, 1]")
+            in_range(
+                "human_share", self.human_share, "(0, 1]" if self.judge == "ensemble" else "[0, 1]"
+            )
         if self.human_labels is not None:
             whole("human_labels", self.human_labels, 0, self.labels)
+            if self.judge == "ensemble" and self.human_labels < self.batch_size:
+                raise InputError(
+                    f"human_labels must be >= batch_size, {self.batch_size}, for judge ensemble, "
+                    f"which people teach in the first round, got {self.human_labels}"
+                )
             if self.human_share is not None:
                 raise InputError(
                     f"human_share must be left open where human_labels is given, got "

@@ -118,7 +118,9 @@ def doubt(rule: str, found: Judgement, margins: Array) -> Array:
         return found.entropy
     if rule == "margin":
         return -np.abs(found.mean)
-    against = rule == "contradiction" and contradicts(found.answers, margins, 0.0)
+    if rule == "random":
+        return np.zeros(len(margins))
+    against = contradicts(found.answers, margins, 0.0)
     return np.where(against, np.abs(margins), 0.0)
 
 

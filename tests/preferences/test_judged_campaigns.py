@@ -107,6 +107,14 @@ def test_networks_are_judged_in_their_units(tmp_path):
             {"oracle": "judge", "human_labels": 4, "human_share": 0.2},
             "human_share must be left open where human_labels is given, got 0.2",
         ),
+        (
+            {"oracle": "judge", "judge": "ensemble", "human_labels": 7},
+            "human_labels must be >= batch_size, 8, for judge ensemble, which people teach in",
+        ),
+        (
+            {"oracle": "judge", "judge": "ensemble", "human_share": 0.0},
+            r"human_share must be in \(0, 1\], got 0.0",
+        ),
         ({"grace": -1.0}, "grace must be >= 0 and finite, got -1"),
     ],
 )

@@ -2,7 +2,11 @@
 
 import copy
 import math
+import os
+import random
+import signal
 import time
+from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
 
@@ -411,3 +415,30 @@ def test_a_round_waits_for_an_undo_of_a_page_but_not_of_our_own_front(monkeypatc
     campaign.plan = replace(campaign.plan, grace=1e9)
     campaign.front = lambda store, round: person.answer(9) or 1
     assert campaign.advance(1) is not None
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+@pytest.mark.parametrize("kind", ["noisy", "ensemble"])
+def test_power_cuts(kind, tmp_path):
+    """Killed at random instants, begun anew from the store each time: the same in the end."""
+    whole = finish(campaign_of(Store(tmp_path / "whole"), kind, labels=11))
+    chance, kills = random.Random(8), 0
+    while True:
+        pid = os.fork()
+        if not pid:
+            code = 1
+            with suppress(BaseException):
+                found = finish(campaign_of(Store(tmp_path / "cut"), kind, labels=11))
+                np.save(tmp_path / "pi.npy", found.subject.policy.pi)
+                code = 0
+            os._exit(code)
+        if kills < 8:
+            time.sleep(chance.uniform(0.0, 0.15))
+            os.kill(pid, signal.SIGKILL)
+        if (status := os.waitpid(pid, 0)[1]) == 0:
+            break
+        assert os.WIFSIGNALED(status)
+        kills += 1
+    assert kills >= 4
+    assert said(Store(tmp_path / "cut")) == said(whole.store)
+    np.testing.assert_array_equal(np.load(tmp_path / "pi.npy"), whole.subject.policy.pi)
