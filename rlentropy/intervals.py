@@ -104,7 +104,7 @@ def share_ci95(k: int, n: int) -> list[float]:
     z2 = NORMAL_TAIL**2
     middle = (k + z2 / 2.0) / (n + z2)
     half = NORMAL_TAIL / (n + z2) * math.sqrt(k * (n - k) / n + z2 / 4.0)
-    return [max(0.0, middle - half), min(1.0, middle + half)]
+    return [middle - half if k else 0.0, middle + half if k < n else 1.0]
 
 
 # ---------------------------------------------------------------- censored times

@@ -70,6 +70,9 @@ def run(config: Config) -> int:
         InputError: there is no campaign, or a file or an environment doesn't suit it.
     """
     folder, run_folder = places(Path(config.campaign))
+    for option, path in (("export", config.export), ("json", config.json)):
+        if path is not None and folder.resolve() in path.resolve().parents:
+            raise InputError(f"{option} must be outside of the campaign's own folder, got {path}")
     say = Console(config.quiet)
     with closing(Store(folder, must_exist=True)) as store:
         if config.answers is not None:

@@ -28,11 +28,13 @@ from rlentropy.errors import InputError, in_range, whole
 from rlentropy.files import TEMPORARY, holder_of, plain, read_json, writing
 from rlentropy.page.clips import Clips
 from rlentropy.page.desk import Desk
+from rlentropy.preferences.boards import describing
 from rlentropy.preferences.console import Lines, Window
 from rlentropy.preferences.database import FILE
 from rlentropy.preferences.queue import Queue
 from rlentropy.preferences.store import Store
 from rlentropy.runs.folder import LOCK, stop_signals, stored_settings
+from rlentropy.runs.table import COMMANDS
 from rlentropy.wrappers import trusted
 
 NOTES = "page.json"  # token and port, so that a server that starts again has the same address
@@ -89,7 +91,7 @@ def run(config: Config) -> int:
     stop, training = Stop(), Training(place, config, say)
     with stop_signals(stop):
         if config.console:
-            at_console(config, place, training, stop)
+            at_console(config, place, training, clips, stop)
         else:
             serve(config, place, training, clips, say, stop)
         training.stop(stop)
@@ -199,10 +201,12 @@ class Training:
         run = self.place.run
         if not self.config.train or run is None:
             return
-        if self._finished() or self._holder() is not None:
+        command = (stored_settings(run) or {}).get("command", "")
+        asks = command in COMMANDS and COMMANDS[command].budget == "labels"
+        if not asks or self._finished() or self._holder() is not None:
             return
         program = "import sys; from rlentropy.cli import main; sys.exit(main())"
-        argv = [COMMAND, "--resume", "--out", str(run), "--quiet"]
+        argv = [command, "--resume", "--out", str(run), "--quiet"]
         for name in ("env_id", "env_kwargs"):  # which a folder alone is not trusted with
             if value := getattr(self.config, name):
                 argv.append(f"--{name.replace('_', '-')}={value}")
@@ -295,11 +299,11 @@ def listen(host: str, port: int, kept: Any) -> socket.socket:
     ports = [port] if port else [*(range(kept, min(kept + PORTS, 65536)) if usable else ()), 0]
     here = "host must be an address of this machine"
     try:
-        family, kind, _, _, address = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)[0]
+        family, kind, protocol, _, address = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)[0]
     except (OSError, UnicodeError) as error:
         raise InputError(f"{here}, got {host!r}: {error}") from None
     for number in ports:
-        found = socket.socket(family, kind)
+        found = socket.socket(family, kind, protocol)  # asyncio sends at once where it is TCP
         try:
             if sys.platform != "win32":  # where it would let two servers have one port
                 found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -363,12 +367,17 @@ def serve(
             stop.server.run(sockets=[listening])
 
 
-def at_console(config: Config, place: Place, training: Training, stop: Stop) -> None:
+def at_console(config: Config, place: Place, training: Training, clips: Clips, stop: Stop) -> None:
     """Ask in this terminal, round after round, until the labels are given or Ctrl-C."""
     training.start()
     with closing(Store(place.campaign, must_exist=True)) as store:
         lines = Lines(lambda: stop.pressed > 0)
-        window = Window(queue_of(config, store), lines, labeller=config.labeller or "person")
+        window = Window(
+            queue_of(config, store),
+            lines,
+            labeller=config.labeller or "person",
+            describe=describing(clips.make),
+        )
 
         def more() -> bool:
             """Whether a question waits, or may come."""

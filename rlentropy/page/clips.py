@@ -15,21 +15,22 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from gymnasium.spaces import Discrete
 
 from rlentropy import neural, policies, preferences
 from rlentropy.envs.tabular import TabularEnv
 from rlentropy.errors import InputError
 from rlentropy.files import plain
 from rlentropy.mdp import known
+from rlentropy.preferences.boards import board, shown_states
 from rlentropy.preferences.export import SEPARATOR, as_text, stored_text
 from rlentropy.preferences.segments import Segments
 from rlentropy.preferences.store import Store
 from rlentropy.types import Env
-from rlentropy.wrappers import Checked, Frame, make_with_pictures, picture, trusted
+from rlentropy.wrappers import Checked, Frame, make_env, make_with_pictures, picture, trusted
 
 MOST = 120  # frames of a clip
-WIDEST = 320  # pixels of a frame on a side
+WIDEST = 400  # pixels of a frame on a side; larger ones are shrunk by a whole factor
+AREA = 2**23  # pixels of all frames, each of which takes a browser four bytes
 FASTEST = 30  # frames a second
 TEXT_FPS = 4
 LINES = 8  # of a text, the last of which is new
@@ -66,6 +67,14 @@ class Clips:
         self._env: Env | None = None
         self._why = "" if self.env_id else "the campaign has no environment"  # it can't be drawn
 
+    def make(self) -> Env:
+        """The environment, which need not draw.
+
+        Raises:
+            InputError: it can't be made.
+        """
+        return make_env(self.env_id, self.env_kwargs, unlimited=True)
+
     def of(self, digest: str) -> Clip:
         """The clip of a segment.
 
@@ -82,8 +91,8 @@ class Clips:
         at = shown_steps(length)
         try:
             env = self._drawable()
-            frames = [picture(env) for t in played(env, segment) if t in at]
-            found, png = sprite([shrunk(frame) for frame in frames])
+            frames = [shrunk(picture(env), len(at)) for t in played(env, segment) if t in at]
+            found, png = sprite(frames)
         except Exception as error:  # whatever foreign code makes of being played or drawn
             kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
             why = plain(f"No pictures: {kind}{error}", 300)
@@ -181,21 +190,6 @@ def state_name(env: Env) -> str:
     raise InputError(f"env must hold its state as {' or '.join(STATE_NAMES)}, got neither")
 
 
-def shown_states(env: Env, segment: Segments) -> list[int]:
-    """States of a table's segment, (length + 1,), as its environment numbers them.
-
-    A model may have states behind those of the environment, for steps that end where others go on.
-    They are shown as where the step led, or, where that might be several, as where it began.
-    """
-    space, table = env.observation_space, known.attribute(env.unwrapped, "P")
-    states: list[int] = segment.states[0, : int(segment.lengths[0]) + 1].tolist()
-    if len(states) > 1 and isinstance(space, Discrete) and states[-1] >= space.n:
-        outcomes = table[states[-2]][int(segment.actions[0, len(states) - 2])] if table else ()
-        ends = {int(successor) for p, successor, _, ended in outcomes if ended and p > 0.0}
-        states[-1] = ends.pop() if len(ends) == 1 else states[-2]
-    return states
-
-
 # ---------------------------------------------------------------- texts
 
 
@@ -211,32 +205,21 @@ def texts(segment: Segments, at: Sequence[int], why: str, env: Env | None) -> li
     """
     boards: list[list[str]] = [[] for _ in range(segment.states.shape[1])]
     if env is not None and segment.states.ndim == 2:
-        boards = [board(env, state) for state in shown_states(env, segment)]
+        way = shown_states(env, segment)
+        boards = [board(env, way[: t + 1]) for t in range(len(way))]
     *lines, _ = as_text(segment).splitlines()
     return ["\n".join([why, *boards[t], *lines[max(0, t + 1 - LINES) : t + 1]]) for t in at]
-
-
-def board(env: Env, state: int) -> list[str]:
-    """The rows of a grid with @ in a cell; none where states are no cells."""
-    n = int(getattr(env.observation_space, "n", 0))
-    if (shape := known.grid_shape(env, n)) is None:
-        return []
-    cells = np.full(shape, ".", "U1")
-    letters = known.attribute(env.unwrapped, "desc")
-    if getattr(letters, "dtype", None) == np.dtype("S1") and letters.shape == shape:
-        cells = letters.astype("U1")
-    cells.flat[state] = "@"
-    return ["".join(row) for row in cells.tolist()]
 
 
 # ---------------------------------------------------------------- pictures
 
 
-def shrunk(frame: Frame) -> Any:
-    """A frame as a picture, by a whole factor."""
+def shrunk(frame: Frame, n: int) -> Any:
+    """A frame, one of n, as a picture that is smaller by a whole factor."""
     from PIL import Image
 
-    factor = math.ceil(max(frame.shape[:2]) / WIDEST)
+    height, width = frame.shape[:2]
+    factor = math.ceil(max(height / WIDEST, width / WIDEST, math.sqrt(n * height * width / AREA)))
     return Image.fromarray(frame).reduce(factor)
 
 

@@ -13,7 +13,7 @@ from rlentropy.errors import InputError
 from rlentropy.files import plain
 from rlentropy.page.clips import TEXT_FPS, Clip
 
-MOST = 2**26  # bytes of pictures that are kept
+MOST = 128  # clips that are kept
 PATIENCE = 5.0  # seconds that the end waits for a clip in hand
 
 Draw = Callable[[str], Clip]  # of a segment's hash
@@ -27,7 +27,7 @@ class Rendering:
 
         Args:
             draw: called in that thread alone, since what draws belongs to one.
-            most: bytes that clips may take.
+            most: clips that are kept once they are made.
         """
         self.draw, self.most = draw, most
         self._clips: OrderedDict[str, Future[Clip]] = OrderedDict()  # used last is last
@@ -58,14 +58,10 @@ class Rendering:
         self._thread.join(PATIENCE)
 
     def _forget(self) -> None:
-        """Drop what was used longest ago."""
-        made = [(digest, clip.result()) for digest, clip in self._clips.items() if clip.done()]
-        total = sum(size_of(clip) for _, clip in made)
-        for digest, clip in made:
-            if total <= self.most:
-                return
-            del self._clips[digest]
-            total -= size_of(clip)
+        """Drop what was used longest ago, but for what somebody may wait for."""
+        for digest in list(itertools.islice(self._clips, max(0, len(self._clips) - self.most + 1))):
+            if self._clips[digest].done():
+                del self._clips[digest]
 
     def _work(self) -> None:
         while digest := self._waiting.get()[2]:
@@ -83,8 +79,3 @@ def in_words(error: Exception) -> Clip:
     kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
     frames = [plain(f"{kind}{error}", 300)]
     return Clip({"kind": "text", "frames": frames, "fps": TEXT_FPS, "length": 0, "ended": False})
-
-
-def size_of(clip: Clip) -> int:
-    """Bytes, about."""
-    return sum(map(len, clip.facts["frames"])) if clip.png is None else len(clip.png)

@@ -84,6 +84,7 @@ def report(
         {
             **questions(records, budget),
             **consistency(records),
+            **bias(records),
             **opinions(found),
             **judged(records),
             **cost(records, earned or Return(None, None), hourly_wage, pause),

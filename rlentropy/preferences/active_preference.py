@@ -24,6 +24,7 @@ from rlentropy.errors import InputError
 from rlentropy.log import Log, drive
 from rlentropy.policies import Policy
 from rlentropy.preferences import language_judge, oracles
+from rlentropy.preferences.boards import describing
 from rlentropy.preferences.campaign import Campaign
 from rlentropy.preferences.config import BUILT_IN, NETWORK, TABLE, Config
 from rlentropy.preferences.console import Front
@@ -81,7 +82,9 @@ def run(
         shared_start = config.loss not in ("cpl", "reward-model")
         length = config.segment_length or defaults.segment_length
         import_pairs(store, config.pairs, units_of(env, subject), length, shared_start)
-    front = Front(lambda: log.interrupted, config.grace) if teacher is None else None
+    front = None
+    if teacher is None:
+        front = Front(lambda: log.interrupted, config.grace, describing(lambda: env))
     plan = config.plan(defaults)
     campaign = Campaign(subject, plan, teacher, store, campaign_rng, front, router)
     panel: Panel | SimulatedTeacher | None = teacher

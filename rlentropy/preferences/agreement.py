@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from rlentropy.intervals import RESAMPLES, interval
+from rlentropy.intervals import DRAWN_AT_ONCE, RESAMPLES, interval
 from rlentropy.preferences.export import standing
 from rlentropy.types import Array
 
@@ -115,8 +115,10 @@ def coefficient(units: Array, statistic: Callable[[Array], Array]) -> tuple[floa
     n = len(units)
     if not n:
         return float("nan"), [float("nan")] * 2
-    weights = np.random.default_rng(0).multinomial(n, np.full(n, 1.0 / n), size=RESAMPLES)
-    samples = statistic(np.tensordot(weights.astype(float), units, 1))
+    rng, even, size = np.random.default_rng(0), np.full(n, 1.0 / n), max(1, DRAWN_AT_ONCE // n)
+    sizes = (min(size, RESAMPLES - k) for k in range(0, RESAMPLES, size))
+    weights = (rng.multinomial(n, even, size=k).astype(float) for k in sizes)
+    samples = np.concatenate([statistic(np.tensordot(w, units, 1)) for w in weights])
     samples = samples[~np.isnan(samples)]
     ends = interval(samples, n) if samples.size else (np.nan, np.nan)
     return float(statistic(units.sum(0))), [float(end) for end in ends]

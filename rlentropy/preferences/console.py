@@ -26,6 +26,7 @@ from rlentropy.preferences.store import Store
 
 KEYS = {"l": "left", "r": "right", "t": "equal", "s": "skip"}
 HELP = "l left is better, r right is better, t they are equal, s skip, u undo"
+LEGEND = "a line a step: action -> state; on a board o is the start, * the way, @ the end"
 PROMPT, WAITING = "l/r/t/s/u> ", "nothing to ask now; u undo> "
 GAP = "   |   "
 LOOK = 0.2  # seconds between looks at whether a prompt still counts
@@ -45,7 +46,8 @@ class Window:
     Args:
         labeller: who answers.
         describe: a segment as lines of text.
-        holder: name of the window; nobody else's, and the same after a restart in its terminal.
+        holder: name of the window: nobody else's, and the same after a kill, so that the question
+            that was shown is shown again; default: of its terminal, or of the labeller.
     """
 
     def __init__(
@@ -61,7 +63,8 @@ class Window:
     ) -> None:
         self.queue, self.read, self.labeller = queue, read, labeller
         self.describe, self.show, self.clock = describe, show, clock
-        self.holder = holder or f"console {place()}"
+        self.holder = holder or f"console {terminal() or labeller}"
+        self.begun = False  # whether the keys were explained
         self.given, self.last = 0, -math.inf  # answers, those undone left out; time of the last
 
     def ask(self, stay: Condition = lambda: False) -> None:
@@ -88,6 +91,9 @@ class Window:
         """Ask a question, until it is answered here or elsewhere."""
         store, begin = self.queue.store, self.clock()
         pending = len(store.pending(ticket.round))
+        if not self.begun:
+            self.begun = True
+            self.show(f"{HELP}\n{LEGEND}")
         heading = f"-- {pending} left in round {ticket.round}, {store.count()} answered --"
         left, right = (
             text_of(store, digest, self.describe).replace(SEPARATOR, "\n\n")
@@ -140,11 +146,11 @@ def side_by_side(left: str, right: str) -> Iterator[str]:
         yield f"{x:{width}}{GAP}{y}".rstrip()
 
 
-def place() -> str:
-    """The terminal that is read, or this process."""
+def terminal() -> str:
+    """The name of the terminal that is read; empty where none is."""
     with suppress(OSError, ValueError, AttributeError):
         return os.ttyname(sys.stdin.fileno())
-    return str(os.getpid())
+    return ""
 
 
 class Lines:
@@ -231,11 +237,13 @@ class Front:
     Args:
         stopped: whether the process is to end.
         grace: seconds in which the last answer of a round can be undone at a terminal.
-        mirror: share of the questions that come again with the sides changed.
+        describe: a segment as lines of text.
     """
 
-    def __init__(self, stopped: Condition, grace: float = 0.0, mirror: float = 0.05) -> None:
-        self.lines, self.grace, self.mirror = Lines(stopped), grace, mirror
+    def __init__(
+        self, stopped: Condition, grace: float = 0.0, describe: Describe = as_text
+    ) -> None:
+        self.lines, self.grace, self.describe = Lines(stopped), grace, describe
         self.window: Window | None = None
         self.told = -1  # the last round whose questions were said to wait
 
@@ -247,7 +255,7 @@ class Front:
                 print(note(store, round), flush=True)
             return 0
         if self.window is None or self.window.queue.store is not store:
-            self.window = Window(Queue(store, mirror=self.mirror), self.lines)
+            self.window = Window(Queue(store), self.lines, describe=self.describe)
         window, before = self.window, self.window.given
         grace = self.grace if self.lines.terminal else 0.0  # a pipe's lines are for questions
         with suppress(EOFError):

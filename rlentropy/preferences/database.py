@@ -173,11 +173,14 @@ class Database:
         """Run a statement once for each row of values, in a transaction of the caller's."""
         self.connection.executemany(statement, rows)
 
-    def about(self, given: Mapping[str, Any]) -> dict[str, Any]:
+    def about(self, given: Mapping[str, Any], begin: bool = True) -> dict[str, Any]:
         """What is the same for all questions: what is given, written down or compared.
 
+        Args:
+            begin: write it down where nothing is, which is else left to whoever made the file.
+
         Raises:
-            InputError: the file is about something else.
+            InputError: the file is about something else, or nothing yet.
         """
         plain = json.loads(json.dumps(dict(given), default=str))
         with self.transaction():
@@ -185,6 +188,8 @@ class Database:
                 about = {k: json.loads(v) for k, v in self.read("SELECT key, value FROM about")}
             except (ValueError, TypeError) as error:
                 raise Unreadable(self.path, error) from None
+            if not about and not begin:
+                raise InputError(f"campaign must be one that was begun, got the new {self.path}")
             if not about:
                 fixed = {"campaign": uuid.uuid4().hex, "gymnasium": gymnasium.__version__}
                 about = fixed | plain

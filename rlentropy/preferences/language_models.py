@@ -40,13 +40,15 @@ class Loaded(NamedTuple):
     tokenizer: Any  # a transformers.PreTrainedTokenizerBase
 
 
-def extra(name: str) -> Any:
-    """A package of the extra `lm`, kept from networks and from drawing bars.
+def extra(name: str, online: bool = False) -> Any:
+    """A package of the extra `lm`, kept from drawing bars and, unless online, from networks.
+
+    What it is kept from it learns when it is first imported.
 
     Raises:
         InputError: it is not installed.
     """
-    with settings(OFFLINE | QUIET):
+    with settings(QUIET if online else OFFLINE | QUIET):
         try:
             return import_module(name)
         except ImportError as error:
@@ -84,7 +86,7 @@ def load(name: str, rng: np.random.Generator) -> Loaded:
     if kind == "random" and colon:
         return untrained(*sizes(rest), rng)
     if kind == "hub" and colon:
-        return _read(rest, {})
+        return _read(rest, {}, online=True)
     path = package_path(rest) if kind == "package" and colon else Path(name)
     if path.is_file() and path.suffix == ".gguf":
         extra("gguf")
@@ -93,6 +95,11 @@ def load(name: str, rng: np.random.Generator) -> Loaded:
     if not (path / "config.json").is_file():
         raise InputError(f"model must be {KINDS}, got {name!r}")
     return _read(str(path), {"local_files_only": True})
+
+
+def from_hub(name: str) -> bool:
+    """Whether a name may use a network."""
+    return name.startswith("hub:")
 
 
 def sizes(text: str) -> tuple[int, int]:
@@ -132,9 +139,9 @@ def package_path(name: str) -> Path:
     raise InputError(f"model must be of a package that ships weights, got none in {name}")
 
 
-def _read(where: str, options: Mapping[str, Any]) -> Loaded:
+def _read(where: str, options: Mapping[str, Any], online: bool = False) -> Loaded:
     """A model as transformers reads it."""
-    transformers = extra("transformers")
+    transformers = extra("transformers", online)
     import torch
 
     try:

@@ -45,13 +45,13 @@ class LanguagePolicy:
     """A model with its tokenizer.
 
     Args:
-        model: a causal one of transformers.
+        model: a causal one of transformers; it goes to torch's default device.
         tokenizer: its own; its end-of-sequence token, and those of the model's settings, end
             completions.
     """
 
     def __init__(self, model: Any, tokenizer: Any) -> None:
-        self.model, self.tokenizer = model, tokenizer
+        self.model, self.tokenizer = model.to(torch.get_default_device()), tokenizer
         ends = getattr(model.generation_config, "eos_token_id", None)
         more = ends if isinstance(ends, list) else [] if ends is None else [ends]
         self.ends = torch.tensor(sorted({tokenizer.eos_token_id, *more}), device=model.device)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -27,13 +27,15 @@ from rlentropy.log import Log, drive
 from rlentropy.preferences import acquisition, language_scores, oracles
 from rlentropy.preferences.campaign import Campaign, Plan
 from rlentropy.preferences.console import Front
+from rlentropy.preferences.export import prompt_and_completion
 from rlentropy.preferences.judges import Judge
-from rlentropy.preferences.language_models import extra, load, train_last
+from rlentropy.preferences.language_judge import LanguageJudge
+from rlentropy.preferences.language_models import extra, from_hub, load, train_last
 from rlentropy.preferences.language_prompts import read_prompts
 from rlentropy.preferences.language_stems import STEMS
 from rlentropy.preferences.report import Reporter
 from rlentropy.preferences.routing import Panel, by_returns
-from rlentropy.preferences.segments import joined
+from rlentropy.preferences.segments import Segments, joined
 from rlentropy.preferences.store import Store
 from rlentropy.preferences.teaching import SimulatedTeacher
 from rlentropy.types import Result
@@ -41,6 +43,16 @@ from rlentropy.types import Result
 __all__ = ["Config", "run"]
 
 Generator = np.random.Generator
+
+QUESTION = """Two texts that begin alike.
+
+Text A:
+{left}
+
+Text B:
+{right}
+
+The better text is"""
 
 
 @dataclass(frozen=True)
@@ -50,9 +62,7 @@ class Config:
     # folder, .gguf file, package:NAME that ships one, random:LAYERS,WIDTH for an untrained one of
     # letters, or hub:ID, the only one for which a network is used
     model: str = "random:2,32"
-    prompts: str = (
-        ""  # file of one prompt a line, or JSON lines with "prompt"; default: short stems
-    )
+    prompts: str = ""  # file of a prompt a line, or of JSON objects with one; default: stems
     evaluation_prompts: int = 32  # the last ones of the file, which are never asked about
     labels: int = 64  # budget
     batch_size: int = 16  # labels a round
@@ -72,6 +82,9 @@ class Config:
     # return, bradley-terry:τ, judge or human; τ in units of --reward, or in standard deviations of
     # the reference's (1std); options follow (,mistake=0.1)
     oracle: str = "bradley-terry:0.5std"
+    # of --oracle judge: a model that reads both texts, named as by --model; default: simulated
+    judge: str = ""
+    grace: float = 3.0  # seconds in which a person's last answer of a round can be taken back
     max_new_tokens: int = 16  # of a completion, its end-of-sequence token among them
     sampling_temperature: float = 0.7  # of candidates, > 0
     evaluation_temperature: float = 0.25  # of the completions that are scored, > 0
@@ -109,6 +122,9 @@ class Config:
         spec = oracles.parse_oracle(self.oracle)
         if getattr(spec, "judged", "return") != "return":
             raise InputError(f"oracle must judge --reward alone, got {self.oracle!r}")
+        if self.judge and not isinstance(spec, Judge):
+            raise InputError(f"judge must come with oracle judge, got {self.oracle!r}")
+        in_range("grace", self.grace, "[0, inf)")
         score = language_scores.parse_score(self.reward)
         if score is None and not isinstance(spec, oracles.Human):
             raise InputError(f"reward must not be none unless oracle is human, got {self.oracle!r}")
@@ -133,6 +149,7 @@ class Config:
             random_share=self.random_share,
             power=self.power,
             diversity=None if self.diversity == "none" else self.diversity,
+            grace=self.grace,
         )
 
 
@@ -151,14 +168,16 @@ def run(config: Config, rng: Generator, log: Log) -> Result:
     teacher = router = None
     if isinstance(spec, Judge):
         router = by_returns(spec, both, seeds[1], config.oracle)
+        if config.judge:
+            router = replace(router, **reader_of(config.judge, subject, seeds[1]))
         spec = oracles.Teacher()
     if not isinstance(spec, oracles.Human):
         teacher = SimulatedTeacher(spec, both, None, seeds[1])
     folder = None if log.directory is None else log.directory / "campaign"
     store = Store(folder, about(config, texts), describe=subject.describe)
-    front = Front(lambda: log.interrupted, config.plan.grace) if teacher is None else None
+    front = Front(lambda: log.interrupted, config.grace) if teacher is None else None
     campaign = Campaign(subject, config.plan, teacher, store, campaign_rng, front, router)
-    panel = Panel(router, teacher) if router and teacher else teacher
+    panel = Panel(router, teacher) if router and teacher and not config.judge else teacher
     reporter = Reporter(campaign, subject, held_out, panel)
     try:
         scores = drive(
@@ -188,7 +207,7 @@ def subject_of(config: Config, texts: Sequence[str], rng: Generator, seed: int) 
         raise InputError(
             f"prompts must be more than the {held} of evaluation_prompts, got {len(texts)}"
         )
-    extra("trl")
+    extra("trl", online=any(map(from_hub, (config.model, config.judge))))
     model, tokenizer = load(config.model, rng)
     train_last(model, config.trainable_layers)
     subjects, training = preferences.language_subject, preferences.language_training
@@ -213,6 +232,17 @@ def subject_of(config: Config, texts: Sequence[str], rng: Generator, seed: int) 
     )
     policy = preferences.language_policy.LanguagePolicy(model, tokenizer)
     return subjects.LanguageSubject(policy, task, how, seed)
+
+
+def reader_of(name: str, subject: Any, seed: int) -> dict[str, Any]:
+    """Fields of a router whose judge is a model that reads texts."""
+
+    def text(segment: Segments) -> str:
+        return "".join(prompt_and_completion(subject.describe(segment)))
+
+    loaded = load(name, np.random.default_rng(seed))
+    judge = LanguageJudge(loaded, text, QUESTION)
+    return {"judge": judge, "name": f"judge lm:{name}", "rule": "margin"}
 
 
 def about(config: Config, texts: Sequence[str]) -> dict[str, str]:

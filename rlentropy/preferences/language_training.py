@@ -66,7 +66,7 @@ def dpo(
         seed: of the order of the rows.
     """
     trl, transformers, datasets = (extra(name) for name in ("trl", "transformers", "datasets"))
-    with tempfile.TemporaryDirectory() as folder, untouched_generators(), silenced():
+    with tempfile.TemporaryDirectory() as folder, untouched_generators(), silenced(), loaders():
         trainer = trl.DPOTrainer(
             model=policy.model,
             ref_model=reference.model,
@@ -125,6 +125,11 @@ class Collator:
         return self.inner(
             [{f"{name}_ids": row[f"{name}_tokens"] for name in TEXTS} for row in rows]
         )
+
+
+def loaders() -> torch.device:
+    """Where batches are made, from where the trainer takes them to the model."""
+    return torch.device("cpu")
 
 
 @contextmanager

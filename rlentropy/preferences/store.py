@@ -80,8 +80,7 @@ class Store:
         Args:
             about: what is the same for all questions, like env_id, env_kwargs, rule and oracle. A
                 store that exists must agree with it.
-            must_exist: refuse a folder without a store, also one that another process is just
-                making, which has yet to say what it is about.
+            must_exist: refuse a folder without a store, or with one that is just being made.
             describe: of a segment whose numbers don't say what it shows, its text, kept beside it.
 
         Raises:
@@ -97,10 +96,7 @@ class Store:
             with writing(path):
                 (path.parent / "segments").mkdir(parents=True, exist_ok=True)
         self.database = Database(path)
-        if must_exist and not self.database.read("SELECT 1 FROM about"):
-            self.database.close()
-            raise InputError(f"campaign must be a folder with a store that was begun, got {folder}")
-        self.about = self.database.about(about or {})
+        self.about = self.database.about(about or {}, begin=not must_exist)
 
     def close(self) -> None:
         """Let go of the file."""

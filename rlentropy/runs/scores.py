@@ -123,7 +123,7 @@ def nominal_env(
                 )
         return values[0]
 
-    env_id = env_id or trusted("env_id", agreed("env_id"), folders[0])
+    env_id = env_id or trusted("env_id", agreed("env_id", ""), folders[0])
     if not env_id:
         raise InputError("env_id must be given for runs without an environment, got none")
     env_kwargs = env_kwargs or trusted("env_kwargs", agreed("env_kwargs") or "{}", folders[0])

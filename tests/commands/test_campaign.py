@@ -102,7 +102,7 @@ def test_a_store_alone_has_no_budget_and_no_return(runs, tmp_path):
 
 
 def test_odd_names_are_shown_without_their_letters(tmp_path, capsys):
-    store = Store(tmp_path)
+    store = Store(tmp_path / "c")
     one = Segments(np.array([[1, 2]]), np.array([[0]]), np.zeros((1, 1)), np.array([1]),
                    np.array([False]), np.array([1]))  # fmt: skip
     other = Segments(one.states + 1, *[getattr(one, x) for x in
@@ -110,11 +110,11 @@ def test_odd_names_are_shown_without_their_letters(tmp_path, capsys):
     store.ask(0, Pairs(one, other))
     store.answer(0, 0, 1.0, "\x1b[2J状态🙂", 3.0, reason="=HYPERLINK(1)\n\x00")
     store.answer(0, 0, 0.0, "@bert", asking="second")
-    assert campaign(tmp_path, "--json", tmp_path / "r.json") == 0
+    assert campaign(tmp_path / "c", "--json", tmp_path / "r.json") == 0
     assert "\x1b" not in capsys.readouterr().out
     found = json.loads((tmp_path / "r.json").read_text("utf-8"))
     assert list(found["labellers"]) == ["\x1b[2J状态🙂", "@bert"]
-    assert campaign(tmp_path, "--export", tmp_path / "t.csv") == 0
+    assert campaign(tmp_path / "c", "--export", tmp_path / "t.csv") == 0
     cells = list(csv.DictReader(io.StringIO((tmp_path / "t.csv").read_text("utf-8"), newline="")))
     assert [cells[0][x] for x in ("labeller", "reason", "seconds", "shown")] == [
         "\x1b[2J状态🙂", "'=HYPERLINK(1)\n\x00", "3.0", f"{cells[0]['shown_left']} left",
@@ -389,6 +389,10 @@ def test_what_an_import_says(tmp_path, runs, capsys):
         (("--campaign", "RUN", "--hourly-wage", "-1"), "hourly_wage must be >= 0 and finite"),
         (("--campaign", "RUN", "--answers", "no.csv"), "answers must be a file, got no.csv"),
         (("--campaign", "RUN", "--json", "RUN"), "json must be a file in a writable folder"),
+        (
+            ("--campaign", "RUN", "--format=csv", "--export", "RUN/campaign/answers.sqlite"),
+            "export must be outside of the campaign's own folder, got",
+        ),
         (("--campaign", "RUN", "--export", "RUN/config.json/x.csv"), "export must be a file in a"),
         (
             ("--campaign", "RUN", "--export", "x.npz", "--env-id=CartPole-v1", "--env-kwargs={}"),

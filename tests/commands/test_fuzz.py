@@ -19,7 +19,6 @@ import pytest
 
 from rlentropy import cli
 from rlentropy.commands.options import Options
-from rlentropy.preferences.store import Store
 from rlentropy.runs.table import COMMANDS, TOOLS
 
 NUMBER = int(os.environ.get("RLENTROPY_FUZZ", "150"))
@@ -81,7 +80,6 @@ def finished(tmp_path_factory):
     assert cli.main(["collect", *DATA, "--data", str(base / "d.npz"), "--quiet"]) == 0
     asked = str(base / "asked")
     assert cli.main(["active-preference", *ASKING, "--quiet", "--out", asked]) == 0
-    Store(base / "campaign").close()
     return base
 
 
@@ -276,7 +274,7 @@ def sound(command, base):
         ),
         "campaign": ("--campaign", str(base / "asked")),
         "compare": (str(base / "entgame"),),
-        "label": ("--campaign", str(base / "campaign"), "--no-train"),
+        "label": ("--campaign", str(base / "asked"), "--no-train"),
         "sweep": ("--commands", "rfzi", "--env-ids", "CartPole-v1", "--out", "out"),
     }[command]
 

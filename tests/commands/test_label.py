@@ -284,6 +284,7 @@ def test_ctrl_c_interrupts_the_training_and_label_goes_on(begun):
     assert stat.S_IMODE((begun / "campaign" / "page.json").stat().st_mode) == 0o600
 
 
+@pytest.mark.slow
 @posix
 def test_a_training_that_fails_is_a_line(begun):
     config = json.loads((begun / "config.json").read_text())
@@ -300,6 +301,7 @@ def test_a_training_that_fails_is_a_line(begun):
         assert reply["state"] == "stopped"
 
 
+@pytest.mark.slow
 @posix
 def test_no_train(begun):
     with Served(begun, "--no-train", "--quiet") as served:
@@ -321,6 +323,38 @@ def test_two_people_label_cartpole(cartpole, tmp_path):
         assert served.interrupt()[0] == 0
     check_store(folder, people, 24)
     assert all(len(person.confirmed) > 4 for person in people)
+
+
+@pytest.mark.slow
+@posix
+def test_the_last_answer_of_a_round_can_be_taken_back_for_some_seconds(begun):
+    """Though the training waits for it; what was taken back is asked again, and then learnt."""
+    with Served(begun, "--mirror", "0") as served:
+        until(lambda: trainer_of(begun), "the training")
+        who = {"window": "w", "labeller": "anna"}
+        reply = served.send("/api/next", **who)
+        who["campaign"] = reply["campaign"]
+        for _ in range(4):
+            last = reply["question"]
+            reply = served.send("/api/answer", **who, side="left", **last)
+        assert (reply["question"], reply["can_undo"]) == (None, True)
+        reply = served.send("/api/undo", **who)
+        assert reply["question"] == last
+        time.sleep(5.0)  # the training must not go on
+        assert served.send("/api/next", **who)["question"] == last
+        served.send("/api/answer", **who, side="right", **last)
+
+        def next_round():
+            reply = served.send("/api/next", **who)
+            return reply["question"] is not None and reply
+
+        reply = until(next_round, "the next round")
+        assert (reply["question"]["round"], reply["can_undo"]) == (1, False)
+        reply = served.send("/api/undo", **who)  # too late
+        assert reply["question"]["round"] == 1
+    a_left = read(begun, lambda store: store.question(0, last["position"]).left)
+    answers = read(begun, lambda store: store.answers(0))
+    assert answers[last["position"]] == (0.0 if a_left else 1.0)
 
 
 # ---------------------------------------------------------------- kills
@@ -392,6 +426,7 @@ def test_a_server_that_is_killed_leaves_the_training_to_the_next(begun):
 # ---------------------------------------------------------------- where it listens
 
 
+@pytest.mark.slow
 @posix
 def test_a_port_that_is_taken(bare):
     with Served(bare) as one, Served(bare) as other:
@@ -410,6 +445,7 @@ def test_a_port_that_is_taken(bare):
 def test_ports_are_kept_where_they_are_free():
     with listen("127.0.0.1", 0, None) as one:
         port = one.getsockname()[1]
+        assert one.proto == socket.IPPROTO_TCP  # else a reply in two parts takes 40 ms more
         with listen("127.0.0.1", 0, port) as other:
             assert port < other.getsockname()[1]
         with pytest.raises(InputError, match=rf"port must be free, got {port} \(.*in use\)"):
@@ -585,6 +621,15 @@ def test_who_holds_a_lock(tmp_path):
             pass
     assert lives(os.getpid())
     assert not lives(gone.pid)
+
+
+@pytest.mark.parametrize("command", ["entgame", "nothing", ""])
+def test_runs_of_other_commands_are_not_begun(begun, command):
+    config = json.loads((begun / "config.json").read_text())
+    (begun / "config.json").write_text(json.dumps({**config, "command": command}))
+    training = label.Training(Place(begun), Config(str(begun)), Console(True))
+    training.start()
+    assert training.child is None
 
 
 def test_training_without_a_run(bare):

@@ -165,6 +165,59 @@ def test_an_answer_outlives_the_server_and_a_reload(browser, tmp_path):
     assert [as_given(r) for r in records(folder, standing=False)] == ["left", "equal", "right"]
 
 
+def test_replies_that_are_lost_change_nothing(browser, shared):
+    with person(browser, shared.url, "lost") as one:
+        one.ready()
+
+        failures = []
+
+        def handle(route):
+            if not failures:
+                route.continue_()
+            elif status := failures.pop():
+                route.fulfill(status=status, json={"error": "the disk is full"})
+            else:
+                route.fetch()  # the server has done it, and nobody hears of that
+                route.abort()
+
+        one.page.route("**/api/*", handle)
+        for side in ("left", "equal"):
+            failures.append(None)
+            one.answer(side)
+        failures.append(507)
+        one.ready(3)
+        one.press("right")
+        banner = one.page.get_by_role("alert")
+        banner.wait_for()
+        assert "The server can't go on: the disk is full." in banner.inner_text()
+        one.until(lambda: len(one.confirmed) == 3)
+        one.ready(4)
+        failures.append(None)
+        one.page.keyboard.press("z")  # takes one answer back, not two
+        one.ready(5)
+        assert one.shown[-1] == (one.confirmed[-1]["round"], one.confirmed[-1]["position"])
+    said = [as_given(r) for r in records(shared.folder, "lost", standing=False)]
+    assert said == ["left", "equal", "right", "undo"]
+
+
+def test_the_first_answer_stands_and_the_second_is_told(browser, tmp_path):
+    folder = waiting(tmp_path / "run", 2)
+    with (
+        served(folder, "--patience", 0.2) as page,
+        person(browser, page.url, "ada") as ada,
+        person(browser, page.url, "bob") as bob,
+    ):
+        ada.ready()
+        bob.ready()
+        assert ada.shown == bob.shown  # as ada's time was over
+        ada.answer("left")
+        bob.press("equal")
+        bob.page.wait_for_selector(PAIR.format(2))
+        assert not bob.confirmed
+        assert "Somebody else had answered" in bob.text("#status")
+    assert [r["labeller"] for r in records(folder)] == ["ada"]
+
+
 def cut(browser, tmp_path, kills, n, seed):
     """Two people answer n questions while the server is killed at random instants."""
     rng = np.random.default_rng(seed)
@@ -439,6 +492,22 @@ def test_a_labeller_may_change_names(browser, shared):
         drawn,
         *["Grace Höpper"] * 2,
     ]
+
+
+def test_a_duplicated_tab_is_a_window_of_its_own(browser, shared):
+    with person(browser, shared.url, "twin") as one:
+        one.ready()
+        with one.page.expect_popup() as opened:  # comes with a copy of the tab's storage
+            one.page.evaluate("() => { open(location.href); }")
+        opened.value.wait_for_selector(PAIR.format(1))
+        windows = [p.evaluate("sessionStorage.window") for p in (one.page, opened.value)]
+        assert windows[0] != windows[1]
+        assert len(set(one.shown)) == 2
+        one.page.bring_to_front()
+        one.page.reload()
+        one.ready()
+        assert one.page.evaluate("sessionStorage.window") == windows[0]
+        assert one.shown[-1] == one.shown[0]
 
 
 def frames(one):

@@ -17,7 +17,7 @@ from rlentropy.errors import OutputError
 from rlentropy.page import bodies, server
 from rlentropy.page.clips import Clip, Clips
 from rlentropy.page.desk import Desk
-from rlentropy.page.rendering import Rendering, size_of
+from rlentropy.page.rendering import Rendering
 from rlentropy.page.server import PAGE, application
 from rlentropy.preferences.queue import Queue
 from rlentropy.preferences.segments import Pairs, Segments
@@ -369,14 +369,29 @@ def test_few_clips_are_kept():
         count.append(digest)
         return Clip({"kind": "image"}, bytes(100))
 
-    rendering = Rendering(draw, most=350)
+    rendering = Rendering(draw, most=4)
     for k in range(20):
         rendering.ask(str(k % 10)).result(5)
         rendering.ask("0").result(5)  # used all the time
-        kept = [size_of(clip.result()) for clip in rendering._clips.values()]
-        assert sum(kept) <= 450  # the one in hand comes on top
+        assert len(rendering._clips) <= 4
     assert count.count("0") == 1
     assert len(count) == 1 + 2 * 9
+    rendering.close()
+
+
+def test_a_clip_that_somebody_waits_for_is_not_dropped():
+    gate = threading.Event()
+
+    def draw(digest):
+        gate.wait()
+        return Clip({"kind": "text", "frames": [digest]})
+
+    rendering = Rendering(draw, most=2)
+    clips = [rendering.ask(str(k)) for k in range(8)]
+    gate.set()
+    assert [clip.result(5).facts["frames"] for clip in clips] == [[str(k)] for k in range(8)]
+    rendering.ask("9").result(5)
+    assert len(rendering._clips) == 2
     rendering.close()
 
 

@@ -157,3 +157,4 @@ def test_position_bias_is_found(rng):
     low, high = found["position_bias"].ci95
     assert high - low == pytest.approx(2 * 1.96 * error, rel=1e-3)
     assert abs(found["left"].value - 0.8) < 4 * math.sqrt(0.16 / n)
+    assert report(rows).campaign["position_bias"] == found["position_bias"]

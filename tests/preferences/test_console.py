@@ -68,7 +68,9 @@ def test_keys_mean_what_is_shown(tmp_path, rng):
     assert {row["labeller"] for row in store.records()} == {"anna"}
     assert {row["duration_ms"] for row in store.records()} == {1000.0}
     assert person.prompts == ["l/r/t/s/u> "] * 6
-    headings = [text.splitlines()[0] for text in person.seen]
+    keys, *questions = person.seen
+    assert keys.startswith("l left is better, r right is better, t they are equal, s skip, u undo")
+    headings = [text.splitlines()[0] for text in questions]
     assert headings[0] == "-- 6 left in round 0, 0 answered --"
     assert headings[5] == "-- 1 left in round 0, 5 answered --"
 
@@ -88,7 +90,7 @@ def test_undo_and_what_is_no_key(tmp_path, rng):
     assert person.answers(store) == 3
     np.testing.assert_array_equal(store.answers(0), [0, 0.5, 0.5])
     assert person.seen.count("there is nothing to undo") == 1
-    assert sum(text.startswith("l left is better") for text in person.seen) == 2
+    assert sum(text.startswith("l left is better") for text in person.seen[1:]) == 2
     assert [row["answer"] for row in store.records()].count("undo") == 3
 
 
@@ -102,6 +104,35 @@ def test_the_end_of_input_leaves_the_rest_to_others(tmp_path, rng):
     assert Person([]).answers(store) == 0
 
 
+@unix
+def test_who_was_killed_is_shown_the_same_question(tmp_path, rng, terminal, monkeypatch):
+    """A window that never left, in the same terminal, or of the same name where there is none."""
+
+    class Killed(Exception):
+        pass
+
+    def killed(prompt, gone):
+        raise Killed
+
+    store, seen = Store(tmp_path), []
+    store.ask(0, pairs(rng, 2), shown_left=True)
+
+    def show(labeller):
+        with pytest.raises(Killed):
+            Window(Queue(store), killed, labeller=labeller, show=seen.append).ask()
+
+    show("ann")
+    show("ben")
+    with open(os.devnull) as file:
+        monkeypatch.setattr(sys, "stdin", file)
+        show("eve")
+        show("eve")
+    first, second, third, fourth = seen[1::2]
+    assert first == second
+    assert third == fourth
+    assert first != third
+
+
 def test_a_prompt_whose_question_is_answered_elsewhere_moves_on(tmp_path, rng):
     store = Store(tmp_path)
     store.ask(0, pairs(rng, 3), shown_left=True)
@@ -110,7 +141,7 @@ def test_a_prompt_whose_question_is_answered_elsewhere_moves_on(tmp_path, rng):
     person = Person(["l", "t"], before=lambda: next(others)())
     assert person.answers(store) == 2
     np.testing.assert_array_equal(store.answers(0), [0, 1, 0.5])
-    assert person.seen[1] == "answered elsewhere"
+    assert person.seen[2] == "answered elsewhere"
 
 
 def test_an_answer_that_came_too_late_is_said_to_be(tmp_path, rng):
@@ -127,7 +158,7 @@ def test_an_answer_that_came_too_late_is_said_to_be(tmp_path, rng):
     window.ask()
     assert window.given == 1
     np.testing.assert_array_equal(store.answers(0), [0, 1])
-    assert person.seen[1] == "answered elsewhere"
+    assert person.seen[2] == "answered elsewhere"
 
 
 def test_the_page_is_shown_other_questions_at_the_same_time(tmp_path, rng):
@@ -187,7 +218,7 @@ def test_where_nothing_is_to_be_asked_the_last_answer_can_be_undone(tmp_path, rn
     assert person.prompts == [usual, waiting, waiting, usual, waiting, usual]
     assert store.answers(0) == [0.0]
     assert store.answers(1) == [0.5]
-    assert not any("l left" in text for text in person.seen)
+    assert not any("l left" in text for text in person.seen[1:])
 
 
 def test_two_columns(tmp_path, monkeypatch):
@@ -212,7 +243,7 @@ def test_texts_of_language_models_are_shown_as_they_are(tmp_path, rng):
         path.write_bytes(f"Is it?{SEPARATOR}{word}".encode())
     person = Person(["l"])
     person.answers(store)
-    lines = [line.split("|") for line in person.seen[0].splitlines()[2:]]
+    lines = [line.split("|") for line in person.seen[1].splitlines()[2:]]
     assert [[cell.strip() for cell in line] for line in lines] == [
         *(["Is it?", "Is it?"], ["", ""], ["yes", "no"]),
     ]

@@ -6,17 +6,23 @@ import re
 import sqlite3
 from pathlib import Path
 
+import gymnasium
 import numpy as np
 import pytest
 from gymnasium.spaces import Discrete
 
 from rlentropy.errors import InputError
 from rlentropy.files import csv_table
+from rlentropy.log import Log
+from rlentropy.preferences import active_preference
+from rlentropy.preferences.active_preference import Config
+from rlentropy.preferences.beliefs import Belief
 from rlentropy.preferences.export import answers_table, checked, json_lines
 from rlentropy.preferences.imports import Imported, import_answers, import_pairs, labelled_pairs
 from rlentropy.preferences.rows import Row
 from rlentropy.preferences.segments import Pairs, Segments
-from rlentropy.preferences.store import IMPORTED, Store
+from rlentropy.preferences.store import IMPORTED, Reply, Store
+from rlentropy.preferences.table_subject import TableSubject
 from rlentropy.preferences.units import Units
 
 nan = float("nan")
@@ -322,3 +328,108 @@ def test_a_file_that_is_no_database(tmp_path, rng):
     (tmp_path / "answers.sqlite").write_bytes(b"SQLite format 3\0" + b"x" * 500)
     with pytest.raises((InputError, sqlite3.Error), match="must hold"):
         Store(tmp_path)
+
+
+def test_a_campaign_learns_from_them_first(tmp_path, rng, monkeypatch):
+    """The policy and the belief see them before anything is asked, and they cost no label."""
+    env = gymnasium.make("FrozenLake-v1", map_name="8x8", is_slippery=False)
+    want = pairs(rng, 5)
+    y = [1.0, 0.0, 0.5, 1.0, 0.25]
+    path = write(tmp_path / "p.jsonl", [cells_of(want, i, answer=y[i]) for i in range(5)])
+    seen = []
+
+    def spy(kind, name, take):
+        whole = getattr(kind, name)
+
+        def method(self, *arguments, **named):
+            seen.append((name, take(*arguments)))
+            return whole(self, *arguments, **named)
+
+        monkeypatch.setattr(kind, name, method)
+
+    spy(TableSubject, "learn", lambda pairs, y, newest, rng: (pairs.a.digests(), y, newest))
+    spy(Belief, "update", lambda x, y: (x.shape[0], y))
+    spy(Store, "ask", lambda round, *more: round)
+    config = Config(labels=6, batch_size=3, pool=2, pairs=path, segment_length=T)
+    found = active_preference.run(env, config, np.random.default_rng(0), Log(None))
+    assert [name for name, _ in seen[:4]] == ["ask", "learn", "update", "ask"]
+    assert [what for name, what in seen if name == "ask"] == [IMPORTED, 0, 1]
+    digests, answers, newest = seen[1][1]
+    assert (digests, answers.tolist(), newest) == (want.a.digests(), y, 5)
+    assert seen[2][1][0] == 5
+    assert seen[2][1][1].tolist() == y
+    learnt = [what for name, what in seen if name == "learn"]
+    assert [(len(a), n) for a, _, n in learnt] == [(5, 5), (8, 3), (11, 3)]
+    assert (found.summary["labels"], found.summary["imported"]) == (6, 5)
+
+
+ODD = (
+    *(
+        None,
+        True,
+        -1,
+        0.5,
+        10**30,
+        1e308,
+        "",
+        "a",
+        "nan",
+        "1e999",
+        "\ud800",
+        "\x1b[2J",
+        "状态",
+        "=1",
+    ),
+    *([], [1], [[1]], ["x"], [None], {}, {"a": []}, "[1, 2", "[" * 2000, "9" * 500, [10**400]),
+)
+
+
+def damaged(rng, content, suffix):
+    """A table with bytes, or a cell, that nobody meant."""
+    kind = rng.integers(4)
+    if kind == 0 or suffix == ".csv":
+        content = bytearray(content)
+        for _ in range(1 + int(rng.integers(3))):
+            content[rng.integers(len(content))] = rng.integers(256)
+        return bytes(content[: rng.integers(len(content))] if kind == 1 else content)
+    lines = content.decode().splitlines()
+    row = json.loads(lines[k := int(rng.integers(len(lines)))])
+    name = list(row)[rng.integers(len(row))]
+    if kind == 1:
+        del row[name]
+    else:
+        row[name] = ODD[rng.integers(len(ODD))]
+    return "\n".join([*lines[:k], json.dumps(row), *lines[k + 1 :]]).encode()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_damaged_tables_are_taken_or_refused_as_a_whole(tmp_path, seed):
+    rng = np.random.default_rng(seed)
+    source = asked(tmp_path / "source", rng, 4, margin=0.5)
+    source.reply([Reply(0, i, 0.3 * i, "anna", 2.0, reason="so, so") for i in range(4)])
+    texts = {".csv": answers_table(source), ".jsonl": "\n".join(json_lines(source, UNITS)).encode()}
+    refused = []
+    for k in range(60):
+        suffix = list(texts)[k % 2]
+        path = tmp_path / f"in{suffix}"
+        path.write_bytes(damaged(rng, texts[suffix], suffix))
+        store = Store(None)
+        store.ask(0, source.pairs(*_segments(source)))
+        before = list(store.records())
+        imports = [lambda s=store, p=path: import_answers(s, p)]
+        if suffix == ".jsonl":
+            imports.append(lambda s=store, p=path: import_pairs(s, p, UNITS, T, True))
+        for take in imports:
+            try:
+                take()
+                before = list(store.records())
+            except InputError as error:
+                refused.append(str(error))
+            assert list(store.records()) == before
+    assert len(refused) > 15
+    assert all(why.isprintable() and len(why) < 600 for why in refused)
+
+
+def _segments(store):
+    records = [r for r in store.records() if r["asking"] == "label"]
+    return [r["segment_a"] for r in records], [r["segment_b"] for r in records]

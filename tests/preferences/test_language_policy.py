@@ -216,7 +216,12 @@ def test_quantised_weights_can_be_trained_and_saved(tmp_path):
 
 def test_a_gguf_file_is_read_from_its_folder(tmp_path, monkeypatch):
     asked = []
-    monkeypatch.setattr(language_models, "_read", lambda *given: asked.append(given))
+
+    def read(*given, online=False):
+        assert online == (given[0] == "some/one")
+        asked.append(given)
+
+    monkeypatch.setattr(language_models, "_read", read)
     (tmp_path / "w.gguf").touch()
     language_models.load(str(tmp_path / "w.gguf"), random())
     assert asked == [(str(tmp_path), {"gguf_file": "w.gguf", "local_files_only": True})]
@@ -283,16 +288,22 @@ def test_what_is_frozen():
 
 
 def test_the_absence_of_the_extra_names_its_cure(monkeypatch):
-    real = builtins.__import__
+    real, offline = builtins.__import__, []
 
     def importing(name):
-        assert os.environ["HF_HUB_OFFLINE"] == os.environ["TRANSFORMERS_OFFLINE"] == "1"
+        said = [os.environ.get(f"{who}_OFFLINE") for who in ("HF_HUB", "TRANSFORMERS")]
+        offline.append(said == ["1", "1"])
         if name == "trl":
             raise ModuleNotFoundError("No module named 'trl.extras'", name="trl.extras")
         return real(name)
 
-    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(language_models, "import_module", importing)
     with pytest.raises(InputError, match=r"must have trl, .*: pip install 'rlentropy\[lm\]'"):
         language_models.extra("trl")
     assert "HF_HUB_OFFLINE" not in os.environ
+    language_models.extra("transformers", online=True)  # for hub: alone
+    assert offline == [True, False]
+    names = ("hub:a/b", "a/b", "random:2,8", "package:hub")
+    assert [language_models.from_hub(name) for name in names] == [True, False, False, False]

@@ -90,7 +90,7 @@ def test_prompts_are_lines_or_json_lines(tmp_path):
         (b"", "prompts must hold a prompt, got none in"),
         (b"\n \n", "prompts must hold a prompt"),
         (b"a\nb\na\n", "prompts must be different, got 'a' twice"),
-        (b"a\x1eb", r"prompts must be printable, got 'a\\x1eb'"),
+        (b"a\x1fb", r"prompts must be printable, got 'a\\x1fb'"),
         (b"a\x07b", r"prompts must be printable, got 'a\\x07b' in"),
         (b"\xff\xfe", "prompts must be a readable text file, got"),
         (b'{"prompt": "a"}\nb', "prompts must be JSON lines with \"prompt\" each, got 'b'"),
@@ -139,6 +139,8 @@ def test_a_file_that_is_not_there_or_too_large(tmp_path, monkeypatch):
         ({"minibatch": 0}, "minibatch must be >= 1"),
         ({"oracle": "regret:1"}, "oracle must judge --reward alone, got 'regret:1'"),
         ({"oracle": "nobody"}, "oracle must be one of"),
+        ({"judge": "random:1,8"}, "judge must come with oracle judge, got 'bradley-terry"),
+        ({"grace": -1.0}, "grace must be >= 0"),
         ({"reward": "loud"}, "reward must be one of"),
         ({"reward": "none"}, "reward must not be none unless oracle is human"),
     ],
@@ -213,7 +215,7 @@ def test_a_run_leaves_its_model_and_its_texts(finished):
         np.testing.assert_array_equal(weight, stored[name])
     segments = finished / "campaign" / "segments"
     for path in segments.glob("*.npz"):
-        prompt, line, _ = path.with_suffix(".txt").read_text().partition("\n\x1e\n")
+        prompt, line, _ = path.with_suffix(".txt").read_text().partition("\n\x1f\n")
         assert prompt in STEMS
         assert line
 
@@ -232,6 +234,32 @@ def test_a_larger_budget_goes_on(finished, tmp_path):
     assert cli.main([*argv, "2", *out]) == 0
     assert cli.main([*argv, "4", *out, "--resume"]) == 0
     assert read(tmp_path / "run") == read(finished)
+
+
+def test_a_model_may_judge(tmp_path, monkeypatch):
+    """It reads whole texts, in both positions; one pair in four goes to who knows the score."""
+    said, says = [], language_preference.LanguageJudge.says
+
+    def watched(self, left, right):
+        said.append((left, right))
+        return says(self, left, right)
+
+    monkeypatch.setattr(language_preference.LanguageJudge, "says", watched)
+    argv = [*TINY, "--batch-size", "4", "--oracle", "judge:human=0.25", "--judge", "random:1,8"]
+    assert cli.main([*argv, "--quiet", "--out", str(tmp_path / "run")]) == 0
+    from rlentropy.preferences.store import Store
+
+    store = Store(tmp_path / "run" / "campaign", must_exist=True)
+    records = list(store.records())
+    labellers = [record["labeller"] for record in records if record["asking"] == "label"]
+    store.close()
+    assert sorted(labellers) == ["judge lm:random:1,8"] * 3 + ["return"]
+    texts = [
+        path.read_text().replace("\n\x1f\n", "")
+        for path in (tmp_path / "run" / "campaign" / "segments").glob("*.txt")
+    ]
+    assert {text for pair in said for text in pair} == set(texts)
+    assert {(b, a) for a, b in said} == set(said)
 
 
 def test_too_few_prompts(tmp_path, capsys):

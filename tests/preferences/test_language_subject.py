@@ -82,7 +82,7 @@ def test_a_segment_is_a_prompt_and_what_was_written():
         tokens = segments.actions[i, :length].tolist()
         assert segments.terminated[i] == (tokens[-1] == one.policy.tokenizer.eos_token_id)
         text = one.policy.tokenizer.decode(tokens, skip_special_tokens=True)
-        assert one.describe(segments.take([i])) == f"{STEMS[prompts[i]]}\n\x1e\n{text}"
+        assert one.describe(segments.take([i])) == f"{STEMS[prompts[i]]}\n\x1f\n{text}"
         vowels = sum(letter in "aeiou" for letter in text) / max(len(text), 1)
         assert segments.returns[i] == pytest.approx(vowels)
         assert np.flatnonzero(segments.rewards[i]).tolist() in ([], [length - 1])
@@ -239,7 +239,7 @@ def test_ties_are_no_rows(trained):
     one.learn(pairs, np.array([0.5, 1.0, 0.5, 0.0, 0.8]), 5, np.random.default_rng(0))
     ((rows, *_),) = trained
     texts = [
-        [one.describe(s.take([i])).partition("\n\x1e\n") for s in (pairs.a, pairs.b)]
+        [one.describe(s.take([i])).partition("\n\x1f\n") for s in (pairs.a, pairs.b)]
         for i in range(5)
     ]
     assert [row["prompt"] for row in rows] == [texts[i][0][0] for i in (1, 3, 4)]
@@ -320,18 +320,32 @@ def test_training_that_is_none(options, message):
 # ---------------------------------------------------------------- campaigns
 
 
+@pytest.fixture(scope="module")
+def moved():
+    """Weights after a round, and what TRL logged of it."""
+    one = subject()
+    pairs = one.roll_out(np.arange(4), np.random.default_rng(0))
+    rows = one.rows(pairs, np.array([1.0, 0.0, 1.0, 0.0]))
+    logs = language_training.dpo(one.policy, one.reference, rows, one.training, 0)
+    return one.policy.weights(), logs
+
+
 @pytest.mark.parametrize("rule", RULES)
-def test_every_rule_runs(rule):
-    """Margins are 0 in the first round and not in the second."""
-    made = campaign(subject(epochs=2), acquisition=rule, oracle="return:ties=coin", pool=2)
+def test_every_rule_runs(rule, moved, monkeypatch):
+    """Margins are 0 in the first round and not in the second; all rules share what was trained."""
+
+    def train(policy, *rest):
+        policy.load_weights(moved[0])
+        return moved[1]
+
+    monkeypatch.setattr(language_subject, "dpo", train)
+    made = campaign(subject(), acquisition=rule, oracle="return:ties=coin", pool=2)
     finish(made)
     assert made.labels == 8
     assert np.abs(made.margins[:4]).max() < 1e-4
     assert np.abs(made.margins[4:]).max() > 1e-3
     assert np.isfinite([list(point.values()) for point in made.curve]).all()
-    assert made.curve[0] == {
-        "return": made.curve[0]["return"], "kl": 0.0, "win_rate": 0.5, "length": pytest.approx(T, 4)
-    }  # fmt: skip
+    assert (made.curve[0]["kl"], made.curve[0]["win_rate"]) == (0.0, 0.5)
     assert made.curve[-1]["kl"] > 0.0
 
 

@@ -1,6 +1,8 @@
 """The queue of a store against a plain list of what everybody did."""
 
-from contextlib import suppress
+import multiprocessing
+import os
+from contextlib import closing, suppress
 
 import numpy as np
 import pytest
@@ -114,6 +116,27 @@ def test_a_lease_that_ran_out_is_renewed_where_nobody_took_it(store):
     clock.now += 10 * PATIENCE
     assert queue.next("w", "anna") == held
     assert queue.next("v", "bert").position == 1
+
+
+def test_a_window_that_closes_gives_its_question_back(store):
+    queue = Queue(store, mirror=0)
+    first = queue.next("w", "anna")
+    assert queue.next("v", "ben") != first
+    queue.leave("w")
+    queue.leave("nobody")
+    assert queue.next("u", "eve") == first
+
+
+def test_a_question_waits_until_it_is_answered_or_closed(store, rng):
+    queue = Queue(store, mirror=0)
+    first = queue.next("w", "anna")
+    assert queue.waits("anna", first)
+    assert queue.answer("ben", first, "left")
+    assert not queue.waits("anna", first)
+    assert queue.undo("v", "ben") == first
+    assert queue.waits("anna", first)
+    store.ask(1, pairs(rng, 1))  # which closes what was before
+    assert not queue.waits("anna", first)
 
 
 def test_an_answer_that_is_sent_again_is_no_other(store):
@@ -485,3 +508,32 @@ def test_against_a_model_for_long(seed):
     for _ in range(800):
         players.step()
     players.store.close()
+
+
+def answer_all(folder, name, ready, results):
+    ready.wait()
+    with closing(Store(folder)) as store:
+        queue, found = Queue(store, mirror=0), []
+        while (ticket := queue.next(f"window of {name}", name)) is not None:
+            found.append((ticket.position, queue.answer(name, ticket, "left")))
+        results.put(found)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+def test_several_servers_of_one_campaign(tmp_path, rng):
+    """Each question is shown by one of them alone."""
+    with closing(Store(tmp_path)) as store:
+        store.ask(0, pairs(rng, 60))
+    start = multiprocessing.get_context("fork")
+    ready, results = start.Event(), start.Queue()
+    servers = [
+        start.Process(target=answer_all, args=(tmp_path, name, ready, results)) for name in "abc"
+    ]
+    for server in servers:
+        server.start()
+    ready.set()
+    found = [shown for _ in servers for shown in results.get(timeout=60)]
+    for server in servers:
+        server.join()
+    assert all(stands for _, stands in found)
+    assert sorted(position for position, _ in found) == list(range(60))

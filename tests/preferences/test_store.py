@@ -87,7 +87,7 @@ def test_a_round(folder, rng):
 
 def test_a_store_that_another_process_is_just_making_is_left_to_it(tmp_path, rng):
     database.Database(tmp_path / FILE).close()  # as far as it is
-    with pytest.raises(InputError, match="campaign must be a folder with a store that was begun"):
+    with pytest.raises(InputError, match="campaign must be one that was begun, got the new"):
         Store(tmp_path, must_exist=True)
     store = Store(tmp_path, {"oracle": "human"})
     assert Store(tmp_path, must_exist=True).about == store.about
