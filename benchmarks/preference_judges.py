@@ -5,6 +5,7 @@ python benchmarks/preference_judges.py run [--seeds 300-319] [--tasks A,B] [--ju
                                            [--arms A,B] [--acquisition RULE] [--runs FILE]
 python benchmarks/preference_judges.py networks [--seeds 300-309]
 python benchmarks/preference_judges.py table [--out results/preferences/judges.csv]
+python benchmarks/preference_judges.py language --model MODEL
 
 A campaign buys 640 labels, 16 a round and online as e2 of preference_studies; a judge answers, and
 a person who sees returns has 120 labels, three a round, by the arm's rule. "alone" has no person;
@@ -28,6 +29,7 @@ for _library in ("OMP", "OPENBLAS", "MKL", "NUMBA"):
 import argparse
 import csv
 import sys
+import time
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -42,14 +44,17 @@ from preference_subjects import Setting, Subject, subject_of
 from preference_summaries import comparisons, paired, write
 from preference_tasks import teacher
 
+from rlentropy import FiniteMDP
 from rlentropy.log import Log
 from rlentropy.preferences import active_preference
 from rlentropy.preferences.campaign import Plan
-from rlentropy.preferences.judges import ROUTES, Judge
+from rlentropy.preferences.judges import ROUTES, Judge, evidence, judgement
 from rlentropy.preferences.judging import Ensemble, Judging, Simulated, scores_of
+from rlentropy.preferences.language_judge import LanguageJudge
 from rlentropy.preferences.routing import Router, given_by_person
 from rlentropy.preferences.segments import Segments
 from rlentropy.preferences.store import Store
+from rlentropy.preferences.tables import TabularTask, noisy_expert
 
 RUNS, OUT = "results/runs/preferences/judges.csv", "results/preferences/judges.csv"
 TASKS = ("lake8", "slip8", "cliff", "grid", "taxi")
@@ -161,6 +166,30 @@ def kin(judge: str, arm: str) -> str:
     return judge if arm == "entropy" else judge.partition(" ")[0]
 
 
+def language(model: str, pairs: int = 40) -> dict[str, Any]:
+    """How a language model judges pairs of unequal return on FrozenLake 4x4, shown as steps."""
+    rng = np.random.default_rng(0)
+    judge = LanguageJudge.of(model, rng)
+    env = gymnasium.make("FrozenLake-v1", is_slippery=False)
+    task = TabularTask.of(FiniteMDP.from_env(env), 8, (4, 4))
+    expert = noisy_expert(task, np.random.default_rng(1))
+    starts = task.prompts(20 * pairs, rng)
+    a, b = (task.roll_out(expert, starts, rng) for _ in range(2))
+    chosen = np.flatnonzero(a.returns != b.returns)[:pairs]
+    a, b = a.take(chosen), b.take(chosen)
+    none = np.zeros((len(chosen), 0))
+    began = time.perf_counter()
+    readings = evidence(judge(a, b, none), judge(b, a, none))
+    found = judgement(readings)
+    return {
+        "pairs": len(chosen),
+        "accuracy": ((found.answers == 1.0) == (a.returns > b.returns)).mean(),
+        "conflict": found.conflict.mean(),
+        "left_bias": 0.5 * (readings[:, 0] - readings[:, 1]).mean(),
+        "seconds_per_pair": (time.perf_counter() - began) / len(chosen),
+    }
+
+
 def simulate(options: argparse.Namespace) -> None:
     path = Path(options.runs)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -218,7 +247,7 @@ def means(rows: list[dict[str, Any]], value: str) -> list[dict[str, Any]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("what", choices=("run", "networks", "table"))
+    parser.add_argument("what", choices=("run", "networks", "table", "language"))
     parser.add_argument("--seeds", default="300-319")
     parser.add_argument("--tasks", default=",".join(TASKS))
     parser.add_argument("--judges", default=",".join(JUDGES))
@@ -226,8 +255,11 @@ def main() -> None:
     parser.add_argument("--acquisition", default="random")
     parser.add_argument("--runs", default=RUNS)
     parser.add_argument("--out", default=OUT)
+    parser.add_argument("--model", default="random:2,32", help="of the language model that judges")
     options = parser.parse_args()
-    if options.what == "table":
+    if options.what == "language":
+        print(language(options.model))
+    elif options.what == "table":
         table(read(Path(options.runs)), Path(options.out))
     else:
         simulate(options)

@@ -24,3 +24,9 @@ $rules table $runs.csv --rules value-information,push-value,label-information,or
   --out results/preferences/rules.csv
 $rules run random,value-information --cells controls --seeds 0-24 --out $runs-controls.csv
 python benchmarks/preference_routes.py
+
+# Judges and routing: about fifteen minutes, and as many for the network.
+judges="python benchmarks/preference_judges.py"
+$judges run
+$judges networks --judges "noisy 1" --arms alone,person,random,margin,contradiction --seeds 300-309
+$judges table
