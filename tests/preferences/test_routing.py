@@ -421,7 +421,9 @@ def test_a_round_waits_for_an_undo_of_a_page_but_not_of_our_own_front(monkeypatc
 @pytest.mark.parametrize("kind", ["noisy", "ensemble"])
 def test_power_cuts(kind, tmp_path):
     """Killed at random instants, begun anew from the store each time: the same in the end."""
+    began = time.monotonic()
     whole = finish(campaign_of(Store(tmp_path / "whole"), kind, labels=11))
+    took = time.monotonic() - began
     chance, kills = random.Random(8), 0
     while True:
         pid = os.fork()
@@ -433,7 +435,7 @@ def test_power_cuts(kind, tmp_path):
                 code = 0
             os._exit(code)
         if kills < 8:
-            time.sleep(chance.uniform(0.0, 0.15))
+            time.sleep(chance.uniform(0.0, 0.5 * took))
             os.kill(pid, signal.SIGKILL)
         if (status := os.waitpid(pid, 0)[1]) == 0:
             break
