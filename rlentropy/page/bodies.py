@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from typing import Any
 
 from starlette.requests import Request
@@ -16,6 +17,7 @@ LONGEST_NAME = 64  # characters of a window's, or a labeller's
 LONGEST_REASON = 2000
 LARGEST_NUMBER = 2**31
 LONGEST = 1e6  # seconds that a question is looked at
+TURNS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")  # the direction
 
 Body = dict[str, Any]
 
@@ -86,6 +88,16 @@ def text(body: Body, name: str, most: int, *, empty: bool = False) -> str:
     if not isinstance(value, str) or not (empty or value.strip()) or len(value) > most:
         came = f"{len(value)}" if isinstance(value, str) else type(value).__name__
         raise Refused(400, f"{name} must be text of at most {most} characters, got {came}")
-    if not value.isprintable():
+    if not all(map(writable, value)):
         raise Refused(400, f"{name} must be printable, got {value!a}")
     return value
+
+
+def writable(c: str) -> bool:
+    """Whether a letter may be in a text: what people type, but for what turns or breaks a line.
+
+    Spaces that don't break and the joiners of emoji, Persian and Hindi are no printable letters to
+    Python.
+    """
+    kind = unicodedata.category(c)
+    return c.isprintable() or kind == "Zs" or (kind == "Cf" and c not in TURNS)

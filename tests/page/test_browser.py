@@ -4,6 +4,7 @@ import threading
 import time
 from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -492,6 +493,12 @@ def test_a_labeller_may_change_names(browser, shared):
         drawn,
         *["Grace Höpper"] * 2,
     ]
+
+
+def test_a_long_name_in_the_address_is_cut_at_a_letter(browser, shared):
+    with person(browser, shared.url, quote("a" + "😀" * 70)) as one:
+        one.ready()
+        assert one.page.input_value("#name") == "a" + "😀" * 63
 
 
 def test_a_duplicated_tab_is_a_window_of_its_own(browser, shared):

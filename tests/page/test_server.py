@@ -164,6 +164,14 @@ def test_an_answer_is_written_as_it_was_seen(page):
     assert page.reply["progress"]["answered"] == page.reply["progress"]["yours"] == 3
 
 
+@pytest.mark.parametrize("text", ["weil\xa0es fällt", "👩\u200d💻", "می\u200cخ"])
+def test_what_people_type_is_text(page, text):
+    page.next(labeller=text)
+    page.answer(labeller=text, reason=text)
+    (row,) = page.rows()
+    assert (row["labeller"], row["reason"]) == (text, text)
+
+
 def test_states(page):
     page.budget = 6
     assert page.next()["state"] == "question"
@@ -495,6 +503,8 @@ def error_of(reply):
         ({"labeller": "  "}, "labeller must be text of at most 64 characters, got 2"),
         ({"labeller": "a\nb"}, r"labeller must be printable, got 'a\\nb'"),
         ({"labeller": "\ud800"}, r"labeller must be printable, got '\\ud800'"),
+        ({"labeller": "\u202eadna"}, r"labeller must be printable, got '\\u202eadna'"),
+        ({"reason": "a\u2028b"}, r"reason must be printable, got 'a\\u2028b'"),
         ({"labeller": {"a": 1}}, "labeller must be text .*, got dict"),
         ({"campaign": 3}, "campaign must be text .*, got int"),
         ({"query": None}, "query must be text .*, got NoneType"),
