@@ -287,7 +287,7 @@ def picture(env: Env) -> Frame:
     except gymnasium.error.DependencyNotInstalled as error:
         raise InputError(f"env_id must name one that can be drawn here, got {error}") from None
     kind = getattr(frame, "dtype", None)
-    if kind != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
+    if kind != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or not frame.size:
         raise InputError(
             "the environment's pictures must be (height, width, 3) of uint8, got "
             f"{described(frame)}{f' of {kind}' if kind else ''}"

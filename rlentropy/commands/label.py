@@ -131,7 +131,7 @@ class Place:
         if not (self.campaign / FILE).is_file():
             raise InputError(
                 f"campaign must be a run folder of {COMMAND} --oracle human, or the campaign "
-                f"folder in it, got {path}"
+                f"folder in it, got {path}{'' if path.exists() else ', which is not there (yet)'}"
             )
         run = path if inside else path.resolve().parent
         self.run = run if (run / "config.json").is_file() else None

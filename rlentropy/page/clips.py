@@ -224,8 +224,17 @@ def shrunk(frame: Frame, n: int) -> Any:
 
 
 def sprite(frames: Sequence[Any]) -> tuple[dict[str, int], bytes]:
-    """Frames in one PNG: their number, the columns of the grid, and the size of each in pixels."""
+    """Frames in one PNG: their number, the columns of the grid, and the size of each in pixels.
+
+    Raises:
+        InputError: they are of different sizes.
+    """
     from PIL import Image
+
+    sizes = dict.fromkeys(frame.size for frame in frames)
+    if len(sizes) > 1:
+        shown = " and ".join(f"{width} x {height}" for width, height in list(sizes)[:2])
+        raise InputError(f"the environment's pictures must be of one size, got {shown}")
 
     (width, height), columns = frames[0].size, math.ceil(math.sqrt(len(frames)))
     sheet = Image.new("RGB", (columns * width, math.ceil(len(frames) / columns) * height))

@@ -265,7 +265,10 @@ class Front:
 
 def note(store: Store, round: int) -> str:
     """That questions wait, and how they are answered."""
-    waiting = f"{len(store.pending(round))} questions of round {round} wait"
+    n = len(store.pending(round))
+    waiting = (
+        f"{n} questions of round {round} wait" if n != 1 else f"1 question of round {round} waits"
+    )
     if store.folder is None:
         return f"{waiting}, and nobody can answer them without a folder"
     folder = store.folder.parent if store.folder.name == "campaign" else store.folder

@@ -43,10 +43,22 @@ def import_answers(store: Store, path: Path) -> Imported:
         InputError: the file can't be read, or a row is malformed or names no question.
         OutputError: the store can't be written.
     """
-    rows = read_rows(path, "answers")
+    rows = read_answered(path, "answers")
     standing = [row for row in rows if not _passed_over(row)]
     stood = store.reply(replies(standing, checked(store)))
     return Imported(sum(stood), len(stood) - sum(stood), len(rows) - len(standing))
+
+
+def read_answered(path: Path, option: str) -> list[Row]:
+    """The rows of a file, of which some may have no answer, but which has a place for them.
+
+    Raises:
+        InputError: the file can't be read, or has no column `answer`.
+    """
+    rows = read_rows(path, option)
+    if rows and not any("answer" in row.cells for row in rows):
+        rows[0].refuse("answer", "as a column", ", ".join(rows[0].cells))
+    return rows
 
 
 def _passed_over(row: Row) -> bool:
@@ -175,7 +187,7 @@ def import_pairs(store: Store, path: Path, units: Units, T: int, shared_start: b
     """
     if store.identities(IMPORTED)[0]:
         return
-    found = labelled_pairs(read_rows(path, "pairs"), units, T, shared_start)
+    found = labelled_pairs(read_answered(path, "pairs"), units, T, shared_start)
     left = [key[0] < "8" if x is None else x
             for key, x in zip(found.pairs.query_ids(), found.shown_left, strict=True)]  # fmt: skip
     store.ask(IMPORTED, found.pairs, shown_left=left, replies=found.replies)

@@ -69,11 +69,14 @@ def evidence(scores: Any, swapped: Any) -> Array:
     Args:
         scores: (N, k, 2), of what was shown left and right, the first segment left.
         swapped: the same for the second segment left.
+
+    Infinite scores that are equal can't be told apart: NaN.
     """
     scores, swapped = np.asarray(scores, np.float64), np.asarray(swapped, np.float64)
-    readings: Array = np.stack(
-        [scores[..., 0] - scores[..., 1], swapped[..., 1] - swapped[..., 0]], axis=1
-    )
+    with np.errstate(invalid="ignore"):  # ∞ - ∞
+        readings: Array = np.stack(
+            [scores[..., 0] - scores[..., 1], swapped[..., 1] - swapped[..., 0]], axis=1
+        )
     return readings
 
 

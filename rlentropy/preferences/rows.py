@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -168,7 +169,7 @@ def _json_lines(text: str, option: str, path: Path) -> Iterator[tuple[int, dict[
 def _csv(text: str, option: str, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     limit, number = csv.field_size_limit(LARGEST_CELL), 1
     try:
-        rows = csv.reader(io.StringIO(text, newline=""), strict=True)
+        rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter(text), strict=True)
         header = [name.strip() for name in next(rows, [])]
         if not header or len(set(header)) < len(header):
             must = "a header of different names"
@@ -183,6 +184,12 @@ def _csv(text: str, option: str, path: Path) -> Iterator[tuple[int, dict[str, An
         raise InputError(_broken(option, "rows of CSV", error, number + 1, path)) from None
     finally:
         csv.field_size_limit(limit)
+
+
+def delimiter(text: str) -> str:
+    """What separates the cells of a table: spreadsheets of some countries write semicolons."""
+    header = re.split("[\r\n]", text, maxsplit=1)[0]
+    return next((c for c in ",;\t" if c in header), ",")
 
 
 def _broken(option: str, must: str, came: object, number: int, path: Path) -> str:

@@ -519,12 +519,12 @@ def test_a_folder_that_cannot_be_written(tmp_path):
 
 def test_what_is_no_campaign(command_line, tmp_path):
     (tmp_path / "empty").mkdir()
-    for path in ("empty", "nowhere"):
+    for path, more in (("empty", ""), ("nowhere", ", which is not there (yet)")):
         code, out, err = command_line("label", "--campaign", path)
         assert (code, out) == (2, "")
         assert err == (
             "error: campaign must be a run folder of active-preference --oracle human, or the "
-            f"campaign folder in it, got {path}\n"
+            f"campaign folder in it, got {path}{more}\n"
         )
     code, _, err = command_line("label")
     assert (code, err) == (

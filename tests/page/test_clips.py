@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import math
+import re
 import threading
 from typing import ClassVar
 
@@ -423,6 +424,7 @@ def test_a_frozen_lake_in_letters(tmp_path, monkeypatch):
         ("Clips/Walk-v0", DependencyNotInstalled("no x"), "env_id must name one that can be drawn"),
         ("Clips/Walk-v0", OSError("no\x1b[2J display"), "OSError: no?[2J display"),
         ("Clips/Walk-v0", np.zeros((4, 4, 4), np.uint8), "the environment's pictures must be"),
+        ("Clips/Walk-v0", np.zeros((0, 4, 3), np.uint8), "the environment's pictures must be"),
     ],
 )
 def test_what_cannot_be_drawn_is_told_in_the_first_line(env_id, odd, why, tmp_path, monkeypatch):
@@ -438,6 +440,16 @@ def test_what_cannot_be_drawn_is_told_in_the_first_line(env_id, odd, why, tmp_pa
             assert first.startswith(f"No pictures: {why}")
             numbers = ["start", *(f"{k}:" for k in range(1, 13))][max(0, t - 7) : t + 1]
             assert [line.split()[0] for line in lines] == numbers
+
+
+def test_pictures_that_change_their_size_are_not_laid_over_each_other(tmp_path, monkeypatch):
+    sizes = iter(range(4, 400))
+    monkeypatch.setattr(Walk, "render", lambda self: np.zeros((next(sizes), 5, 3), np.uint8))
+    clips, digests = clips_of(
+        tmp_path, networks_segments("Clips/Walk-v0", n=1, T=9), "Clips/Walk-v0"
+    )
+    first = clips.of(digests[0]).facts["frames"][0].splitlines()[0]
+    assert re.fullmatch(r"No pictures: .* must be of one size, got 5 x \d+ and 5 x \d+", first)
 
 
 def test_a_text_that_was_written_is_the_clip(tmp_path):

@@ -381,7 +381,7 @@ def test_a_campaign_in_the_background_says_once_who_can_answer(terminal, tmp_pat
     store.ask(1, pairs(rng, 1))
     capsys.readouterr()
     assert front(store, 1) == 0
-    assert capsys.readouterr().out.startswith("1 questions of round 1 wait; rlentropy label")
+    assert capsys.readouterr().out.startswith("1 question of round 1 waits; rlentropy label")
 
 
 def test_no_input_is_said_without_the_question(tmp_path, rng, monkeypatch, capsys):

@@ -166,6 +166,15 @@ def test_a_malformed_row_is_named_and_nothing_is_written(tmp_path, rng, cells, w
     assert not given(store)
 
 
+def test_a_table_without_a_place_for_answers_is_refused(tmp_path, rng):
+    store, path = asked(tmp_path, rng), tmp_path / "in.csv"
+    path.write_text("round,position,label\n0,0,a\n")
+    with pytest.raises(InputError, match="answer as a column, got round, position, label in row 2"):
+        import_answers(store, path)
+    path.write_text("round;position;answer;labeller\n0;0;a;anna\n")
+    assert import_answers(store, path).written == 1
+
+
 def test_a_store_that_says_odd_things_is_refused(tmp_path, rng):
     store = asked(tmp_path, rng)
     store.answer(0, 0, 1.0, "anna", 1.0)

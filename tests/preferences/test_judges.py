@@ -58,6 +58,12 @@ def test_a_judge_from_the_scores_that_it_wrote():
     np.testing.assert_allclose(found.entropy, [math.log(2), 0.0])
 
 
+@pytest.mark.filterwarnings("error")
+def test_infinite_scores_that_are_equal_say_nothing():
+    readings = evidence([[[np.inf, np.inf]], [[np.inf, 0.0]]], [[[1.0, 2.0]], [[0.0, np.inf]]])
+    np.testing.assert_array_equal(readings, [[[np.nan], [1.0]], [[np.inf], [np.inf]]])
+
+
 def test_verdicts_do_not_depend_on_the_order_of_input(rng):
     readings = rng.normal(size=(50, 2, 3))
     here, other = judgement(readings, 0.2), judgement(-readings[:, ::-1], 0.2)

@@ -29,6 +29,13 @@ def test_both_formats_say_the_same(tmp_path):
         assert [r.number for r in found] == [first, first + 1]
 
 
+@pytest.mark.parametrize("between", [";", "\t"])
+def test_spreadsheets_of_other_countries(tmp_path, between):
+    (tmp_path / "t.csv").write_text(f'answer{between}reason\r\na{between}"so, so"\r\n')
+    (found,) = read_rows(tmp_path / "t.csv", "answers")
+    assert found.cells == {"answer": "a", "reason": "so, so"}
+
+
 def test_empty_rows_are_none_and_empty_cells_no_value(tmp_path):
     (tmp_path / "t.csv").write_text("answer, reason\n\n,\na,  \n")
     (found,) = read_rows(tmp_path / "t.csv", "answers")
