@@ -19,7 +19,7 @@ from rlentropy.risk.tilts import total
 from rlentropy.types import Array, Mask
 
 LEAST = 2.0**-64  # of t, where f(0) is infinite: less mass than this moves no mean
-LARGEST = 1e250  # of f, beyond which it counts as infinite
+LARGEST = 1e304  # of f, beyond which it counts as infinite
 DEGREE = 12  # of the polynomial in a cell
 ANGLES = np.pi * np.arange(DEGREE, -1, -1) / DEGREE
 NODES = np.cos(ANGLES)
@@ -113,11 +113,16 @@ class Cells:
     def secant(self) -> Array:
         return np.asarray((self.f[:, -1] - self.f[:, 0]) / self.width)
 
+    @cached_property
+    def bent(self) -> Array:
+        """How far f is from a line, in units of the noise, (m,)."""
+        line = self.f[:, :1] + (self.f[:, -1:] - self.f[:, :1]) * SHARES
+        return np.asarray(np.abs(self.f - line).max(1) / self.noise)
+
     @property
     def straight(self) -> Mask:
         """Where f is a line to rounding, (m,)."""
-        line = self.f[:, :1] + (self.f[:, -1:] - self.f[:, :1]) * SHARES
-        return np.asarray(np.abs(self.f - line).max(1) <= self.noise)
+        return np.asarray(self.bent <= 1.0)
 
     @cached_property
     def derivative(self) -> Array:
@@ -126,9 +131,12 @@ class Cells:
 
     @property
     def smooth(self) -> Mask:
-        """Where the polynomial is f to rounding, and its inverse derivative a cubic, (m,)."""
+        """Where the polynomial is f to rounding, and its inverse derivative a cubic, (m,).
+
+        Near a kink what bends little may hide it: it must become straight.
+        """
         tail = np.abs((self.f @ COEFFICIENTS.T)[:, -2:]).max(1)
-        return np.asarray((tail <= 4.0 * self.noise) & self._invertible)
+        return np.asarray((self.bent >= 256.0) & (tail <= self.noise) & self._invertible)
 
     @property
     def _invertible(self) -> Mask:
@@ -178,7 +186,7 @@ class Table:
     def __init__(self, f: Values, octaves: int) -> None:
         edges = np.append(0.0, 2.0 ** np.arange(octaves + 1.0))
         scale = float(np.abs(f(np.array([0.5, 2.0]))).max()) or 1.0
-        for rough in UNIT * 10.0 ** np.arange(0.0, 14.0, 2.0):
+        for rough in UNIT * 10.0 ** np.arange(13.0):
             cells = self._split(f, edges, 8.0 * rough, scale)
             if cells is not None:
                 break
@@ -264,9 +272,10 @@ def generic_tilt(
     on = p > 0.0
     search = Search(p, np.where(on, x, 0.0), k, table, response)
     mean = total(p * search.x)
-    # All t are at most 1 at the first η, and at least 1 at the second.
-    low = np.where(on, x, np.inf).min(1, keepdims=True) - k * table.kink
-    high = np.where(on, x, -np.inf).max(1, keepdims=True) + k * table.kink
+    # All t are at most 1 at the first η, and at least 1 at the second, beyond a line through 1 too.
+    reach = k * table.kink + 8.0 * UNIT * (1.0 + k * table.kink)
+    low = np.where(on, x, np.inf).min(1, keepdims=True) - reach
+    high = np.where(on, x, -np.inf).max(1, keepdims=True) + reach
     low, high = search.brackets(low, high, mean + start)
     less, more = (p * search.shares(eta)[0] for eta in (low, high))
     gap = total(more) - total(less)

@@ -185,7 +185,7 @@ class FDivergencePenalty(Measure):
 
     def error(self, low: Any, high: Any, count: Any) -> Any:
         """As for others, and what f's own rounding moves the cost by."""
-        rounding = 256.0 * self._table(OCTAVES[0]).noise * self.weight
+        rounding = 128.0 * self._table(OCTAVES[0]).noise * self.weight
         return super().error(low, high, count) + np.minimum(rounding, high - low)
 
     def _worst(self, block: Block) -> Array:
