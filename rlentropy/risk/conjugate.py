@@ -193,7 +193,8 @@ class Table:
         else:
             raise InputError("f must be convex and computed to 1e-4, got one that isn't")
         self.noise = float(rough * scale)  # of f near 1
-        self._join(cells)
+        with np.errstate(all="ignore"):  # second derivatives near the largest float
+            self._join(cells)
 
     @staticmethod
     def _split(f: Values, edges: Array, rough: float, scale: float) -> Cells | None:
@@ -349,7 +350,7 @@ class Search:
         exact = error <= 4.0 * UNIT
         low, high = np.where(over & ~exact, low, eta), np.where(over | exact, eta, high)
         unit = 2.0 * UNIT * np.maximum(np.abs(low), np.abs(high)) + 1e-300
-        with np.errstate(divide="ignore", invalid="ignore"):
+        with np.errstate(all="ignore"):
             step = -mass * np.log(mass) / total(self.p * rise)
         # A step of rounding's size goes a little further, to close the bracket from that side.
         step = np.where(np.abs(step) <= unit, np.where(over, -2.0, 2.0) * unit, step)

@@ -209,11 +209,13 @@ class FDivergencePenalty(Measure):
 
     def _with(self, **changes: Any) -> FDivergencePenalty:
         """A copy that shares the tables."""
-        self._tables  # noqa: B018
         other = copy(self)
-        for name, value in changes.items():
-            object.__setattr__(other, name, value)
+        other.__dict__.update(changes, _f=self._f, _tables=self._tables)
         return other
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what f's values tell again."""
+        return {k: v for k, v in self.__dict__.items() if k not in ("_f", "_tables")}
 
     def _given(self, base: float, y: Array) -> tuple[Array, Array]:
         """The user's response, and its slope by a difference."""

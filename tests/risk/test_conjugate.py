@@ -1,6 +1,7 @@
 """A user's f: its conjugate against closed forms, its measures against closed and conic ones."""
 
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -177,6 +178,22 @@ def test_rare_successors(least):
             assert got == pytest.approx(want, abs=1e-12), (name, weight)
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("seed", range(10))
+def test_hostile_rows_within_the_stated_error(seed):
+    """Probabilities down to 1e-30, values of all sizes and nearly equal, any weight."""
+    rng = np.random.default_rng(seed)
+    p = np.vstack([rng.dirichlet(np.full(5, 0.3), 5), 10.0 ** rng.uniform(-30.0, 0.0, (10, 5))])
+    p /= p.sum(1, keepdims=True)
+    V = rng.choice([1e-13, 1.0, 3.0], 5) * rng.random((15, 5)) * 10.0 ** rng.integers(-6, 7)
+    weight = np.abs(V).max() * 10.0 ** rng.uniform(-9.0, 9.0)
+    for name, (f, closed) in CLOSED.items():
+        ours, theirs = risk.FDivergencePenalty(weight, f), closed(weight)
+        off = np.abs(ours.expectation(p, V) - theirs.expectation(p, V))
+        allowed = sum(m.error(V.min(1), V.max(1), 5) for m in (ours, theirs))
+        assert (off <= 0.5 * allowed).all(), name
+
+
 # f beside its perspective p f(q/p) for cvxpy
 ODD = {
     "hellinger": (
@@ -270,6 +287,15 @@ def test_a_given_response_stands_for_the_table(rng):
     want = risk.BurgPenalty(0.3)
     np.testing.assert_allclose(given.expectation(p, V), want.expectation(p, V), 0, 1e-13)
     np.testing.assert_allclose(given.worst_case(p, V), want.worst_case(p, V), 0, 1e-7)
+
+
+def test_pickles_without_its_table(rng):
+    p, V = rows_and_values(rng, 5, 4)
+    ours = risk.FDivergencePenalty(0.3, burg)
+    W = ours.expectation(p, V)
+    again = pickle.loads(pickle.dumps(ours))
+    assert (again.weight, again.f) == (0.3, burg)
+    np.testing.assert_array_equal(again.expectation(p, V), W)
 
 
 # ---------------------------------------------------------------------------------- in solvers
