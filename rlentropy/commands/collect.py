@@ -20,6 +20,7 @@ import numpy as np
 from gymnasium.spaces import Discrete
 
 from rlentropy import policies
+from rlentropy.commands.answers import Pace
 from rlentropy.commands.console import Console
 from rlentropy.data import Batch, Transitions
 from rlentropy.data.spaces import space_to_json
@@ -137,7 +138,7 @@ def collect(store: Store, play: Player, config: Config, env: Env, say: Console) 
     spaces: Any = {"observation_space": env.observation_space, "action_space": env.action_space}
     log, saved, cut = SimpleNamespace(on_progress=lambda done, total: None), time.monotonic(), None
     try:
-        with say.progress(log):
+        with say.progress(log, Pace(unit="steps")):
             while cut is None and store.steps < config.steps:
                 seed = np.random.SeedSequence(config.seed, spawn_key=(store.block,))
                 batch, complete = play(np.random.default_rng(seed), config.steps - store.steps)

@@ -11,6 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rlentropy.commands.answers import Pace
 from rlentropy.commands.console import Console
 from rlentropy.commands.options import Options, as_settings, check_sizes, folder_of, parse
 from rlentropy.errors import InputError, one_of, whole
@@ -57,7 +58,12 @@ def train(command: str, arguments: list[str]) -> int:
             say.table(summary)
             return 0
         say.talks = getattr(config, "at_console", False)
-        with threadpool_limits(1), stoppable(log), say.progress(log), folder.running(log):
+        with (
+            threadpool_limits(1),
+            stoppable(log),
+            say.progress(log, Pace(command)),
+            folder.running(log),
+        ):
             with compiling(row, say, log):
                 result = module.run(*given, config, rng, log, **named)
             draw(result, log)
