@@ -57,8 +57,12 @@ def unit_of(key: str, command: str) -> str:
 
 
 def rows(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Names and figures of a summary, the answer first."""
+    """Names and figures of a run's summary, the answer first; of a tool's facts, which others read.
+
+    Those have no units, and more digits.
+    """
     command = str(summary.get("command", ""))
+    digits = 6 if command else 8
     facts = dict(summary)
     if all(isinstance(facts.get(key), int | float) for key in ("value", "optimum")):
         facts.setdefault("gap", facts["optimum"] - facts["value"])
@@ -67,25 +71,25 @@ def rows(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     found = []
     for key in (key for key in order if key in facts and key not in SILENT):
         value = facts[key]
-        text = None if value == DEFAULTS.get(key, command) else shown(key, value)
+        text = None if value == DEFAULTS.get(key, command) else shown(value, "ci95" in key, digits)
         if text is not None or key == "command":
-            figure = f"{text or command} {unit_of(key, command)}".rstrip()
+            figure = f"{text or command} {unit_of(key, command) if command else ''}".rstrip()
             note = NOTES.get((key, facts.get("value_is_exact") if key == "value" else None))
             found.append((key, f"{figure}, {note}" if note else figure))
     return found
 
 
-def shown(key: str, value: Any) -> str | None:
+def shown(value: Any, interval: bool, digits: int) -> str | None:
     """A figure as text; None for what doesn't apply, or is a long list."""
     if value is None or value is False or value == "":
         return None
     if isinstance(value, list | tuple):
-        if value and "ci95" in key:
-            return " to ".join("?" if end is None else f"{end:.6g}" for end in value)
+        if value and interval:
+            return " to ".join("?" if end is None else f"{end:.{digits}g}" for end in value)
         return ", ".join(value) if value and all(isinstance(x, str) for x in value) else None
     if value is True:
         return "yes"
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+    return f"{value:.{digits}g}" if isinstance(value, float) else str(value)
 
 
 class Pace:
@@ -123,6 +127,8 @@ class Pace:
             parts.append(f"{grouped(speed)} {self.unit}/s")
             if done < total:
                 parts.append(f"ETA {clock((total - done) / speed)}")
+        if len(parts) == 1:
+            return f"{parts[0]} {self.unit}".rstrip()
         return "  ".join(parts)
 
 

@@ -82,8 +82,14 @@ def test_without_an_optimum_returns_lead():
 
 
 def test_facts_of_tools_are_shown_too():
-    facts = {"steps": 5, "mean_return": 1.0, "features": ["x", "y"], "bins": [1, 2], "none": None}
-    assert rows(facts) == [("mean_return", "1 reward"), ("steps", "5"), ("features", "x, y")]
+    facts = {
+        "steps": 5,
+        "mean_return": 1.23456789,
+        "features": ["x", "y"],
+        "bins": [1, 2],
+        "none": None,
+    }
+    assert rows(facts) == [("mean_return", "1.2345679"), ("steps", "5"), ("features", "x, y")]
 
 
 def test_a_line_of_progress(monkeypatch):
@@ -91,7 +97,7 @@ def test_a_line_of_progress(monkeypatch):
     now = [100.0]
     monkeypatch.setattr(answers.time, "monotonic", lambda: now[0])
     pace, latest = Pace("entgame"), {"eval/states_visited": (5, 3.0)}
-    assert pace.line(0, 300_000, latest) == "0/300 000"
+    assert pace.line(0, 300_000, latest) == "0/300 000 episodes"
     now[0] += 12_000 / 1560
     latest["eval/gap"] = (5, 0.41)
     line = pace.line(12_000, 300_000, latest)
@@ -114,7 +120,7 @@ def test_a_line_of_progress(monkeypatch):
     ],
 )
 def test_the_figure_of_each_family(command, latest, said):
-    assert Pace(command).line(1, 9, latest) == "  ".join(filter(None, ["1/9", said]))
+    assert Pace(command).line(1, 9, latest) == (f"1/9  {said}" if said else "1/9 steps")
 
 
 def test_numbers_and_times():
