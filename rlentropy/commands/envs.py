@@ -8,7 +8,7 @@ import json
 import os
 import sys
 import warnings
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib import import_module
 from typing import Any
 
@@ -55,7 +55,14 @@ def run(config: Config) -> int:
     Raises:
         InputError: no id has the text, or the module can't be imported.
     """
-    found = [listed(spec) for spec in named(config.text, config.all)]
+    module, colon, _ = config.text.rpartition(":")
+    before = set(gymnasium.registry)
+    found = [
+        replace(
+            listed(spec), env_id=f"{module}{colon}{spec.id}" if spec.id not in before else spec.id
+        )
+        for spec in named(config.text, config.all)
+    ]
     if not (config.all or config.text):
         found = [row for row in found if row.unavailable is None]
     if config.json:

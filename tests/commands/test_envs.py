@@ -89,7 +89,8 @@ def test_a_table_for_people(capsys):
 
 def test_the_newest_version_unless_all_are_asked(capsys, own):
     found = listing(capsys, f"{own}:")
-    assert list(found) == ["own/Thing-v11", "own/Broken-v0", "own/Plain"]
+    assert list(found) == [f"{own}:own/{name}" for name in ("Thing-v11", "Broken-v0", "Plain")]
+    found = {name.partition(":")[2]: row for name, row in found.items()}  # as --env-id takes them
     assert found["own/Thing-v11"]["observation_space"] == "Dict"
     assert found["own/Thing-v11"]["action_space"] == "MultiDiscrete([2 3])"
     assert found["own/Plain"]["horizon"] == 7
@@ -100,7 +101,7 @@ def test_the_newest_version_unless_all_are_asked(capsys, own):
 
 def test_what_cannot_be_made_says_why(capsys, own):
     assert cli.main(["envs", f"{own}:own/broken"]) == 0
-    assert capsys.readouterr().out == "own/Broken-v0 can't be made here: no such screen\n"
+    assert capsys.readouterr().out == f"{own}:own/Broken-v0 can't be made here: no such screen\n"
 
 
 def test_our_ids_come_first():
