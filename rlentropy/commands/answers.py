@@ -43,7 +43,8 @@ NOTES = {
     ("last_iterate_value", None): "of the policy that comes next",
 }
 SILENT = {"axis", "finished", "value_is_exact"}  # of every run, or said beside another
-DEFAULTS = {"env_kwargs": "{}", "temperature": 1.0, "compile_seconds": 0.0}
+DEFAULTS: dict[str, Any] = {"env_kwargs": "{}", "temperature": 1.0, "compile_seconds": 0.0}
+DEFAULTS |= {"env_steps": 0, "episodes": 0, "skipped": 0, "seeds": 1}
 
 
 def unit_of(key: str, command: str) -> str:
@@ -71,7 +72,11 @@ def rows(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     found = []
     for key in (key for key in order if key in facts and key not in SILENT):
         value = facts[key]
-        text = None if value == DEFAULTS.get(key, command) else shown(value, "ci95" in key, digits)
+        text = (
+            None
+            if command and value == DEFAULTS.get(key, command)
+            else shown(value, "ci95" in key, digits)
+        )
         if text is not None or key == "command":
             figure = f"{text or command} {unit_of(key, command) if command else ''}".rstrip()
             note = NOTES.get((key, facts.get("value_is_exact") if key == "value" else None))

@@ -81,6 +81,14 @@ def test_without_an_optimum_returns_lead():
     ]
 
 
+def test_planners_play_nothing():
+    summary = {"command": "robust-planning", "value": 1.0, "optimum": 1.5, "env_steps": 0}
+    assert rows(summary | {"episodes": 0, "seeds": 1, "iterations": 0}) == [
+        *(("gap", "0.5 reward"), ("value", "1 reward"), ("optimum", "1.5 reward")),
+        *(("command", "robust-planning"), ("iterations", "0")),
+    ]
+
+
 def test_facts_of_tools_are_shown_too():
     facts = {
         "steps": 5,
