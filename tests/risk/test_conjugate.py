@@ -178,6 +178,14 @@ def test_rare_successors(least):
             assert got == pytest.approx(want, abs=1e-12), (name, weight)
 
 
+def test_cvar_as_a_divergence(rng):
+    p, V = rows_and_values(rng, 200, 6)
+    for share in (0.05, 0.3, 0.9):
+        ours = risk.FDivergencePenalty(1.0, lambda t, s=share: np.where(t <= 1.0 / s, 0.0, np.inf))
+        want = risk.CVaR(share).expectation(p, V)
+        np.testing.assert_allclose(ours.expectation(p, V), want, 0, 1e-13)
+
+
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("seed", range(10))
 def test_hostile_rows_within_the_stated_error(seed):
@@ -227,6 +235,13 @@ ODD = {
     "exponential": (
         lambda t: np.exp(t - 1.0) - t,
         lambda cp, q, p: cp.sum(cp.multiply(p, cp.exp(cp.multiply(1 / p, q) - 1.0)) - q),
+    ),
+    "capped": (
+        lambda t: np.where((t >= 0.4) & (t <= 1.5), (t - 1.0) ** 2, np.inf),
+        lambda cp, q, p: cp.sum(
+            cp.multiply(1 / p, cp.square(q - p))
+            + cp.transforms.indicator([q <= 1.5 * p, q >= 0.4 * p])
+        ),
     ),
     "barrier": (
         lambda t: 1.0 / t + t - 2.0,
