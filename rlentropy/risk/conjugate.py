@@ -200,7 +200,7 @@ class Table:
     @staticmethod
     def _split(f: Values, edges: Array, rough: float, scale: float) -> Cells | None:
         """Cells in which f is known, in order; None where that takes too many."""
-        low, high, kept, left = edges[:-1], edges[1:], [], 40 * edges.size + 2000
+        low, high, kept, left = edges[:-1], edges[1:], [], 40 * edges.size + 50_000
         while low.size:
             left -= low.size
             if left < 0:

@@ -103,6 +103,15 @@ def test_kinks_are_found_to_rounding():
     assert table.slope(np.array([1.2])) + table.base == pytest.approx(0.25, rel=1e-14)
 
 
+def test_f_given_by_a_hundred_points():
+    at = np.concatenate([np.linspace(0.0, 2.0, 101), np.geomspace(2.1, 50.0, 40)])
+    table = Table(
+        values_of(lambda t: np.maximum(np.interp(t, at, (at - 1) ** 2), 99 * t - 2549)), 64
+    )
+    y = np.diff((at - 1.0) ** 2) / np.diff(at)
+    np.testing.assert_allclose(table(0.5 * (y[1:] + y[:-1]) - table.base)[0], at[1:-1], rtol=1e-10)
+
+
 def test_f_of_numbers_only_and_its_limit_at_zero():
     t = np.array([[0.0, 0.5], [1.0, 4.0]])
     np.testing.assert_allclose(
