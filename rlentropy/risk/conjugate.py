@@ -185,7 +185,8 @@ class Table:
 
     def __init__(self, f: Values, octaves: int) -> None:
         edges = np.append(0.0, 2.0 ** np.arange(octaves + 1.0))
-        scale = float(np.abs(f(np.array([0.5, 2.0]))).max()) or 1.0
+        near = np.abs(f(np.array([0.5, 0.75, 1.5, 2.0])))
+        scale = float(near[np.isfinite(near)].max(initial=0.0)) or 1.0
         for rough in UNIT * 10.0 ** np.arange(13.0):
             cells = self._split(f, edges, 8.0 * rough, scale)
             if cells is not None:
@@ -199,7 +200,7 @@ class Table:
     @staticmethod
     def _split(f: Values, edges: Array, rough: float, scale: float) -> Cells | None:
         """Cells in which f is known, in order; None where that takes too many."""
-        low, high, kept, left = edges[:-1], edges[1:], [], 40 * edges.size + 2000
+        low, high, kept, left = edges[:-1], edges[1:], [], 40 * edges.size + 50_000
         while low.size:
             left -= low.size
             if left < 0:
@@ -232,6 +233,8 @@ class Table:
         use = ~straight[:, None] | np.isin(np.arange(DEGREE + 1), (0, DEGREE))
         t, bend = cells.t, np.where(straight[:, None], 0.0, cells.bend)
         self.t, y, bend = t[use], np.maximum.accumulate(slope[use]), bend[use]
+        # Where f ends, products and quotients by p must not round to beyond.
+        self.ends = self.t[0] * (1.0 + 64.0 * UNIT), self.t[-1] * (1.0 - 64.0 * UNIT)
         one = np.searchsorted(self.t, [1.0, np.nextafter(1.0, 2.0)])
         self.base = float(0.5 * (y[one[0]] + y[one[1] - 1]))  # a slope at 1
         self.y = y - self.base
@@ -303,7 +306,8 @@ class Search:
 
     def __init__(self, p: Array, x: Array, k: Array, table: Table, response: Respond) -> None:
         self.p, self.x, self.k, self.table, self.response = p, x, k, table, response
-        self.top = np.where(p > 0.0, 1.0 / np.where(p > 0.0, p, 1.0), 0.0)
+        self.least, most = table.ends
+        self.top = np.where(p > 0.0, np.minimum(1.0 / np.where(p > 0.0, p, 1.0), most), self.least)
 
     def of(self, rows: Any) -> Search:
         return Search(self.p[rows], self.x[rows], self.k[rows], self.table, self.response)
@@ -311,8 +315,8 @@ class Search:
     def shares(self, eta: Array) -> tuple[Array, Array]:
         """q / p at η, and its derivative in η, (R, n) each."""
         t, rise = self.response((eta - self.x) / self.k)
-        free = (t > 0.0) & (t < self.top)
-        return np.clip(t, 0.0, self.top), np.where(free, rise, 0.0) / self.k
+        free = (t > self.least) & (t < self.top)
+        return np.clip(t, self.least, self.top), np.where(free, rise, 0.0) / self.k
 
     def brackets(self, low: Array, high: Array, eta: Array) -> tuple[Array, Array]:
         """Σ p t <= 1 at the first and >= 1 at the second, rounding apart, (R, 1) each.

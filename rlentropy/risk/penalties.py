@@ -147,8 +147,8 @@ def BurgPenalty(weight: float, support: Any = "nominal") -> CressieReadPenalty:
 class FDivergencePenalty(Measure):
     """D = κ E_p f(q/p) for the user's own convex f with f(1) = 0, on the nominal support (§1.7.8).
 
-    f takes t >= 0, arrays or single numbers, and may be infinite at 0; where it has no value there
-    its limit counts. Kinks and flat parts are allowed.
+    f takes t >= 0, arrays or single numbers; where it has no value at 0 its limit counts. It may be
+    infinite at 0 or beyond an end, have kinks and flat parts.
     """
 
     weight: float  # κ > 0, reward units
@@ -167,7 +167,7 @@ class FDivergencePenalty(Measure):
         if not abs(one) <= 1e-12:
             raise InputError(f"f must be 0 at 1, got {one}")
         if not (middle <= (low + high) / 2.0 + 1e-9 * (1.0 + np.abs(middle))).all():
-            raise InputError("f must be convex and finite on t > 0, got one that isn't")
+            raise InputError("f must be convex, got one that isn't")
 
     @cached_property
     def _f(self) -> Callable[[Array], Array]:

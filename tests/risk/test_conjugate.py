@@ -103,6 +103,15 @@ def test_kinks_are_found_to_rounding():
     assert table.slope(np.array([1.2])) + table.base == pytest.approx(0.25, rel=1e-14)
 
 
+def test_f_given_by_a_hundred_points():
+    at = np.concatenate([np.linspace(0.0, 2.0, 101), np.geomspace(2.1, 50.0, 40)])
+    table = Table(
+        values_of(lambda t: np.maximum(np.interp(t, at, (at - 1) ** 2), 99 * t - 2549)), 64
+    )
+    y = np.diff((at - 1.0) ** 2) / np.diff(at)
+    np.testing.assert_allclose(table(0.5 * (y[1:] + y[:-1]) - table.base)[0], at[1:-1], rtol=1e-10)
+
+
 def test_f_of_numbers_only_and_its_limit_at_zero():
     t = np.array([[0.0, 0.5], [1.0, 4.0]])
     np.testing.assert_allclose(
@@ -178,6 +187,14 @@ def test_rare_successors(least):
             assert got == pytest.approx(want, abs=1e-12), (name, weight)
 
 
+def test_cvar_as_a_divergence(rng):
+    p, V = rows_and_values(rng, 200, 6)
+    for share in (0.05, 0.3, 0.9):
+        ours = risk.FDivergencePenalty(1.0, lambda t, s=share: np.where(t <= 1.0 / s, 0.0, np.inf))
+        want = risk.CVaR(share).expectation(p, V)
+        np.testing.assert_allclose(ours.expectation(p, V), want, 0, 1e-13)
+
+
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("seed", range(10))
 def test_hostile_rows_within_the_stated_error(seed):
@@ -227,6 +244,13 @@ ODD = {
     "exponential": (
         lambda t: np.exp(t - 1.0) - t,
         lambda cp, q, p: cp.sum(cp.multiply(p, cp.exp(cp.multiply(1 / p, q) - 1.0)) - q),
+    ),
+    "capped": (
+        lambda t: np.where((t >= 0.4) & (t <= 1.5), (t - 1.0) ** 2, np.inf),
+        lambda cp, q, p: cp.sum(
+            cp.multiply(1 / p, cp.square(q - p))
+            + cp.transforms.indicator([q <= 1.5 * p, q >= 0.4 * p])
+        ),
     ),
     "barrier": (
         lambda t: 1.0 / t + t - 2.0,
