@@ -10,6 +10,10 @@ import numpy as np
 ROUNDING = 1e-8  # how far a distribution may sum from 1
 UNIT = 2.0**-53  # of rounding: half the distance of 1 to the next float64
 
+# What a user can do, where several commands refuse the same.
+NO_LIMIT = "horizon must be >= 1 (--horizon), as the environment has no limit of its own, got none"
+LISTED = "rlentropy envs lists what there is"
+
 
 class InputError(ValueError):
     """Names the argument, what it must be, what came; the command line prints it and exits 2."""
@@ -110,6 +114,8 @@ def one_of(name: str, value: Any, choices: Iterable[str]) -> None:
 
 
 def did_you_mean(name: str, choices: Iterable[str]) -> str:
-    """What to add to the refusal of an unknown name: the names that are close to it."""
-    close = difflib.get_close_matches(name, list(choices), n=3)
+    """What to add to the refusal of an unknown name: what it begins, and the names close to it."""
+    names = sorted(choices)
+    begun = [c for c in names if len(name) > 1 and c.lower().startswith(name.lower())]
+    close = list(dict.fromkeys([*begun, *difflib.get_close_matches(name, names, n=3)]))[:3]
     return f"; did you mean {' or '.join(close)}?" if close else ""

@@ -24,7 +24,7 @@ from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 from gymnasium.utils import RecordConstructorArgs
 from numpy.typing import NDArray
 
-from rlentropy.errors import InputError, did_you_mean
+from rlentropy.errors import LISTED, InputError, did_you_mean
 from rlentropy.types import Env
 
 Frame = NDArray[np.uint8]  # a picture, (height, width, 3)
@@ -234,7 +234,7 @@ def make_env(env_id: str, env_kwargs: str, unlimited: bool) -> Env:
     except (gymnasium.error.Error, ImportError) as error:
         hint = did_you_mean(env_id, gymnasium.registry)
         raise InputError(
-            f"env_id must name a gymnasium environment, got {env_id!r}: {error}{hint}"
+            f"env_id must name a gymnasium environment, got {env_id!r}: {error}{hint}; {LISTED}"
         ) from None
     except Exception as error:  # whatever a constructor makes of arguments that it wasn't made for
         if not kwargs:

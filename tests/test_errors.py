@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from rlentropy.errors import InputError, in_range, one_of, whole
+from rlentropy.errors import InputError, did_you_mean, in_range, one_of, whole
 
 
 def refused(message: str) -> object:
@@ -58,6 +58,23 @@ def test_intervals_are_what_is_written(
 def test_what_is_no_number_is_in_no_interval(value: object) -> None:
     with refused(f"gamma must be a number, got {value!r}"):
         in_range("gamma", value, "[0, 1]")
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("kl", "; did you mean kl-ball?"),  # a short beginning isn't close
+        ("KL", "; did you mean kl-ball?"),
+        ("neural", "; did you mean neural-entgame or neural-maxent or neural-random?"),
+        ("kl-bal", "; did you mean kl-ball or tv-ball?"),
+        ("k", ""),
+        ("", ""),
+    ],
+)
+def test_near_names_are_begun_or_close(name: str, said: str) -> None:
+    names = ["neural-random", "tv-ball", "kl-ball", "neural-maxent", "neural-entgame"]
+    assert did_you_mean(name, iter(names)) == said
+    assert did_you_mean(name, set(names)) == said
 
 
 def test_choices_are_listed_and_the_near_ones_named() -> None:

@@ -208,4 +208,4 @@ def test_the_bar_shows_its_budget(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "stderr", terminal := Terminal())
     loud = [word for word in TRAIN if word != "--quiet"]
     assert main([*loud, "--steps", "2000", "--out", str(tmp_path / "run")]) == 0
-    assert "/2000" in terminal.getvalue()
+    assert "/2 000" in terminal.getvalue()

@@ -20,11 +20,12 @@ import numpy as np
 from gymnasium.spaces import Discrete
 
 from rlentropy import policies
+from rlentropy.commands.answers import Pace
 from rlentropy.commands.console import Console
 from rlentropy.data import Batch, Transitions
 from rlentropy.data.spaces import space_to_json
 from rlentropy.data.store import Mode, Store
-from rlentropy.errors import InputError, in_range, whole
+from rlentropy.errors import NO_LIMIT, InputError, in_range, whole
 from rlentropy.exploration.setting import Setting, Simulator
 from rlentropy.files import locked
 from rlentropy.kernels.sampling import rollout
@@ -137,7 +138,7 @@ def collect(store: Store, play: Player, config: Config, env: Env, say: Console) 
     spaces: Any = {"observation_space": env.observation_space, "action_space": env.action_space}
     log, saved, cut = SimpleNamespace(on_progress=lambda done, total: None), time.monotonic(), None
     try:
-        with say.progress(log):
+        with say.progress(log, Pace(unit="steps")):
             while cut is None and store.steps < config.steps:
                 seed = np.random.SeedSequence(config.seed, spawn_key=(store.block,))
                 batch, complete = play(np.random.default_rng(seed), config.steps - store.steps)
@@ -168,7 +169,7 @@ def player(config: Config, env: Env) -> tuple[Player, dict[str, Any]]:
     limits = [config.horizon, env.spec.max_episode_steps if env.spec else None]
     horizon = min((h for h in limits if h is not None), default=None)
     if horizon is None:
-        raise InputError("horizon must be >= 1 (the environment has no limit), got none")
+        raise InputError(NO_LIMIT)
     policy = load_policy(config, env)
     settings: dict[str, Any] = {
         name: getattr(config, name)

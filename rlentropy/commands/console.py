@@ -5,12 +5,16 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Sequence
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from rlentropy.commands.answers import Pace, rows
 from rlentropy.errors import InputError
 from rlentropy.files import plain
 
+EVERY = 30.0  # seconds between lines of progress, at most
 TOO_LARGE = ("can't allocate memory", "Maximum allowed dimension", "array is too big")  # of arrays
 
 
@@ -62,37 +66,92 @@ class Console:
             print(plain(text), flush=True)
 
     def table(self, summary: dict[str, Any]) -> None:
+        """A summary, the answer first; without what doesn't apply."""
         if self.quiet:
             return
-        facts = {k: v for k, v in summary.items() if not isinstance(v, list)}
-        facts |= {
-            k: " to ".join(f"{end:.8g}" for end in summary[k])
-            for k in summary
-            if "ci95" in k and summary[k]
-        }
-        names = {k: v for k, v in summary.items() if v and isinstance(v, list)}
-        facts |= {k: ", ".join(v) for k, v in names.items() if all(isinstance(x, str) for x in v)}
-        width = max(map(len, facts)) + 2
-        for name in summary:
-            if name in facts:
-                value = facts[name]
-                shown = f"{value:.8g}" if isinstance(value, float) else value
-                print(plain(f"  {name:{width}}{shown}"))
+        found = rows(summary)
+        width = max((len(name) for name, _ in found), default=0) + 2
+        for name, value in found:
+            print(plain(f"  {name:{width}}{value}"))
 
     @contextlib.contextmanager
-    def progress(self, log: Any) -> Any:
-        """Show the log's progress on a terminal."""
-        if self.quiet or self.talks or not sys.stderr.isatty():
+    def progress(self, log: Any, pace: Pace) -> Iterator[None]:
+        """Show the log's progress: a bar on a terminal, lines elsewhere."""
+        if self.quiet or self.talks:
             yield
             return
-        from rich.console import Console as Terminal
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+        show = Lines(log, pace, self.line)
+        if not sys.stdout.isatty():
+            show.begin()
+        try:
+            with self._bar() if sys.stderr.isatty() else contextlib.nullcontext() as bar:
+                log.on_progress = lambda done, total: show(done, total, bar)
+                yield
+        finally:
+            show.end()
 
-        columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    @staticmethod
+    @contextlib.contextmanager
+    def _bar() -> Iterator[Callable[[int, int, str], None]]:
+        from rich.console import Console as Terminal
+        from rich.progress import BarColumn, Progress, TextColumn
+
+        columns = (BarColumn(), TextColumn("{task.description}", markup=False))
         with Progress(*columns, console=Terminal(stderr=True), transient=True) as bar:
             task = bar.add_task("", total=None)
-            log.on_progress = lambda done, total: bar.update(task, completed=done, total=total)
-            yield
+            yield lambda done, total, text: bar.update(
+                task, completed=done, total=total, description=text
+            )
+
+
+class Lines:
+    """Lines of progress off a terminal: at each evaluation, and at least every 30 seconds."""
+
+    def __init__(self, log: Any, pace: Pace, say: Callable[[str], None]) -> None:
+        self.log, self.pace, self.say = log, pace, say
+        self.last: tuple[int, int, set[int]] | None = (
+            None  # where it is, and the steps of evaluations
+        )
+        self.told = time.monotonic()
+        self._over = threading.Event()
+        self._lock = threading.Lock()
+        self._clock: threading.Thread | None = None
+
+    def begin(self) -> None:
+        """Start a clock of our own, as a single step may take longer than that."""
+        self._clock = threading.Thread(target=self._watch, daemon=True)
+        self._clock.start()
+
+    def end(self) -> None:
+        self._over.set()
+        if self._clock is not None:
+            self._clock.join()
+
+    def __call__(self, done: int, total: int, bar: Callable[[int, int, str], None] | None) -> None:
+        latest = dict(getattr(self.log, "latest", {}))
+        with self._lock:
+            text = self.pace.line(done, total, latest)
+            steps = {step for step, _ in latest.values()}
+            news = self.last is None or self.last[2] != steps or done == total
+            self.last = (done, total, steps)
+            if self._clock is not None and news:
+                self._say(text)
+        if bar is not None:
+            bar(done, total, text)
+
+    def _watch(self) -> None:
+        while not self._over.wait(max(0.0, self.told + EVERY - time.monotonic())):
+            with self._lock:
+                if time.monotonic() < self.told + EVERY:
+                    continue
+                latest = dict(getattr(self.log, "latest", {}))
+                where = self.last
+                done = where and self.pace.line(where[0], where[1], latest)
+                self._say(done or "nothing is done yet")
+
+    def _say(self, text: str) -> None:
+        self.told = time.monotonic()
+        self.say(text)
 
 
 def aligned(rows: Sequence[tuple[str, ...]]) -> str:

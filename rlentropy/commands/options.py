@@ -36,6 +36,7 @@ class Options:
     overwrite: bool = False  # delete the run in --out first
     eval_every: int = 0  # units of the budget between evaluations; 0: about eight per decade
     checkpoint_every: int = 0  # units of the budget between checkpoints; 0: every 30 seconds
+    keep_checkpoint: bool = True  # of a finished run, so that a larger budget can extend it
     device: str = "cpu"  # torch device of neural commands; tabular ones run on the CPU
     quiet: bool = False  # print nothing but errors
 

@@ -11,9 +11,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rlentropy.commands.answers import Pace
 from rlentropy.commands.console import Console
 from rlentropy.commands.options import Options, as_settings, check_sizes, folder_of, parse
-from rlentropy.errors import InputError, one_of, whole
+from rlentropy.errors import LISTED, InputError, one_of, whole
 from rlentropy.files import locked
 from rlentropy.runs.table import COMMANDS, TOOLS, Command
 from rlentropy.start import loading
@@ -57,7 +58,12 @@ def train(command: str, arguments: list[str]) -> int:
             say.table(summary)
             return 0
         say.talks = getattr(config, "at_console", False)
-        with threadpool_limits(1), stoppable(log), say.progress(log), folder.running(log):
+        with (
+            threadpool_limits(1),
+            stoppable(log),
+            say.progress(log, Pace(command)),
+            folder.running(log),
+        ):
             with compiling(row, say, log):
                 result = module.run(*given, config, rng, log, **named)
             draw(result, log)
@@ -74,7 +80,7 @@ def check(row: Command, options: Options, config: Any) -> None:
     """Refuse options that no command of this kind takes."""
     check_sizes(options, config)
     if options.env_id == "" and row.needs == "env":
-        raise InputError("env_id must be a gymnasium id (--env-id), got none")
+        raise InputError(f"env_id must be a gymnasium id (--env-id), got none; {LISTED}")
     if options.env_id and row.needs == "":
         raise InputError(
             f"env_id must be left out, as no environment is played, got {options.env_id}"

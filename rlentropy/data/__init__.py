@@ -68,7 +68,10 @@ def load(source: str | Path) -> Transitions:
             `Transitions.from_arrays`; or the package that reads it is missing.
     """
     if not str(source):
-        raise InputError("data must be a Minari id, or a path ending in .npz or .hdf5, got none")
+        raise InputError(
+            "data must be a Minari id, or a path ending in .npz or .hdf5, got none; "
+            "rlentropy collect makes one"
+        )
     kind, path = kind_of(source), Path(source)
     if kind != "minari" and not _is_file(path):
         raise InputError(f"data must be an existing file, got {source}")

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rlentropy.errors import InputError, in_range, whole
+from rlentropy.errors import NO_LIMIT, InputError, in_range, whole
 from rlentropy.exploration.features import Features, Points
 from rlentropy.neural.episodes import Player
 from rlentropy.neural.mixtures import Mixture
@@ -59,7 +59,7 @@ def horizon_of(env: Env, horizon: int | None) -> int:
     """
     limit = env.spec.max_episode_steps if env.spec else None
     if (T := horizon or limit) is None:
-        raise InputError("horizon must be >= 1 (the environment has no limit), got none")
+        raise InputError(NO_LIMIT)
     return int(T)
 
 

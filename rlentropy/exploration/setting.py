@@ -11,10 +11,10 @@ from typing import Any, Literal
 
 import gymnasium
 import numpy as np
-from gymnasium.spaces import Discrete
+from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 
 from rlentropy.entropy.occupancies import trajectory_entropy, visitation, visitation_entropy
-from rlentropy.errors import InputError
+from rlentropy.errors import NO_LIMIT, InputError, whole
 from rlentropy.files import available_memory, size_text
 from rlentropy.kernels.rows import Rows
 from rlentropy.kernels.sampling import World
@@ -63,8 +63,9 @@ class Setting:
         A, first_action = _discrete(env.action_space, "action")
         if horizon is None and env.spec is not None:
             horizon = env.spec.max_episode_steps
-        if horizon is None or horizon < 1:
-            raise InputError(f"horizon must be >= 1 (the environment has no limit), got {horizon}")
+        if horizon is None:
+            raise InputError(NO_LIMIT)
+        whole("horizon", horizon, 1)
         size, room = 32 * horizon * S * A, available_memory()  # four tables are the least
         if size > room:
             raise InputError(
@@ -85,7 +86,11 @@ class Setting:
 
 def _discrete(space: gymnasium.Space[Any], name: str) -> tuple[int, int]:
     if not isinstance(space, Discrete):
-        raise InputError(f"the environment's {name} space must be Discrete, got {space}")
+        flat = isinstance(space, Box | MultiDiscrete | MultiBinary)
+        way = "gymnasium.wrappers.FlattenObservation and neural-entgame take it"
+        if flat:
+            way = f"neural-entgame takes it, or bin it by a gymnasium.{name.capitalize()}Wrapper"
+        raise InputError(f"the environment's {name} space must be Discrete, got {space}; {way}")
     return int(space.n), int(space.start)
 
 

@@ -20,6 +20,7 @@ from rlentropy.types import State
 
 CHECKPOINT = Path("checkpoint", "state.npz")  # in a run folder
 FORMAT = 2  # 1, without a number, held flat states
+COMPRESSIBLE = 2**28  # bytes
 CURE = "put it back from a copy, or pass --overwrite to start anew"
 ARRAY, GENERATOR = "$array", "$generator"  # the one key of an object that stands for either
 BIT_GENERATORS = ("PCG64", "PCG64DXSM", "MT19937", "Philox", "SFC64")  # of numpy.random
@@ -62,6 +63,17 @@ def write_checkpoint(directory: Path, checkpoint: Checkpoint) -> None:
     }
     text = json.dumps(header | {"_sum": sum_of(arrays | header)})
     replace_file(directory / CHECKPOINT, pack(arrays | {"json": np.array(text)}))
+
+
+def compress_checkpoint(directory: Path) -> None:
+    """Let a run's last checkpoint take less place; unless it is large, and that would take long.
+
+    Raises:
+        OutputError: the folder can't be written to.
+    """
+    path = directory / CHECKPOINT
+    if path.is_file() and path.stat().st_size <= COMPRESSIBLE:
+        replace_file(path, pack(read_arrays(path), compressed=True))
 
 
 def read_checkpoint(directory: Path) -> Checkpoint | None:

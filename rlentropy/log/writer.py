@@ -50,6 +50,7 @@ class Log:
         self.saved = False  # whether this process has written a checkpoint
         self.interrupted = False  # set by a signal handler; obeyed after the next chunk
         self.on_progress: Callable[[int, int], None] = lambda done, total: None
+        self.latest: dict[str, tuple[int, float]] = {}  # step and value of each eval/* tag
         self._metrics: IO[bytes] | None = None
         self._events: IO[bytes] | None = None
         self._records: Any = None
@@ -74,11 +75,13 @@ class Log:
 
     def scalar(self, tag: str, value: float, step: int) -> None:
         """Log a number; `step` is the cost being compared (docs/tags.md)."""
+        value, step = float(value), int(step)
+        if tag.startswith("eval/"):
+            self.latest[tag] = (step, value)
         if self.directory is None:
             return
         from tensorboard.compat.proto.summary_pb2 import Summary
 
-        value, step = float(value), int(step)
         line = json.dumps(
             {"tag": tag, "step": step, "value": value if np.isfinite(value) else None}
         )

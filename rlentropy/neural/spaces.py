@@ -66,7 +66,8 @@ class Encoder:
         if isinstance(space, Box | MultiDiscrete | MultiBinary):
             return cls(None, math.prod(space.shape))
         raise InputError(
-            f"env must have Box, Discrete, MultiDiscrete or MultiBinary observations, got {space}"
+            f"env must have Box, Discrete, MultiDiscrete or MultiBinary observations, got {space}; "
+            "gymnasium.wrappers.FlattenObservation makes them a Box"
         )
 
     def __call__(self, observations: Any) -> Rows:

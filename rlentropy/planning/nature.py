@@ -80,6 +80,7 @@ class Nature:
         if self.defect > 1e-13:  # constants must move W by themselves
             self.p = rows.p / np.repeat(mdp.sums, np.diff(rows.begin, append=rows.end[-1]))
             self.defect = UNIT
+        self.measure = self.measure.remembering(S * A)
         self.factor = 1.0  # of the measure's own rounding
         self.ended = np.repeat(mdp.terminal, A)
         self.alive = np.flatnonzero(~self.ended).astype(np.uint32)

@@ -14,7 +14,7 @@ import numpy as np
 
 from rlentropy.intervals import NORMAL_TAIL, mean_ci95, share_ci95
 from rlentropy.preferences import agreement
-from rlentropy.preferences.export import shown_left, sides_chosen, standing
+from rlentropy.preferences.export import by_judge, shown_left, sides_chosen, standing
 from rlentropy.preferences.judges import conflict_rate, position_bias
 from rlentropy.preferences.store import IMPORTED
 
@@ -135,7 +135,7 @@ def labeller(own: Sequence[Record], records: Sequence[Record], pause: float = PA
     given = [r for r in own if stands(r)]
     seconds = [r["duration_ms"] / 1e3 for r in given if r["duration_ms"] is not None]
     looked = [s for s in seconds if s <= pause]
-    shown = [r for r in given if r["asking"] != "judge" and r["round"] != IMPORTED]
+    shown = [r for r in given if not by_judge(r) and r["round"] != IMPORTED]
     decided = [r for r in shown if r["answer"] in ("a", "b")]
     labels = [r for r in given if r["asking"] == "label" and r["answer"] != "skip"]
     words, n = [r["answer"] for r in given], len(given)

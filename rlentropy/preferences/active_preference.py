@@ -31,6 +31,7 @@ from rlentropy.preferences.console import Front
 from rlentropy.preferences.imports import import_pairs
 from rlentropy.preferences.judges import Judge
 from rlentropy.preferences.judging import Ensemble, Judging, Scripted
+from rlentropy.preferences.questions import JUDGE
 from rlentropy.preferences.report import HELD_OUT, Reported, Reporter
 from rlentropy.preferences.routing import Panel, Router, by_returns
 from rlentropy.preferences.segments import Pairs, joined
@@ -128,7 +129,7 @@ def router_of(
             judge = language_judge.LanguageJudge.of(config.judge[3:], rng)
         else:
             judge = Scripted(config.judge, units_of(env, subject))
-        router = replace(router, judge=judge, name=f"judge {config.judge}", rule="contradiction")
+        router = replace(router, judge=judge, name=JUDGE + config.judge, rule="contradiction")
     return replace(
         router,
         rule=config.routing or router.rule,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -100,7 +101,7 @@ class Database:
         if in_memory:
             self.connection.executescript(TABLES)
             return
-        self.connection.execute("PRAGMA journal_mode = WAL")
+        self._write_ahead()
         self.connection.execute("PRAGMA synchronous = FULL")
         with self.transaction():
             application = self.read("PRAGMA application_id")[0][0]
@@ -119,6 +120,19 @@ class Database:
                 )
         if (found := self.read("PRAGMA quick_check")[0][0]) != "ok":
             raise Unreadable(self.path, found)
+
+    def _write_ahead(self) -> None:
+        """Keep a log beside the file; SQLite doesn't wait where others change to it just now."""
+        until = time.monotonic() + PATIENCE
+        while True:
+            try:
+                self.connection.execute("PRAGMA journal_mode = WAL")
+                return
+            except sqlite3.OperationalError as error:
+                busy = getattr(error, "sqlite_errorname", "").startswith("SQLITE_BUSY")
+                if not busy or time.monotonic() > until:
+                    raise
+            time.sleep(0.01)
 
     def _run(self, script: str) -> None:
         for statement in script.split(";\n"):

@@ -13,6 +13,7 @@ from gymnasium.spaces import Box, Discrete
 
 from rlentropy.errors import InputError
 from rlentropy.files import Unreadable, csv_table, reading
+from rlentropy.preferences.questions import JUDGE
 from rlentropy.preferences.segments import Segments
 from rlentropy.preferences.store import ASKINGS, Store
 from rlentropy.preferences.units import Units, first
@@ -134,6 +135,11 @@ def shown_left(record: Mapping[str, Any]) -> str:
     return str(record["shown_left"]) if not mirrored else "ba"["ab".index(record["shown_left"])]
 
 
+def by_judge(record: Mapping[str, Any]) -> bool:
+    """Whether a judge gave an answer, who reads every pair in both orders."""
+    return record["asking"] == "judge" or str(record["labeller"]).startswith(JUDGE)
+
+
 def sides_chosen(records: Iterable[Mapping[str, Any]]) -> tuple[Array, Array]:
     """For `judges.position_bias`: margins of the left segment, and answers for it, (n,) each.
 
@@ -141,7 +147,7 @@ def sides_chosen(records: Iterable[Mapping[str, Any]]) -> tuple[Array, Array]:
     """
     margins, left = [], []
     for record in standing(records):
-        if record["margin"] is not None and record["asking"] != "judge":
+        if record["margin"] is not None and not by_judge(record):
             a_left = shown_left(record) == "a"
             margins.append(record["margin"] if a_left else -record["margin"])
             left.append(record["probability"] if a_left else 1.0 - record["probability"])

@@ -33,6 +33,7 @@ from rlentropy.preferences.language_judge import LanguageJudge
 from rlentropy.preferences.language_models import extra, from_hub, load, train_last
 from rlentropy.preferences.language_prompts import read_prompts
 from rlentropy.preferences.language_stems import STEMS
+from rlentropy.preferences.questions import JUDGE
 from rlentropy.preferences.report import Reporter
 from rlentropy.preferences.routing import Panel, by_returns
 from rlentropy.preferences.segments import Segments, joined
@@ -242,7 +243,7 @@ def reader_of(name: str, subject: Any, seed: int) -> dict[str, Any]:
 
     loaded = load(name, np.random.default_rng(seed))
     judge = LanguageJudge(loaded, text, QUESTION)
-    return {"judge": judge, "name": f"judge lm:{name}", "rule": "margin"}
+    return {"judge": judge, "name": f"{JUDGE}lm:{name}", "rule": "margin"}
 
 
 def about(config: Config, texts: Sequence[str]) -> dict[str, str]:

@@ -12,6 +12,7 @@ from rlentropy.errors import InputError, in_range
 from rlentropy.preferences.segments import Pairs, query_id
 
 COLUMNS = ("score", "entropy", "margin", "policy", "propensity")  # what a campaign may add
+JUDGE = "judge "  # how the names of judges among labellers begin
 ASK = (
     "INSERT INTO questions VALUES "
     "(?1, ?2, ?3, (SELECT count(*) FROM questions WHERE query_id = ?3), "

@@ -16,6 +16,7 @@ import numpy as np
 from rlentropy.preferences.judges import Judge, doubt, evidence, judgement, share_of, to_person
 from rlentropy.preferences.judging import Judging, Simulated
 from rlentropy.preferences.oracles import in_order, keyed_uniforms, resolved
+from rlentropy.preferences.questions import JUDGE
 from rlentropy.preferences.segments import Pairs, Segments, joined
 from rlentropy.preferences.store import ANSWERED, Reply, Store
 from rlentropy.preferences.teaching import SimulatedTeacher
@@ -148,7 +149,7 @@ def by_returns(spec: Judge, sample: Segments, seed: int, name: str) -> Router:
     spec = resolved(spec, float(sample.returns.std()))
     return Router(
         Simulated(spec),
-        f"judge {name}",
+        JUDGE + name,
         seed,
         spec.readings,
         share=spec.human,

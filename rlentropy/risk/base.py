@@ -121,6 +121,10 @@ class Measure:
             return replace(self, support=self.support.tocsr()[index])  # type: ignore[type-var]
         return self
 
+    def remembering(self, count: int) -> Measure:
+        """The measure for a solver, with room for starts of the rows of its kernel."""
+        return self
+
     @property
     def leaves_support(self) -> bool:
         """Whether nature may give mass to a state where p = 0, once it is listed."""

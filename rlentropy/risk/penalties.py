@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -12,8 +14,11 @@ import numpy as np
 from rlentropy.errors import InputError
 from rlentropy.risk import tilts
 from rlentropy.risk.base import LARGEST, SLACK, Measure, check
+from rlentropy.risk.conjugate import Table, generic_tilt, values_of
 from rlentropy.risk.rows import Block
 from rlentropy.types import Array, Mask
+
+OCTAVES = (64, 1022)  # above 1 that tables of f may reach
 
 
 @dataclass(frozen=True)
@@ -140,33 +145,86 @@ def BurgPenalty(weight: float, support: Any = "nominal") -> CressieReadPenalty:
 
 @dataclass(frozen=True, eq=False)
 class FDivergencePenalty(Measure):
-    """D = κ E_p f(q/p) for the user's own convex f with f(1) = 0, on the nominal support.
+    """D = κ E_p f(q/p) for the user's own convex f with f(1) = 0, on the nominal support (§1.7.8).
 
-    f takes and returns arrays of t >= 0 and may be infinite at 0. Kinks are allowed.
+    f takes t >= 0, arrays or single numbers; where it has no value at 0 its limit counts. It may be
+    infinite at 0 or beyond an end, have kinks and flat parts.
     """
 
     weight: float  # κ > 0, reward units
-    f: Callable[[Array], Any]
-    response: Callable[[Array], Any] | None = None  # y ↦ argmax_t t y - f(t) = (f*)'(y): faster
+    f: Callable[[Any], Any]
+    response: Callable[[Array], Any] | None = None  # y ↦ argmax_t t y - f(t) = (f*)'(y), if known
     anonymous = True
+    # Set by `remembering`: η - E_p V by row of a kernel, and which rows these are.
+    memory: Array | None = field(default=None, init=False, repr=False)
+    rows: Any = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         check("weight", self.weight, 0.0, above=True)
         at = np.concatenate([np.linspace(0.05, 2.0, 40), np.linspace(3.0, 40.0, 38)])
-        low, middle, high = (
-            np.asarray(self.f(t)) for t in (at[:-1], (at[:-1] + at[1:]) / 2, at[1:])
-        )
-        one = float(np.asarray(self.f(np.ones(1)))[0])
+        low, middle, high = (self._f(t) for t in (at[:-1], (at[:-1] + at[1:]) / 2, at[1:]))
+        one = float(self._f(np.ones(1))[0])
         if not abs(one) <= 1e-12:
             raise InputError(f"f must be 0 at 1, got {one}")
         if not (middle <= (low + high) / 2.0 + 1e-9 * (1.0 + np.abs(middle))).all():
-            raise InputError("f must be convex and finite on t > 0, got one that isn't")
+            raise InputError("f must be convex, got one that isn't")
+
+    @cached_property
+    def _f(self) -> Callable[[Array], Array]:
+        return values_of(self.f)
+
+    @cached_property
+    def _tables(self) -> dict[int, Table]:
+        """By how many octaves above 1 they reach."""
+        return {}
+
+    def _table(self, octaves: int) -> Table:
+        if octaves not in self._tables:
+            self._tables[octaves] = Table(self._f, octaves)
+        return self._tables[octaves]
+
+    def error(self, low: Any, high: Any, count: Any) -> Any:
+        """As for others, and what f's own rounding moves the cost by."""
+        rounding = 128.0 * self._table(OCTAVES[0]).noise * self.weight
+        return super().error(low, high, count) + np.minimum(rounding, high - low)
 
     def _worst(self, block: Block) -> Array:
-        k = block.scaled(self.weight)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return tilts.generic_tilt(block.p, block.x, k, self.f, self.response)
+        least = float(np.where(block.p > 0.0, block.p, 1.0).min())
+        table = self._table(OCTAVES[least < 2.0 ** -OCTAVES[0]])
+        respond = table if self.response is None else partial(self._given, table.base)
+        k, start, span = block.scaled(self.weight), np.zeros_like(block.span), block.span
+        if self.memory is not None:
+            here = block.index if self.rows is None else self.rows[block.index]
+            start = self.memory[here, None] / np.where(span > 0.0, span, 1.0)
+        q, start = generic_tilt(block.p, block.x, k, table, respond, start)
+        if self.memory is not None:
+            self.memory[here] = (start * span)[:, 0]
+        return q
+
+    def remembering(self, count: int) -> FDivergencePenalty:
+        return self._with(memory=np.zeros(count), rows=None)
+
+    def of_rows(self, index: Any) -> FDivergencePenalty:
+        return self if self.memory is None else self._with(rows=np.asarray(index))
+
+    def _with(self, **changes: Any) -> FDivergencePenalty:
+        """A copy that shares the tables."""
+        other = copy(self)
+        other.__dict__.update(changes, _f=self._f, _tables=self._tables)
+        return other
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what f's values tell again."""
+        return {k: v for k, v in self.__dict__.items() if k not in ("_f", "_tables")}
+
+    def _given(self, base: float, y: Array) -> tuple[Array, Array]:
+        """The user's response, and its slope by a difference."""
+        assert self.response is not None
+        step = 1e-6 * (1.0 + np.abs(y))
+        with np.errstate(all="ignore"):
+            t, more = (np.asarray(self.response(base + z), np.float64) for z in (y, y + step))
+            return t, np.where(np.isfinite(more), (more - t) / step, 0.0)
 
     def _cost(self, q: Array, p: Array, state: Any, index: Any, ok: Mask) -> Array:
         with np.errstate(divide="ignore", invalid="ignore"):
-            return self.weight * tilts.f_divergence(lambda t, u: np.asarray(self.f(t)), q, p)
+            return self.weight * tilts.f_divergence(lambda t, u: self._f(t), q, p)

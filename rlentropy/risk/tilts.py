@@ -7,7 +7,6 @@ to an infinite factor.
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
@@ -356,49 +355,3 @@ def transport_response(
         return q, total(mass * moved[:, :, 0])
 
     return respond
-
-
-def generic_tilt(
-    p: Array, x: Array, k: Array, f: Callable[[Array], Any], response: Callable[[Array], Any] | None
-) -> Array:
-    """The worst case of k E_p f(q/p) for any convex f: q = p t(η - x), Σ q = 1 (§1.4).
-
-    t(y) = argmin_t k f(t) - y t over [0, 1/p], from the response (f*)'(y / k) if given, else by
-    golden section: values of f alone place t to about 1e-8, and W, flat there, to rounding. Where
-    t jumps (a kink in k f), the answers on both sides of η are mixed.
-    """
-    top = np.where(p > 0.0, 1.0 / np.where(p > 0.0, p, 1.0), 1.0)
-
-    def tilt(eta: Array) -> Array:
-        y = np.where(p > 0.0, eta - x, 0.0)
-        t = golden(lambda t: k * f(t) - y * t, top) if response is None else response(y / k)
-        return np.where(p > 0.0, p * np.clip(t, 0.0, top), 0.0)
-
-    width = np.maximum(k, 1.0)
-    for _ in range(200):
-        short, over = total(tilt(-width)) <= 1.0, total(tilt(1.0 + width)) >= 1.0
-        if (short & over).all():
-            break
-        width = np.where(short & over, width, 2.0 * width)
-    low, high = bisect(lambda eta: total(tilt(eta)) > 1.0, -width, 1.0 + width)
-    less, more = tilt(low), tilt(high)
-    gap = total(more) - total(less)
-    share = np.clip((1.0 - total(less)) / np.where(gap > 0.0, gap, 1.0), 0.0, 1.0)
-    q = np.where(gap > 0.0, share * more + (1.0 - share) * less, more)
-    return q / total(q)
-
-
-def golden(f: Callable[[Array], Array], top: Array, steps: int = 76) -> Array:
-    """argmin over [0, top] of a convex function, elementwise; the ends count too."""
-    ratio = (np.sqrt(5.0) - 1.0) / 2.0
-    low, high = np.zeros_like(top), top.copy()
-    left, right = high - ratio * (high - low), low + ratio * (high - low)
-    at_left, at_right = f(left), f(right)
-    for _ in range(steps):
-        down = at_left <= at_right
-        low, high = np.where(down, low, left), np.where(down, right, high)
-        fresh = np.where(down, high - ratio * (high - low), low + ratio * (high - low))
-        at_fresh = f(fresh)
-        left, right = np.where(down, fresh, right), np.where(down, left, fresh)
-        at_left, at_right = np.where(down, at_fresh, at_right), np.where(down, at_left, at_fresh)
-    return 0.5 * (low + high)

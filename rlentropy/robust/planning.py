@@ -38,6 +38,18 @@ class Config:
     max_iterations: int = 100_000  # Bellman sweeps after which the answer is refused
 
 
+def known_model(env: gymnasium.Env[Any, Any]) -> FiniteMDP:
+    """The environment's model.
+
+    Raises:
+        InputError: it is not known; names the command that does without.
+    """
+    try:
+        return FiniteMDP.from_env(env)
+    except InputError as error:
+        raise InputError(f"{error}; robust-actor-critic needs no model") from None
+
+
 def run(env: gymnasium.Env[Any, Any], config: Config, rng: np.random.Generator, log: Log) -> Result:
     """Solve the environment's model; nothing is sampled.
 
@@ -45,7 +57,7 @@ def run(env: gymnasium.Env[Any, Any], config: Config, rng: np.random.Generator, 
         InputError: the environment's model is not known, or the tolerance can't be met.
     """
     measure = risk.parse(config.risk, config.risk_support)
-    mdp = FiniteMDP.from_env(env)
+    mdp = known_model(env)
     log.restore()  # cuts off what a killed process had logged
     asked = 1e-8 if config.tolerance is None else config.tolerance
     best = refuse(

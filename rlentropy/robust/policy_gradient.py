@@ -40,7 +40,7 @@ from rlentropy.planning.robust import (
     worst_occupancy,
 )
 from rlentropy.risk.tilts import project_simplex
-from rlentropy.robust.planning import Support
+from rlentropy.robust.planning import Support, known_model
 from rlentropy.types import Array, Result, State
 
 Parametrisation = Literal["direct", "softmax", "mirror"]
@@ -219,7 +219,7 @@ def run(env: gymnasium.Env[Any, Any], config: Config, rng: np.random.Generator, 
             that it isn't proved for.
     """
     measure = risk.parse(config.risk, config.risk_support)
-    mdp, gamma = FiniteMDP.from_env(env), config.gamma
+    mdp, gamma = known_model(env), config.gamma
     size = step_size(mdp, measure, config)
     fine = max(1e-11 * float(np.abs(mdp.r).max()) / max(1.0 - gamma, 1e-12), 1e-300)
     best = robust_optimum(mdp, measure, gamma, max(fine, 1e-3 * config.tolerance), strict=False)

@@ -25,12 +25,12 @@ from typing import Any
 import rlentropy
 from rlentropy.errors import InputError
 from rlentropy.files import TEMPORARY, pack, read_json, replace_file, writing
-from rlentropy.log import Log, owner_of
+from rlentropy.log import Log, compress_checkpoint, owner_of
 from rlentropy.runs.table import COMMANDS
 from rlentropy.types import Result
 
-# What a resumed run may change, beside its budget: how often it reports, where it writes.
-FREE = {"out", "eval_every", "checkpoint_every", "quiet"}
+# What a resumed run may change, beside its budget: how often it reports, where it writes and what.
+FREE = {"out", "eval_every", "checkpoint_every", "keep_checkpoint", "quiet"}
 PASSING = {"resume", "overwrite", "config"}  # how the command was typed; not part of the run
 
 LOCK = TEMPORARY + "lock"  # held by the process that writes in the folder
@@ -101,6 +101,8 @@ class RunFolder:
             run._check_same(before)
             if (owner := owner_of(path)) is not None:
                 run._check_same(owner, " of the checkpoint there")
+            else:
+                run._check_finished()
         with writing(path):
             if before is not None and overwrite:
                 run._set_aside()
@@ -123,6 +125,20 @@ class RunFolder:
                     f"{name} must be {before[name]!r} as when the run{where} was started, "
                     f"got {now!r}"
                 )
+
+    def _check_finished(self) -> None:
+        """Refuse to extend a finished run that has no checkpoint: it would be played anew."""
+        budget = COMMANDS[self.command].budget
+        try:
+            done = read_json(self.path / "summary.json").get(budget)
+        except (FileNotFoundError, InputError):
+            return
+        if done is not None and self.finished_summary() is None:
+            raise InputError(
+                f"{budget} must be {done}, as the finished run in {self.path} has no checkpoint to "
+                f"go on from (--keep-checkpoint), got {self.settings[budget]}: pass --overwrite "
+                "to start anew"
+            )
 
     def _content(self) -> list[Path]:
         """What the folder holds, config.json last, without what a kill or a lock left."""
@@ -239,7 +255,12 @@ class RunFolder:
             f"  {json.dumps(k)}: {json.dumps(strict(v), default=str)}" for k, v in full.items()
         ]
         text = "{\n" + ",\n".join(lines) + "\n}\n"  # a line a key, however long its list
+        if self.settings["keep_checkpoint"]:
+            compress_checkpoint(self.path)
         replace_file(self.path / "summary.json", text.encode())
+        if not self.settings["keep_checkpoint"]:
+            with writing(self.path):
+                shutil.rmtree(self.path / "checkpoint", ignore_errors=True)
         return full
 
 

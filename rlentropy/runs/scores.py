@@ -44,6 +44,7 @@ RETURN, VALUE, ROBUST = "return", "value", "robust value"
 WRAPPERS = ("random_action", "observation_noise")  # what is then played isn't the model
 # Settings in which the runs of one algorithm may differ.
 INCIDENTAL = {"seed", "out", "label", "quiet", "eval_every", "checkpoint_every", "device"}
+INCIDENTAL |= {"keep_checkpoint"}
 
 
 @dataclass(frozen=True)

@@ -148,6 +148,9 @@ COMMANDS = {
 
 # They read or make what others have: `run(config)` returns the exit code.
 TOOLS = {
+    "envs": Command(
+        "rlentropy.commands.envs", "environments, with spaces, horizon, and known models"
+    ),
     "collect": Command(
         "rlentropy.commands.collect", "an offline dataset from random actions or a run's policy"
     ),

@@ -272,6 +272,7 @@ def sound(command, base):
             *("--data", str(base / "d.npz"), "--out-data", "y.npz"),
             *("--goal", "0", "--features", "0", "--radius", "0.01"),
         ),
+        "envs": ("Chain",),
         "campaign": ("--campaign", str(base / "asked")),
         "compare": (str(base / "entgame"),),
         "label": ("--campaign", str(base / "asked"), "--no-train"),

@@ -35,7 +35,8 @@ CAMPAIGN = [
 
 def environment():
     paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
-    return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "TERM": "dumb"}
+    kept = {name: os.environ[name] for name in os.environ if name not in ("COLUMNS", "LINES")}
+    return kept | {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "TERM": "dumb"}
 
 
 class Terminal:

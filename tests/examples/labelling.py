@@ -158,7 +158,7 @@ class Person:
 
     def answer(self, side):
         """Answer the pair that is shown, and wait until that is confirmed."""
-        before, pairs = len(self.confirmed), self.pairs()
+        before, pairs = len(self.confirmed), max(1, self.pairs())
         self.ready(pairs)
         self.press(side)
         self.until(lambda: len(self.confirmed) > before)

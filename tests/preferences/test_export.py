@@ -86,6 +86,8 @@ def test_sides_that_were_chosen():
     store.answer(0, 1, 0.5, asking="mirror")
     store.answer(0, 0, 0.0, asking="judge")
     store.answer_all(1, 0, [1.0, 0.0])
+    store.ask(2, pairs, margin=[1.0, 1.0])
+    store.answer_all(2, 0, [1.0, 0.0], "judge of mine")  # who reads both orders
     margins, left = sides_chosen(store.records())
     np.testing.assert_array_equal(margins, [2.0, 3.0, -3.0])
     np.testing.assert_array_equal(left, [1.0, 0.0, 0.5])

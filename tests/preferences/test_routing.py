@@ -417,24 +417,39 @@ def test_a_round_waits_for_an_undo_of_a_page_but_not_of_our_own_front(monkeypatc
     assert campaign.advance(1) is not None
 
 
+def dies_in(store, writes):
+    """Kill this process before one of the writes to come, in the middle of a transaction."""
+    write, left = store.database.write, writes
+
+    def counted(statement, rows):
+        nonlocal left
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        write(statement, rows)
+
+    store.database.write = counted
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 @pytest.mark.parametrize("kind", ["noisy", "ensemble"])
 def test_power_cuts(kind, tmp_path):
-    """Killed at random instants, begun anew from the store each time: the same in the end."""
+    """Killed before a random write, begun anew from the store each time: the same in the end."""
     whole = finish(campaign_of(Store(tmp_path / "whole"), kind, labels=11))
     chance, kills = random.Random(8), 0
     while True:
+        left = chance.randint(1, 6)
         pid = os.fork()
         if not pid:
             code = 1
             with suppress(BaseException):
-                found = finish(campaign_of(Store(tmp_path / "cut"), kind, labels=11))
+                store = Store(tmp_path / "cut")
+                if kills < 8:
+                    dies_in(store, left)
+                found = finish(campaign_of(store, kind, labels=11))
                 np.save(tmp_path / "pi.npy", found.subject.policy.pi)
                 code = 0
             os._exit(code)
-        if kills < 8:
-            time.sleep(chance.uniform(0.0, 0.15))
-            os.kill(pid, signal.SIGKILL)
         if (status := os.waitpid(pid, 0)[1]) == 0:
             break
         assert os.WIFSIGNALED(status)

@@ -277,6 +277,15 @@ def hostile_values(rng, S):
     return choices[rng.integers(6)] * 10.0 ** rng.integers(-6, 7)
 
 
+OWN = (  # divergences as a user writes them
+    lambda t: (np.sqrt(t) - 1.0) ** 2,
+    lambda t: np.abs(t - 1.0) / 3.0,
+    lambda t: np.maximum(np.abs(t - 1.0) - 0.5, 0.0) ** 2,
+    lambda t: t * np.log(np.maximum(t, 1e-300)) - t + 1.0,
+    lambda t: 1.0 / t + t - 2.0,
+)
+
+
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("seed", range(20))
 def test_hostile_input(seed):
@@ -291,6 +300,7 @@ def test_hostile_input(seed):
     measures += [make(radius, u) for name, (make, _) in BALLS.items() if name not in plain]
     measures += [risk.CVaR(min(radius, 1.0)), risk.MeanCVaR(0.3, min(radius, 1.0))]
     measures.append(risk.WeightedL1Ball(radius, 10.0 ** rng.uniform(-2, 2, S), u))
+    measures += [risk.FDivergencePenalty(weight, f) for f in OWN]
     rival = rng.dirichlet(np.ones(S), len(p)) * (p > 0)
     rival /= rival.sum(1, keepdims=True)
     for measure in measures:

@@ -48,6 +48,9 @@ def test_parse_wasserstein_and_support():
 @pytest.mark.parametrize(
     ("text", "match"),
     [
+        ("kl:0.1", "got 'kl'; did you mean kl-ball\\?$"),
+        ("tv:0.1", "got 'tv'; did you mean tv-ball\\?$"),
+        ("l1:0.1", "got 'l1'; did you mean l1-ball or l1-penalty\\?$"),
         ("kl-bal:0.1", "risk must be one of .*got 'kl-bal'; did you mean kl-ball"),
         ("kl-ball", "risk kl-ball must have 1 number after the colon, got 'kl-ball'"),
         ("kl-ball:a", "must have 1 number"),
