@@ -309,10 +309,10 @@ def names_a_file(env_kwargs: str) -> bool:
 
 
 def trusted(name: str, value: Any, folder: Path) -> str:
-    """What a folder says of its environment, unless that could import code or open a file.
+    """What a folder says of its environment or judge, unless that could run code or open a file.
 
     Raises:
-        InputError: env_id names a module, or env_kwargs a path; they must then be typed.
+        InputError: env_id or judge names a module, or env_kwargs a path; they must then be typed.
     """
     option = f"--{name.replace('_', '-')}"
     if not isinstance(value, str):
@@ -321,6 +321,11 @@ def trusted(name: str, value: Any, folder: Path) -> str:
         raise InputError(
             f"env_id must be given ({option}) where the one stored in {folder} imports a module, "
             f"got {value!r}"
+        )
+    if name == "judge" and ":" in value and not value.startswith("lm:"):
+        raise InputError(
+            f"judge must be given (--oracle judge {option}) where the one stored in {folder} is a "
+            f"function, got {value!r}"
         )
     if name == "env_kwargs" and names_a_file(value):
         raise InputError(

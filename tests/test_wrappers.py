@@ -298,6 +298,11 @@ def test_environments_without_spaces_are_refused(monkeypatch, capsys, tmp_path):
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
+        (
+            "judge",
+            "a.py:f",
+            r"judge must be given .*--judge.* where .* is a function, got 'a.py:f'",
+        ),
         ("env_id", "module:Env-v0", r"env_id must be given \(--env-id\) where .* imports a module"),
         ("env_id", 7, "env_id must be text in run, got 7"),
         ("env_kwargs", '{"a": [{"b": "c/d"}]}', r"env_kwargs must be given \(--env-kwargs\) where"),

@@ -57,6 +57,9 @@ class Config:
     patience: float = 120.0  # seconds until a question that nobody answered is shown to others
     env_id: str = ""  # where segments are drawn; default: the campaign's
     env_kwargs: str = ""  # JSON object of its keyword arguments; default: the campaign's
+    judge: str = (
+        ""  # of the run that goes on, where it is a function; no folder is trusted with one
+    )
     labeller: str = ""  # name that the page begins with; default: one it draws
     console: bool = False  # ask in this terminal instead of a browser
     train: bool = True  # train beside, where no other process does and the run isn't finished
@@ -201,15 +204,18 @@ class Training:
         run = self.place.run
         if not self.config.train or run is None:
             return
-        command = (stored_settings(run) or {}).get("command", "")
+        stored = stored_settings(run) or {}
+        command = stored.get("command", "")
         asks = command in COMMANDS and COMMANDS[command].budget == "labels"
         if not asks or self._finished() or self._holder() is not None:
             return
         program = "import sys; from rlentropy.cli import main; sys.exit(main())"
         argv = [command, "--resume", "--out", str(run), "--quiet"]
-        for name in ("env_id", "env_kwargs"):  # which a folder alone is not trusted with
+        for name in ("env_id", "env_kwargs", "judge"):  # which a folder alone is not trusted with
             if value := getattr(self.config, name):
                 argv.append(f"--{name.replace('_', '-')}={value}")
+        if self.config.judge:  # which stands beside it alone
+            argv.append(f"--oracle={stored.get('oracle')}")
         paths = [str(Path(rlentropy.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
         log = self.place.campaign / TRAINING
         with writing(log), log.open("wb") as errors:

@@ -62,8 +62,10 @@ def parse(command: str, config_class: type[Any], arguments: list[str]) -> tuple[
                 )
             for name in ("quiet", "out"):  # this time they are asked anew
                 stored.pop(name, None)
-            for name, typed in (("env_id", options.env_id), ("env_kwargs", options.env_kwargs)):
-                if typed in ("", "{}") and stored.get(name):
+            typed = {"env_id": options.env_id, "env_kwargs": options.env_kwargs}
+            typed |= {name: getattr(config, name) for name in getattr(config, "CODE", ())}
+            for name, value in typed.items():
+                if value in (None, "", "{}") and stored.get(name):
                     trusted(name, stored[name], folder)
             check_stored(command, config_class, stored, folder)
             before = as_arguments(stored) + before

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 from rlentropy.errors import InputError, in_range, one_of, whole
 from rlentropy.preferences import acquisition, oracles
@@ -38,6 +38,8 @@ LossName = Literal["dpo", "cpl", "ipo", "reward-model"]
 @dataclass(frozen=True)
 class Config:
     """Active preference learning."""
+
+    CODE: ClassVar = ("judge",)  # options that may run code, for which no run folder is trusted
 
     labels: int = 640  # budget
     batch_size: int = 16  # labels a round

@@ -571,6 +571,24 @@ def test_an_environment_that_must_be_typed(command_line, begun):
         assert err.startswith(f"error: {line}")
 
 
+def test_a_judge_that_is_code_must_be_typed(command_line, tmp_path, monkeypatch):
+    """A run folder alone runs no function, neither resumed nor gone on with beside the page."""
+    (tmp_path / "mine.py").write_text("print('ran')\ndef f(t):\n    return 1.0\n")
+    out, judge = tmp_path / "run", f"{tmp_path}/mine.py:f"
+    options = ("--env-id", "FrozenLake-v1", "--labels", 4, "--batch-size", 4, "--quiet")
+    ask = ("--oracle", "judge", "--judge", judge, "--out", out)
+    code, said, err = command_line("active-preference", *options, *ask)
+    assert (code, said, err) == (0, "ran\n", "")
+    again = ("active-preference", "--resume", "--out", out, "--labels", 8, "--quiet")
+    code, said, err = command_line(*again)
+    assert (code, said) == (2, "")
+    assert err.startswith(
+        "error: judge must be given (--oracle judge --judge) where the one stored in"
+    )
+    code, said, err = command_line(*again, "--oracle", "judge", "--judge", judge)
+    assert (code, said, err) == (0, "ran\n", "")
+
+
 def test_a_damaged_store(command_line, bare):
     (bare / "answers.sqlite").write_bytes(b"odd" * 999)
     code, out, err = command_line("label", "--campaign", bare)
