@@ -11,6 +11,7 @@ import pytest
 from examples.labelling import (
     CALM,
     PAIR,
+    SAME,
     as_given,
     begin,
     check_confirmed,
@@ -370,6 +371,7 @@ def test_everything_is_done_by_keyboard(browser, shared):
         one.page.get_by_role("button", name="Equal").focus()
         one.page.keyboard.press("Tab")
         one.page.keyboard.press("Shift+Tab")
+        time.sleep(SAME)
         one.page.keyboard.press(" ")  # presses the button that has the focus
         one.page.wait_for_selector(PAIR.format(2))
         assert one.confirmed[-1]["side"] == "equal"
@@ -569,6 +571,7 @@ def test_a_telephone_shows_both_clips_and_every_button(browser, shared):
             assert box["x"] + box["width"] <= 360
             assert box["y"] >= 0
             assert box["y"] + box["height"] <= 740
+        time.sleep(SAME)
         one.page.get_by_role("button", name="Right").click()
         one.until(lambda: len(one.confirmed) == 1)
 
