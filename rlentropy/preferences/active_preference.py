@@ -21,7 +21,7 @@ import numpy as np
 
 from rlentropy import neural
 from rlentropy.errors import InputError
-from rlentropy.log import Log, drive
+from rlentropy.log import Log
 from rlentropy.policies import Policy
 from rlentropy.preferences import language_judge, oracles
 from rlentropy.preferences.boards import describing
@@ -93,15 +93,7 @@ def run(
         panel = Panel(router, teacher)
     reporter = Reporter(campaign, subject, held_out, panel)
     try:
-        scores = drive(
-            campaign,
-            log,
-            reporter.evaluate,
-            total=config.labels,
-            budget="labels",
-            evaluate_first=True,
-            last_differs=True,
-        )
+        scores = reporter.spend(log, config.labels)
         return reporter.result(scores, config)
     finally:
         store.close()

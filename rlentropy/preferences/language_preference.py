@@ -23,7 +23,7 @@ import numpy as np
 
 from rlentropy import preferences
 from rlentropy.errors import InputError, in_range, one_of, whole
-from rlentropy.log import Log, drive
+from rlentropy.log import Log
 from rlentropy.preferences import acquisition, language_scores, oracles
 from rlentropy.preferences.campaign import Campaign, Plan
 from rlentropy.preferences.console import Front
@@ -181,15 +181,7 @@ def run(config: Config, rng: Generator, log: Log) -> Result:
     panel = Panel(router, teacher) if router and teacher and not config.judge else teacher
     reporter = Reporter(campaign, subject, held_out, panel)
     try:
-        scores = drive(
-            campaign,
-            log,
-            reporter.evaluate,
-            total=config.labels,
-            budget="labels",
-            evaluate_first=True,
-            last_differs=True,
-        )
+        scores = reporter.spend(log, config.labels)
         if log.directory is not None:
             subject.policy.save(log.directory / "model")
         return reporter.result(scores, config)

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from rlentropy.log import Log, drive
 from rlentropy.preferences.calibration import reliability_curve, smooth_ece
 from rlentropy.preferences.campaign import Campaign, Subject
 from rlentropy.preferences.evaluation import LEVEL, labels_to
@@ -83,6 +84,18 @@ class Reporter:
             found["accuracy"] = float(right[decided].mean()) if decided.any() else float("nan")
         tags = {f"eval/{k}": v for k, v in found.items() if np.isfinite(v)}
         return tags, found
+
+    def spend(self, log: Log, labels: int) -> dict[str, float]:
+        """Let the campaign buy its labels; returns the scores of the policy in the end."""
+        return drive(
+            self.campaign,
+            log,
+            self.evaluate,
+            total=labels,
+            budget="labels",
+            evaluate_first=True,
+            last_differs=True,
+        )
 
     def result(self, scores: dict[str, float], config: Settings) -> Result:
         """The end of a run."""
