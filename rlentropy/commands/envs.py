@@ -29,7 +29,15 @@ OWN = "rlentropy/"
 
 @dataclass(frozen=True)
 class Config:
-    """Lists environments; those of this package first, each in its newest version."""
+    """Lists environments with spaces, time limit, and whether the model is known.
+
+    Use it to find an --env-id. Those of this package come first, each in its newest version.
+
+    Example::
+
+        rlentropy envs lake
+        rlentropy envs --json rlentropy/
+    """
 
     text: Positional[str] = ""  # part of an id; MODULE: or MODULE:part imports a module first
     all: bool = False  # old versions too, and those that can't be made here

@@ -33,12 +33,20 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Config:
-    """Scores the policies of finished runs, also over grids of perturbations."""
+    """Scores the policies of finished runs, also over grids of perturbations.
+
+    Use it to see how policies hold when the world changes: tables, CSV and pictures, of exact
+    values where the model is known, else of returns.
+
+    Example::
+
+        rlentropy evaluate --run runs/cartpole --perturb force_mag=5:15:5
+    """
 
     run: tuple[str, ...] = ()  # run folders, folders that hold some, or quoted globs (required)
     env_id: str = ""  # where to evaluate; default: the environment of the runs
     env_kwargs: str = ""  # JSON object of its keyword arguments; default: those of the runs
-    episodes: int = 20  # a run and point, >= 1
+    episodes: int = 20  # of each run at each point of the grid, >= 1
     horizon: int | None = None  # steps an episode; default: the runs', else the time limit
     # NAME=LO:HI:STEP, both ends included; repeat it for several. NAME is a parameter of the
     # environment (a wrong one lists them with their nominal values), the numbers are values in its
