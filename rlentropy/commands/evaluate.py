@@ -170,8 +170,7 @@ def write(out: Path, rows: Sequence[Row], bands: Sequence[Band], record: Row) ->
         replace_file(out / "areas.csv", csv_table(areas))
     for name, metric in dict.fromkeys((b.grid.name, b.metric) for b in bands if b.grid.name):
         shown = [b for b in bands if (b.grid.name, b.metric) == (name, metric)]
-        png = plots.robustness(shown, metric)
-        replace_file(out / f"{name}-{metric.replace(' ', '-')}.png", png)
+        plots.save(plots.robustness(shown, metric), out / f"{name}-{metric.replace(' ', '-')}")
     replace_file(out / "evaluation.json", (json.dumps(record, indent=2) + "\n").encode())
 
 
