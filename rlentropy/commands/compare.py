@@ -322,7 +322,7 @@ def write_outputs(
     for name in ("curves", "final", "reach", "visits"):
         (out / f"{name}.png").unlink(missing_ok=True)
         if name in pictures:
-            (out / f"{name}.png").write_bytes(pictures[name])
+            plots.save(pictures[name], out / name)
 
 
 def axis_label(algorithms: Sequence[Algorithm]) -> str:

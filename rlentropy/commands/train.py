@@ -152,7 +152,7 @@ def draw(result: Result, log: Log) -> None:
 
     if result.visits is not None:
         picture = plots.visits(result.visits.sum((0, 2)), result.grid_shape)
-        log.figure("visits", picture, result.summary["env_steps"])
+        log.figure("visits", plots.png(picture), result.summary["env_steps"])
     if result.film is not None and result.film.frames:
         pictures = plots.densities(result.film)
         steps = [step for step, _ in result.film.frames]
@@ -161,7 +161,7 @@ def draw(result: Result, log: Log) -> None:
         if len(pictures) > 1:
             log.figure("visits", plots.animation(pictures, plots.FRAME), steps[-1])
     for name, content in result.pictures.items():
-        log.figure(name, getattr(plots, name)(content), result.summary["labels"])
+        log.figure(name, plots.png(getattr(plots, name)(content)), result.summary["labels"])
 
 
 @contextlib.contextmanager
