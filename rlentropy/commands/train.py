@@ -152,7 +152,7 @@ def draw(result: Result, log: Log) -> None:
 
     if result.visits is not None:
         picture = plots.visits(result.visits.sum((0, 2)), result.grid_shape)
-        log.figure("visits", plots.png(picture), result.summary["env_steps"])
+        log.figure("visits", picture, result.summary["env_steps"])
     if result.film is not None and result.film.frames:
         pictures = plots.densities(result.film)
         steps = [step for step, _ in result.film.frames]
