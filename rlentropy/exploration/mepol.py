@@ -51,7 +51,19 @@ ZEROING = (5000, 100, 2.5e-4)  # observations, steps and learning rate that cent
 
 @dataclass(frozen=True)
 class Config(Shared):
-    """MEPOL; the paper's sizes for MountainCar."""
+    """Spreads visits over the features of any environment, by policy gradient.
+
+    It ascends an estimate of the entropy by nearest neighbours, batch by batch. Use it as the
+    baseline of neural-entgame that outputs one policy instead of a mixture; the sizes are the
+    paper's for MountainCar.
+
+    Paper: Mutti, Pratissoli and Restelli, "Task-Agnostic Exploration via Policy Gradient of a
+    Non-Parametric State Entropy Estimate", AAAI 2021.
+
+    Example::
+
+        rlentropy mepol --env-id Pendulum-v1 --steps 100000
+    """
 
     episodes: int = 20  # of a batch; 0: as many as make 4 000 steps
     hidden: tuple[int, ...] = (300, 300)  # widths of the hidden layers

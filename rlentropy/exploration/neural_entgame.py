@@ -41,10 +41,23 @@ PRIOR_VISITS = 100.0  # of knn and likelihood, times the prior
 
 @dataclass(frozen=True)
 class Config(Sampling):
-    """EntGame with networks; sizes chosen on walled MountainCar, Pendulum and ContinuousGrid."""
+    """Spreads visits over the features of any environment, by networks.
+
+    A forecaster learns the density of all past visits; a sampler is paid for going where it is low.
+    Use it where states or actions are continuous, or too many for a table. The mixture of the
+    policies of all rounds is the answer, the last iterate the handy one.
+
+    After Tiapkin et al., "Fast Rates for Maximum Entropy Exploration", ICML 2023.
+
+    Example::
+
+        rlentropy neural-entgame --env-id Pendulum-v1 --steps 100000
+    """
+
+    # the forecaster:
 
     forecaster: ForecasterName = "histogram"  # of the density of all past visits
-    prior: float = 1.0  # visits of each cell before the first; knn, likelihood: hundreds in all
+    prior: float = 1.0  # visits of a cell before the first; of knn, likelihood: hundreds in all
     neighbours: int = 20  # k of knn
     reservoir: int = 10_000  # most visits that knn looks among, drawn anew every round
     forecaster_updates: int = 100  # gradient steps of likelihood a round

@@ -26,7 +26,15 @@ load_policy = load_mixture
 
 @dataclass(frozen=True)
 class Config(Shared):
-    """Uniformly random actions; hidden and mixture_size change nothing."""
+    """Plays uniformly random actions: the baseline of the explorers by networks.
+
+    Use it beside them, with the same budget and features. --hidden and --mixture-size change
+    nothing.
+
+    Example::
+
+        rlentropy neural-random --env-id Pendulum-v1 --steps 20000
+    """
 
 
 class Uniform:

@@ -64,9 +64,10 @@ DEFAULTS: dict[Kind, Sizes] = {
 class Sampling(Shared):
     """Options of explorers that have a soft sampler."""
 
-    sampler: SamplerName = (
-        "auto"  # auto: soft-q for few actions or one dimension, else actor-critic
-    )
+    # the sampler:
+
+    # auto: soft-q for few actions or one dimension, else actor-critic
+    sampler: SamplerName = "auto"
     action_grid: int = 3  # points a dimension at which soft-q discretises a Box
     # λ per environment step, nats; default: so that a decision has at least 1/2 and horizon / 200,
     # thrice that in two dimensions of a Box; for actor-critic horizon / 400, less beyond two

@@ -28,15 +28,21 @@ class Config:
     updates: int = 10_000  # budget: gradient steps, or sweeps of a table, which may need fewer
     # a table for Discrete spaces, else networks
     approximator: Literal["auto", "tabular", "neural"] = "auto"
+    holdout: float = 0.05  # share of transitions, the last ones, kept for diagnostics, in [0, 1)
+
+    # tables:
+
     # Q of a table's cells without data: r / (1 - γ) of the least or largest reward, or zero
     unvisited: Literal["pessimistic", "optimistic", "zero"] = "pessimistic"
     tolerance: float = 1e-9  # a table is done when its V is known to this, in reward units, > 0
-    holdout: float = 0.05  # share of transitions, the last ones, kept for diagnostics, in [0, 1)
+
+    # networks:
+
     # networks trained side by side, with seeds --seed, --seed + 1, …; the policy is the first's
     seeds: int = 1
     hidden: tuple[int, ...] = (256, 256)  # widths of the hidden layers
     batch_size: int = 1000  # transitions a gradient step
-    learning_rate: float = 1e-3  # of the optimiser, > 0
+    learning_rate: float = 1e-3  # of Adam, > 0
     target_every: int = 50  # gradient steps between moves of the target network
     tau: float = 1.0  # how far it moves to the network, in (0, 1]; 1 is fitted iteration
     # how networks see Discrete observations; fourier: sines and cosines, for states on a ring
