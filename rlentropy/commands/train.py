@@ -166,19 +166,11 @@ def draw(result: Result, log: Log) -> None:
 
 @contextlib.contextmanager
 def on_device(name: str) -> Iterator[None]:
-    """Make a torch device the default; torch is not imported for the CPU, its own default."""
+    """Make networks on a torch device; torch is not imported for the CPU, its own default."""
     if name == "cpu":
         yield
         return
-    import torch
+    from rlentropy.neural import devices
 
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(
-            f"device must be a torch device that is here, got {name!r}: {reason}"
-        ) from None
-    with device:
+    with devices.on(devices.found(name)):
         yield
