@@ -23,6 +23,7 @@ from rlentropy.runs.summaries import Refused, is_whole, summary_of
 from rlentropy.types import Array, Env
 from rlentropy.wrappers import make_env, trusted
 
+
 @dataclass(frozen=True)
 class Run:
     """A finished run."""

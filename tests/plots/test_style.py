@@ -123,7 +123,7 @@ def test_the_note_says_what_bands_are():
     assert (
         style.over_seeds("iqm", [8, 10]) == "interquartile mean, 95 % bootstrap over 8 to 10 seeds"
     )
-    assert style.over_seeds("mean", [1]) == "one seed each"
+    assert style.over_seeds("mean", [1]) == "one seed"
     assert style.over_seeds("mean", [20], "episode").endswith("over 20 episodes")
 
 
