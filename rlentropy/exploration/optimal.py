@@ -9,6 +9,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
+from rlentropy import calls
 from rlentropy.errors import InputError
 from rlentropy.exploration.episodes import Explored
 from rlentropy.exploration.scoring import optimum
@@ -36,6 +37,7 @@ class Config:
     temperature: float = 1.0  # λ >= 0 of VE_λ = VE_S + λ Σ H(π_h); VE alone has λ ≠ 1
 
 
+@calls.on_env(Config)
 def run(
     env: gymnasium.Env[Any, Any], config: Config, rng: np.random.Generator, log: Log
 ) -> Explored:

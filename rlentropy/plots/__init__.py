@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rlentropy.plots.across import improvement, profiles, scores
     from rlentropy.plots.comparisons import curves, final, heat_maps, reach
     from rlentropy.plots.evaluations import robustness
     from rlentropy.plots.preferences import margins, reliability
@@ -39,19 +40,23 @@ __all__ = [
     "finish",
     "gif",
     "heat_maps",
+    "improvement",
     "margins",
     "mark_nominal",
     "over_seeds",
     "png",
+    "profiles",
     "reach",
     "reliability",
     "robustness",
     "save",
+    "scores",
     "shown",
     "visits",
 ]
 
 HOMES = {
+    **dict.fromkeys(("improvement", "profiles", "scores"), "across"),
     **dict.fromkeys(("curves", "final", "heat_maps", "reach"), "comparisons"),
     "robustness": "evaluations",
     **dict.fromkeys(("margins", "reliability"), "preferences"),
