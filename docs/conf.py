@@ -1,4 +1,4 @@
-"""The site: `sphinx-build -W --keep-going -n -c docs . docs/_build` in the root of a checkout.
+"""The site: `sphinx-build -W --keep-going -n -c docs . build/site` in the root of a checkout.
 
 Pages are plain Markdown, as a code host shows them. Only what a host has no need of is made here:
 the side bar, from the links of the index pages, and the reference, from docstrings.
@@ -24,7 +24,7 @@ version = release = rlentropy.__version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.napoleon"]
 root_doc = "docs/README"
 include_patterns = ["*.md", "docs/*.md", "docs/**/*.md", "docs/api/*.rst"]
-exclude_patterns = [".*", "docs/_build", "results", "tests", "rlentropy", "envs", "benchmarks"]
+exclude_patterns = [".*", "build", "results", "tests", "rlentropy", "envs", "benchmarks"]
 html_theme, html_title = "furo", "rlentropy"
 html_static_path, html_css_files = ["site.css"], ["site.css"]
 html_copy_source = False

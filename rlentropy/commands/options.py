@@ -74,11 +74,11 @@ def parse(command: str, config_class: type[Any], arguments: list[str]) -> tuple[
     return options, config
 
 
-def read_toml(path: Path) -> dict[str, Any]:
+def read_toml(path: Path, option: str = "config") -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"config must be a readable TOML file, got {path}: {error}") from None
+        raise InputError(f"{option} must be a readable TOML file, got {path}: {error}") from None
 
 
 def check_table(table: dict[str, Any], config_class: type[Any]) -> None:
