@@ -31,7 +31,8 @@ class Batch(NamedTuple):
     terminations: NDArray[np.bool_]  # (n,)
     truncations: NDArray[np.bool_]  # (n,)
 
-    __repr__ = in_short
+    def __repr__(self) -> str:
+        return in_short(self)
 
 
 def row_bytes(x: NDArray[Any]) -> int:

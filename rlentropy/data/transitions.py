@@ -52,7 +52,8 @@ class Counts(NamedTuple):
     ends: sp.csr_array | None = None  # (S*A, S) how often that was an end though s' isn't terminal
     end_rewards: sp.csr_array | None = None  # (S*A, S) the sum of the rewards of those transitions
 
-    __repr__ = in_short
+    def __repr__(self) -> str:
+        return in_short(self)
 
 
 @dataclass(frozen=True, eq=False)
