@@ -24,7 +24,7 @@ from rlentropy.errors import InputError
 from rlentropy.files import csv_table, replace_file, writing
 
 STUDY, BEST, MARK = "study.db", "best.toml", "pruned.json"
-STARTUP, WARMUP = 5, 2  # trials, and evaluations of each, before anything is pruned
+STARTUP, WARMUP = 10, 4  # trials, and evaluations of each, before anything is pruned
 MISSING = "search must have Optuna, got none: pip install 'rlentropy[tune]'"
 
 

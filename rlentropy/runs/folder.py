@@ -31,7 +31,12 @@ from rlentropy.types import Result
 
 # What a resumed run may change, beside its budget: how often it reports, where it writes and what.
 FREE = {"out", "eval_every", "checkpoint_every", "keep_checkpoint", "quiet"}
-PASSING = {"resume", "overwrite", "config"}  # how the command was typed; not part of the run
+PASSING = {
+    "resume",
+    "overwrite",
+    "config",
+    "tuned",
+}  # how the command was typed; not part of the run
 
 LOCK = TEMPORARY + "lock"  # held by the process that writes in the folder
 # What --overwrite replaces is moved to one folder, waits in the next until the new run is not
