@@ -57,9 +57,8 @@ def main() -> None:
         broken(command, environment, out, f"127.0.0.1:{PORT}")
     finally:
         for node in nodes:
-            os.killpg(node.pid, signal.SIGTERM)
-        for node in nodes:
-            node.wait(30)
+            os.killpg(node.pid, signal.SIGKILL)  # else they wait half a minute for nobody
+            node.wait()
     compare(out / "local", out / "ray")
 
 

@@ -174,10 +174,10 @@ def visits_of(run: Run) -> tuple[Features, Any]:
 
 def pictures(task: str, arms: Arms, out: Path) -> None:
     lines = [line(arm, runs, "mixture_entropy") for arm, runs in arms.items()]
-    drawn = plots.curves(lines, "mixture entropy (nats)", "environment steps", False)
+    drawn = plots.png(plots.curves(lines, "mixture entropy (nats)", "environment steps", False))
     replace_file(out / f"{task}-curves.png", drawn)
     maps = [(arm, visits_of(runs[0])[1]) for arm, runs in arms.items()]
-    replace_file(out / f"{task}-visits.png", plots.heat_maps(maps))
+    replace_file(out / f"{task}-visits.png", plots.png(plots.heat_maps(maps)))
 
 
 def summarise(runs: Path, out: Path, tasks: Iterable[str]) -> None:

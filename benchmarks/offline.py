@@ -574,7 +574,7 @@ def robustness(bands: list[scores.Band]) -> bytes:
         axis.grid(True, alpha=0.3, lw=0.6)
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].set_ylabel("return")
-    return plots.finish(shown, axes[0])
+    return plots.png(plots.finish(shown, axes[0]), dpi=200)
 
 
 def main() -> None:

@@ -186,7 +186,9 @@ def main() -> None:
         for state, row in enumerate(np.array([bands[name].value for name in AGENTS]).T):
             writer.writerow([state, *(f"{x:.1f}" for x in row)])
     if shape := setting(e.env_id).grid_shape:
-        png = plots.heat_maps([(name, bands[name].value.reshape(shape)) for name in AGENTS])
+        png = plots.png(
+            plots.heat_maps([(name, bands[name].value.reshape(shape)) for name in AGENTS])
+        )
     else:
         png = chain_figure(bands)
     (arguments.out / f"{arguments.experiment}.png").write_bytes(png)

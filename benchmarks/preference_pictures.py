@@ -107,7 +107,7 @@ def confidences(out: Path, rows: Tables) -> None:
         counts = sums["grid", "online", arm][1:]
         for k, part in enumerate(np.array_split(counts, 4)):
             found.append((f"{arm}, quarter {k + 1}", np.repeat(logits, part.sum(0))))
-    replace_file(out / "e3.png", plots.margins(found))
+    replace_file(out / "e3.png", plots.png(plots.margins(found)))
 
 
 def noise(out: Path, rows: Tables) -> None:

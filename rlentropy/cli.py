@@ -15,9 +15,13 @@ from rlentropy.start import is_ours, loading
 
 with loading(is_ours()):
     from rlentropy.commands.console import exit_code
+    from rlentropy.commands.help import command_help, overview
     from rlentropy.commands.options import ask_tyro, check_sizes
     from rlentropy.commands.train import train
+    from rlentropy.errors import one_of
     from rlentropy.runs.table import COMMANDS, TOOLS
+
+HELP = {"-h", "--help"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -29,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def dispatch(arguments: list[str]) -> int:
-    if not arguments or arguments[0] in ("-h", "--help"):
+    if not arguments or arguments[0] in HELP:
         print(overview())
         return 0
     if arguments[0] == "--version":
@@ -38,29 +42,19 @@ def dispatch(arguments: list[str]) -> int:
         print(__version__)
         return 0
     command, rest = arguments[0], arguments[1:]
+    one_of("command", command, COMMANDS | TOOLS)
+    if HELP & set(rest):
+        with loading():
+            print(command_help(command))
+        return 0
     return use(command, rest) if command in TOOLS else train(command, rest)
-
-
-def overview() -> str:
-    width = max(map(len, COMMANDS | TOOLS)) + 2
-    lines = [f"  {name:{width}}{row.about}" for name, row in (COMMANDS | TOOLS).items()]
-    return "\n".join(
-        [
-            "usage: rlentropy COMMAND [options]    (python train.py COMMAND in a checkout)",
-            "",
-            "commands:",
-            *lines,
-            "",
-            "rlentropy COMMAND --help lists the options of a command, with defaults and units.",
-        ]
-    )
 
 
 def use(tool: str, arguments: list[str]) -> int:
     """Run a command that takes no environment."""
     with loading():
         module = import_module(TOOLS[tool].module)
-    config = ask_tyro(module.Config, tool, module.Config.__doc__, arguments)
+    config = ask_tyro(module.Config, tool, arguments)
     check_sizes(config)
     code: int = module.run(config)
     return code

@@ -30,6 +30,7 @@ class Film(NamedTuple):
 
     axes: tuple[tuple[str, float, float, int], ...]  # of each feature: name, low, high, bins
     frames: tuple[tuple[int, Any], ...]  # environment steps, and visits of cells so far, (cells,)
+    grid_shape: tuple[int, int] | None = None  # (rows, columns), where the cells are states on one
 
 
 @dataclass(frozen=True)

@@ -84,6 +84,7 @@ RUNS = {  # name: command, and options
     ),
     "states": ("rfqi", *RING, "--data", "ring.npz", "--updates", UPDATES, *NETWORKS),
     "boxes": ("fqi", *POLE, "--data", "pole.npz", "--updates", UPDATES, *NETWORKS),
+    "same": ("rfzi", "--data", "ring.npz", "--risk", "entropic:1e-6", "--updates", UPDATES),
     "guessed": ("fqi", "--data", "doubtful.npz", "--updates", UPDATES),
 }
 

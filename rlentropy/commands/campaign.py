@@ -27,7 +27,16 @@ TAG = "eval/return"
 
 @dataclass(frozen=True)
 class Config:
-    """Reports who answered what in a campaign, exports it, or takes answers given elsewhere."""
+    """Reports who answered what in a campaign, exports it, or takes answers given elsewhere.
+
+    Use it after label or --oracle human: agreement of labellers, time, what answers cost, and files
+    for imitation or TRL.
+
+    Example::
+
+        rlentropy campaign --campaign runs/mine
+        rlentropy campaign --campaign runs/mine --export answers.csv
+    """
 
     campaign: str = ""  # a run folder of active-preference, or the campaign folder in it (required)
     json: Path | None = None  # file that the report is written to, too

@@ -45,13 +45,22 @@ Player = Callable[[np.random.Generator, int], tuple[Batch, bool]]
 
 @dataclass(frozen=True)
 class Config:
-    """An offline dataset from random actions or the policy of a finished run."""
+    """Plays random actions or the policy of a finished run, and writes an offline dataset.
+
+    Use it to make data for rfzi, rfqi and fqi, or for other programs that read Minari, HDF5 or NPZ
+    files.
+
+    Example::
+
+        rlentropy collect --env-id CartPole-v1 --steps 20000 --data cartpole.npz
+        rlentropy collect --policy runs/cartpole --epsilon 0.3 --steps 20000 --data mixed.npz
+    """
 
     env_id: str = ""  # gymnasium id; default: that of the run whose policy is played
     env_kwargs: str = "{}"  # JSON object of its keyword arguments; max_episode_steps is its limit
     data: str = ""  # where to: a Minari id, or a path that ends in .npz, .hdf5 or .h5 (required)
     policy: str = "random"  # random: uniformly random actions; or the folder of a finished run
-    mixture: bool = False  # play the run's mixture, one policy an episode
+    mixture: bool = False  # play the mixture of an explorer's run, one policy an episode
     epsilon: float = 0.0  # share of actions replaced by uniformly random ones, in [0, 1]
     steps: int = 100_000  # transitions to collect
     horizon: int | None = None  # steps that truncate an episode; default: the environment's limit

@@ -33,17 +33,26 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Config:
-    """Scores the policies of finished runs, also over grids of perturbations."""
+    """Scores the policies of finished runs, also over grids of perturbations.
+
+    Use it to see how policies hold when the world changes: tables, CSV and pictures, of exact
+    values where the model is known, else of returns.
+
+    Example::
+
+        rlentropy evaluate --run runs/cartpole --perturb force_mag=5:15:5
+    """
 
     run: tuple[str, ...] = ()  # run folders, folders that hold some, or quoted globs (required)
     env_id: str = ""  # where to evaluate; default: the environment of the runs
     env_kwargs: str = ""  # JSON object of its keyword arguments; default: those of the runs
-    episodes: int = 20  # a run and point, >= 1
+    episodes: int = 20  # of each run at each point of the grid, >= 1
     horizon: int | None = None  # steps an episode; default: the runs', else the time limit
     # NAME=LO:HI:STEP, both ends included; repeat it for several. NAME is a parameter of the
-    # environment (a wrong one lists them with their nominal values), the numbers are values in its
-    # own unit: force_mag=5:15:5 is 5, 10, 15 N. With an x they are multiples of the nominal value:
-    # force_mag=x0.5:1.5:0.5. With a known model NAME may be a risk measure: kl-ball=0:0.6:0.1
+    # environment (`rlentropy envs ID` lists them), or any number among its keywords, or attr.PATH,
+    # any among its attributes. The numbers are values in its own unit: force_mag=5:15:5 is 5, 10,
+    # 15 N. With an x they are multiples of the nominal value: force_mag=x0.5:1.5:0.5. With a known
+    # model NAME may be a risk measure: kl-ball=0:0.6:0.1
     perturb: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
     mixture: bool = False  # evaluate the mixture that a run played, one policy an episode
     seed: int = 0  # of the episodes, >= 0
@@ -170,8 +179,7 @@ def write(out: Path, rows: Sequence[Row], bands: Sequence[Band], record: Row) ->
         replace_file(out / "areas.csv", csv_table(areas))
     for name, metric in dict.fromkeys((b.grid.name, b.metric) for b in bands if b.grid.name):
         shown = [b for b in bands if (b.grid.name, b.metric) == (name, metric)]
-        png = plots.robustness(shown, metric)
-        replace_file(out / f"{name}-{metric.replace(' ', '-')}.png", png)
+        plots.save(plots.robustness(shown, metric), out / f"{name}-{metric.replace(' ', '-')}")
     replace_file(out / "evaluation.json", (json.dumps(record, indent=2) + "\n").encode())
 
 

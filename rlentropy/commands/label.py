@@ -47,7 +47,15 @@ LOOK = 0.1  # seconds between looks at a process that is to end
 
 @dataclass(frozen=True)
 class Config:
-    """Serves a page on which people answer the questions of a campaign, and trains beside it."""
+    """Serves a page on which people answer the questions of a campaign, and trains beside it.
+
+    Use it with a run of active-preference or language-preference whose oracle is human; several
+    people may answer. It prints the page's address. Needs pip install 'rlentropy[label]'.
+
+    Example::
+
+        rlentropy label --campaign runs/mine
+    """
 
     campaign: str = ""  # a run folder of active-preference, or the campaign folder in it (required)
     host: str = "127.0.0.1"  # address to listen at; by default nobody else's machine gets through
@@ -57,9 +65,8 @@ class Config:
     patience: float = 120.0  # seconds until a question that nobody answered is shown to others
     env_id: str = ""  # where segments are drawn; default: the campaign's
     env_kwargs: str = ""  # JSON object of its keyword arguments; default: the campaign's
-    judge: str = (
-        ""  # of the run that goes on, where it is a function; no folder is trusted with one
-    )
+    # of the run that goes on, where it is a function; no folder is trusted with one
+    judge: str = ""
     labeller: str = ""  # name that the page begins with; default: one it draws
     console: bool = False  # ask in this terminal instead of a browser
     train: bool = True  # train beside, where no other process does and the run isn't finished

@@ -24,22 +24,26 @@ Parsed = TypeVar("Parsed")
 
 @dataclass(frozen=True)
 class Options:
-    """Options that every command shares."""
+    """Options that every command shares; BUDGET stands for what a command's budget counts."""
 
-    env_id: str = ""  # gymnasium id, or module:id to import that first; offline only to evaluate
+    env_id: str = ""  # gymnasium id, as `rlentropy envs` lists them; module:id imports that first
     env_kwargs: str = "{}"  # JSON object of its keyword arguments; max_episode_steps is its limit
     config: Path | None = None  # TOML file of any of these options; the command line wins
+<<<<<<< HEAD
     tuned: bool = False  # settings found for this environment by a search; all that is given wins
     seed: int = 0  # seed of everything random, >= 0
+=======
+    seed: int = 0  # of everything random, >= 0
+>>>>>>> main
     label: str = ""  # what compare calls these settings; default: the command
-    out: Path | None = None  # run folder; default results/runs/<env>/<command>/seed<k>
+    out: Path | None = None  # run folder; default: results/runs/<env>/<command>/seed<k>
     resume: bool = False  # go on with the run in --out, to the same end as without the break
     overwrite: bool = False  # delete the run in --out first
-    eval_every: int = 0  # units of the budget between evaluations; 0: about eight per decade
-    checkpoint_every: int = 0  # units of the budget between checkpoints; 0: every 30 seconds
+    eval_every: int = 0  # BUDGET between evaluations; 0: about eight evaluations a decade
+    checkpoint_every: int = 0  # BUDGET between checkpoints; 0: one every 30 seconds
     keep_checkpoint: bool = True  # of a finished run, so that a larger budget can extend it
-    device: str = "cpu"  # torch device of neural commands; tabular ones run on the CPU
-    quiet: bool = False  # print nothing but errors
+    device: str = "cpu"  # torch device of networks, such as cuda; tables stay on the CPU
+    quiet: bool = False  # print nothing but errors and warnings
 
 
 def parse(command: str, config_class: type[Any], arguments: list[str]) -> tuple[Options, Any]:
@@ -165,12 +169,10 @@ def parse_arguments(
         "config": Annotated[config_class, tyro.conf.arg(name="")],
         "return": tuple[Options, Any],
     }
-    return ask_tyro(collect, command, config_class.__doc__, arguments)
+    return ask_tyro(collect, command, arguments)
 
 
-def ask_tyro(
-    target: Callable[..., Parsed], command: str, about: str | None, arguments: list[str]
-) -> Parsed:
+def ask_tyro(target: Callable[..., Parsed], command: str, arguments: list[str]) -> Parsed:
     """Parse with tyro, and make its complaint one line."""
     import tyro
 
@@ -179,16 +181,9 @@ def ask_tyro(
             raise InputError(f"options must be without null characters, got {argument!r}")
     complaint = io.StringIO()
     try:
-        with contextlib.redirect_stderr(complaint):
-            return tyro.cli(
-                target,
-                prog=f"{Path(sys.argv[0]).name} {command}",
-                description=(about or "").strip(),
-                args=arguments,
-            )
+        with contextlib.redirect_stderr(complaint), contextlib.redirect_stdout(io.StringIO()):
+            return tyro.cli(target, prog=f"{Path(sys.argv[0]).name} {command}", args=arguments)
     except SystemExit as end:
-        if not end.code and {"-h", "--help"} & set(arguments):
-            raise
         if not end.code:  # --quiet=--help
             raise InputError("--help must stand alone, got it as a value") from None
         raise InputError(one_line(complaint.getvalue())) from None

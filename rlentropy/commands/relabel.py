@@ -14,12 +14,20 @@ from rlentropy.errors import InputError, in_range
 
 @dataclass(frozen=True)
 class Config:
-    """Rewards for reaching a goal, in data that were collected without one."""
+    """Gives data a goal afterwards: rewards for coming close to it.
+
+    Use it on what an explorer saw, to learn any task from one dataset with rfzi or fqi.
+
+    Example::
+
+        rlentropy collect --env-id rlentropy/PointMaze-v0 --steps 20000 --data seen.npz
+        rlentropy relabel --data seen.npz --out-data goal.npz --goal 1.5,5.5 --radius 0.5 --features
+            0,1
+    """
 
     data: str = ""  # a Minari id, or a path that ends in .npz, .hdf5 or .h5 (required)
-    out_data: str = (
-        ""  # where the data for the task go, as --data says; nothing is there (required)
-    )
+    # where the data for the task go, as --data says; nothing is there (required)
+    out_data: str = ""
     goal: str = ""  # of each feature, as 5,5; --goal=-1,0 where it begins with a minus (required)
     radius: float = 0.0  # distance at which it is reached, in the features' unit, >= 0
     features: str = ""  # coordinates of the observation that the goal is of, as 0,1; default: all

@@ -59,10 +59,20 @@ from rlentropy.runs.folder import LOCK, stop_signals
 
 @dataclass(frozen=True)
 class Config:
-    """Many runs in parallel processes: skips finished ones, resumes others, lists what failed."""
+    """Runs many algorithms, environments and seeds in parallel; skips what is finished.
 
-    commands: tuple[str, ...] = ()  # algorithms
-    env_ids: tuple[str, ...] = ()  # gymnasium ids
+    Use it for every comparison, and repeat it after a break: runs that were cut off go on, and what
+    failed is listed with the reason.
+
+    Example::
+
+        rlentropy sweep --commands entgame maxent --env-ids rlentropy/DoubleChain-v0 --seeds 0:10
+            --set episodes=2000
+        rlentropy compare results/runs/rlentropy-DoubleChain-v0
+    """
+
+    commands: tuple[str, ...] = ()  # commands that train, such as entgame maxent
+    env_ids: tuple[str, ...] = ()  # gymnasium ids, such as FrozenLake-v1
     seeds: tuple[str, ...] = ()  # a:b (b excluded), a list, or one number: how many; default: 5
     set: UseAppendAction[tuple[str, ...]] = ()  # option=value of every run, such as episodes=2000
     config: Path | None = None  # TOML file of [common] options and [[runs]]; the command line wins

@@ -177,24 +177,16 @@ def draw(result: Result, log: Log) -> None:
         if len(pictures) > 1:
             log.figure("visits", plots.animation(pictures, plots.FRAME), steps[-1])
     for name, content in result.pictures.items():
-        log.figure(name, getattr(plots, name)(content), result.summary["labels"])
+        log.figure(name, plots.png(getattr(plots, name)(content)), result.summary["labels"])
 
 
 @contextlib.contextmanager
 def on_device(name: str) -> Iterator[None]:
-    """Make a torch device the default; torch is not imported for the CPU, its own default."""
+    """Make networks on a torch device; torch is not imported for the CPU, its own default."""
     if name == "cpu":
         yield
         return
-    import torch
+    from rlentropy.neural import devices
 
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(
-            f"device must be a torch device that is here, got {name!r}: {reason}"
-        ) from None
-    with device:
+    with devices.on(devices.found(name)):
         yield

@@ -33,7 +33,15 @@ FASTEST = 50  # frames a second that a GIF can show
 
 @dataclass(frozen=True)
 class Config:
-    """Films the policy of a finished run, or random actions."""
+    """Films the policy of a finished run, or random actions, as an animated GIF.
+
+    Use it to see what a number means. No display is needed; .mp4 needs imageio-ffmpeg.
+
+    Example::
+
+        rlentropy video --run runs/cartpole
+        rlentropy video --policy random --env-id rlentropy/PointMaze-v0 --episodes 3
+    """
 
     run: str = ""  # folder of the run whose policy is filmed
     policy: str = ""  # random: uniformly random actions instead, in --env-id

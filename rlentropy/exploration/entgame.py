@@ -23,6 +23,7 @@ from typing import Any, Literal, NamedTuple, get_args
 import gymnasium
 import numpy as np
 
+from rlentropy import calls
 from rlentropy.exploration.episodes import Explored, explore
 from rlentropy.exploration.game import GameLearner, Rules, check_bonus, logarithms
 from rlentropy.exploration.learner import Scoring
@@ -39,13 +40,25 @@ Bonus = Literal["none", "inverse-n", "code", "hoeffding-kl", "bernstein-kl"]
 
 @dataclass(frozen=True)
 class Config:
-    """EntGame (exploration §2). The defaults are those of §11 and, for prior and delta, of §6.2."""
+    """Spreads visits over states and actions, as a game of a forecaster and a sampler.
+
+    The forecaster predicts where the agent will be; the sampler plans to be where that is least
+    expected. The mixture of all policies played is the answer. Use it as the paper's plain form:
+    reg-entgame needs fewer episodes.
+
+    Paper: Tiapkin et al., "Fast Rates for Maximum Entropy Exploration", ICML 2023; its defaults,
+    with the prior and delta of its experiments.
+
+    Example::
+
+        rlentropy entgame --env-id rlentropy/DoubleChain-v0 --horizon 20 --episodes 5000
+    """
 
     horizon: int | None = None  # steps an episode; default: the environment's time limit
     episodes: int = 5000  # budget, in episodes; the paper's DoubleChain runs have 5000
-    objective: VisitationObjective = "VE"  # VE, VE_S: stage-wise; AVE, AVE_S: time-averaged
+    objective: VisitationObjective = "VE"  # VE, VE_S: stage by stage; AVE, AVE_S: over an episode
     prior: float = 1.0  # n_0 > 0, visits that the forecaster adds to every cell
-    bonus: Bonus = "none"  # optimism of the sampler; "code" is the authors'
+    bonus: Bonus = "none"  # optimism of the sampler; code: that of the authors' program
     bonus_scale: float = 1.0  # factor of the bonus, >= 0
     clip: bool = False  # cap optimistic values at what is possible, (H - h) log(t / n_0 + S A)
     delta: float = 0.1  # failure probability inside the bonus, in (0, 1)
@@ -162,6 +175,7 @@ class EntGame(GameLearner):
         return forecaster_schedule(self, episodes, self.bonus, self.clip)
 
 
+@calls.on_env(Config)
 def run(
     env: gymnasium.Env[Any, Any],
     config: Config,

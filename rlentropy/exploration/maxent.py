@@ -25,6 +25,7 @@ from typing import Any, Literal
 import gymnasium
 import numpy as np
 
+from rlentropy import calls
 from rlentropy.entropy.occupancies import markov_policy, visitation, visitation_entropy
 from rlentropy.errors import InputError, in_range, whole
 from rlentropy.exploration.episodes import Explored, explore
@@ -43,17 +44,29 @@ Step = Literal["line-search", "fixed"]
 
 @dataclass(frozen=True)
 class Config:
-    """MaxEnt (exploration §5.1); sizes chosen for budgets of thousands of episodes."""
+    """Spreads visits over states and actions, by the Frank-Wolfe method.
+
+    Each round plans for the gradient of the entropy at what the mixture has visited so far, and
+    mixes the new policy in. Use it as the classical baseline of the explorers.
+
+    Paper: Hazan et al., "Provably Efficient Maximum Entropy Exploration", ICML 2019; sizes for
+    budgets of thousands of episodes.
+
+    Example::
+
+        rlentropy maxent --env-id rlentropy/DoubleChain-v0 --horizon 20 --episodes 5000
+    """
 
     horizon: int | None = None  # steps an episode; default: the environment's time limit
     episodes: int = 5000  # budget, in episodes
-    objective: VisitationObjective = "VE"  # the paper's is AVE_S
+    # VE, VE_S: stage by stage; AVE, AVE_S (the paper's): over an episode
+    objective: VisitationObjective = "VE"
     round_episodes: int = 50  # fresh rollouts of each round's policy
-    step: Step = "line-search"  # how η is found
-    step_size: float = 0.02  # η of the fixed step, in (0, 1]
-    smoothing: float = 1e-4  # σ > 0, a probability
+    step: Step = "line-search"  # weight of a new policy: the best on the line, or --step-size
+    step_size: float = 0.02  # weight of a new policy with --step fixed, in (0, 1]
+    smoothing: float = 1e-4  # probability added to each frequency in the reward, > 0
     stage_dependent: bool = False  # estimate one kernel a stage instead of one for all
-    mixture_size: int = 32  # independent draws from the mixture that are kept; 0 keeps none
+    mixture_size: int = 32  # policies kept, drawn from the mixture; 0 keeps none
     simulator: Simulator = "auto"  # compiled: draw from the declared model; gymnasium: call step
 
     def __post_init__(self) -> None:
@@ -193,6 +206,7 @@ class MaxEnt:
         self.policy_rng, self.mixture_rng = deepcopy((state["policy_rng"], state["mixture_rng"]))
 
 
+@calls.on_env(Config)
 def run(
     env: gymnasium.Env[Any, Any],
     config: Config,

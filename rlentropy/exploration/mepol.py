@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from scipy.special import digamma
 
+from rlentropy import calls
 from rlentropy.entropy.samples import log_ball, neighbour_divergence, neighbours
 from rlentropy.errors import InputError, in_range, whole
 from rlentropy.exploration import coverage
@@ -51,7 +52,19 @@ ZEROING = (5000, 100, 2.5e-4)  # observations, steps and learning rate that cent
 
 @dataclass(frozen=True)
 class Config(Shared):
-    """MEPOL; the paper's sizes for MountainCar."""
+    """Spreads visits over the features of any environment, by policy gradient.
+
+    It ascends an estimate of the entropy by nearest neighbours, batch by batch. Use it as the
+    baseline of neural-entgame that outputs one policy instead of a mixture; the sizes are the
+    paper's for MountainCar.
+
+    Paper: Mutti, Pratissoli and Restelli, "Task-Agnostic Exploration via Policy Gradient of a
+    Non-Parametric State Entropy Estimate", AAAI 2021.
+
+    Example::
+
+        rlentropy mepol --env-id Pendulum-v1 --steps 100000
+    """
 
     episodes: int = 20  # of a batch; 0: as many as make 4 000 steps
     hidden: tuple[int, ...] = (300, 300)  # widths of the hidden layers
@@ -304,6 +317,7 @@ class MEPOL:
 PARTS = ("network", "adam", "rounds", "members", "scaling")  # of a checkpoint
 
 
+@calls.on_env(Config)
 def run(env: Env, config: Config, rng: np.random.Generator, log: Log) -> Result:
     """Explore copies of an environment, which is never stepped; evaluates and saves on the way.
 

@@ -21,6 +21,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from rlentropy import calls
 from rlentropy.errors import InputError, in_range, one_of, whole
 from rlentropy.exploration import coverage
 from rlentropy.exploration.features import Features
@@ -41,10 +42,23 @@ PRIOR_VISITS = 100.0  # of knn and likelihood, times the prior
 
 @dataclass(frozen=True)
 class Config(Sampling):
-    """EntGame with networks; sizes chosen on walled MountainCar, Pendulum and ContinuousGrid."""
+    """Spreads visits over the features of any environment, by networks.
+
+    A forecaster learns the density of all past visits; a sampler is paid for going where it is low.
+    Use it where states or actions are continuous, or too many for a table. The mixture of the
+    policies of all rounds is the answer, the last iterate the handy one.
+
+    After Tiapkin et al., "Fast Rates for Maximum Entropy Exploration", ICML 2023.
+
+    Example::
+
+        rlentropy neural-entgame --env-id Pendulum-v1 --steps 100000
+    """
+
+    # the forecaster:
 
     forecaster: ForecasterName = "histogram"  # of the density of all past visits
-    prior: float = 1.0  # visits of each cell before the first; knn, likelihood: hundreds in all
+    prior: float = 1.0  # visits of a cell before the first; of knn, likelihood: hundreds in all
     neighbours: int = 20  # k of knn
     reservoir: int = 10_000  # most visits that knn looks among, drawn anew every round
     forecaster_updates: int = 100  # gradient steps of likelihood a round
@@ -101,6 +115,7 @@ def make_forecaster(features: Features, config: Config, rng: np.random.Generator
     return Neighbours(features, rng, k, reservoir, config.resolution, prior)
 
 
+@calls.on_env(Config)
 def run(env: Env, config: Config, rng: np.random.Generator, log: Log) -> Result:
     """Explore copies of an environment, evaluating and saving on the way.
 

@@ -20,6 +20,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from rlentropy import calls
 from rlentropy.errors import in_range, one_of, whole
 from rlentropy.exploration import coverage
 from rlentropy.exploration.features import Features, Points
@@ -38,11 +39,22 @@ Reward = Literal["gradient", "log"]
 
 @dataclass(frozen=True)
 class Config(Sampling):
-    """MaxEnt with networks."""
+    """Spreads visits over the cells of features, by the Frank-Wolfe method with networks.
+
+    Each round lets an oracle learn to collect the gradient of the entropy, and adds what it finds
+    to the mixture. Use it as the classical baseline of neural-entgame; its oracles spend most of
+    the budget.
+
+    Paper: Hazan et al., "Provably Efficient Maximum Entropy Exploration", ICML 2019.
+
+    Example::
+
+        rlentropy neural-maxent --env-id Pendulum-v1 --steps 100000
+    """
 
     oracle_rounds: int = 5  # rounds of episodes that an oracle plays, and learns after
-    smoothing: float = 1e-4  # σ > 0, a probability
-    reward: Reward = "gradient"  # gradient of -Σ d log(d + σ), or -log(d + σ) alone
+    smoothing: float = 1e-4  # σ: probability added to each frequency in the reward, > 0
+    reward: Reward = "gradient"  # of a cell: gradient of -Σ d log(d + σ), or -log(d + σ) alone
     warm_start: bool = False  # an oracle goes on from the last one's networks and episodes
 
     def __post_init__(self) -> None:
@@ -98,6 +110,7 @@ class NeuralMaxEnt(SoftPlayer):
             self.begin()
 
 
+@calls.on_env(Config)
 def run(env: Env, config: Config, rng: np.random.Generator, log: Log) -> Result:
     """Explore copies of an environment, which is never stepped; evaluates and saves on the way.
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from rlentropy import calls
 from rlentropy.exploration import coverage
 from rlentropy.exploration.features import Features
 from rlentropy.exploration.rounds import Rounds, Shared
@@ -26,7 +27,15 @@ load_policy = load_mixture
 
 @dataclass(frozen=True)
 class Config(Shared):
-    """Uniformly random actions; hidden and mixture_size change nothing."""
+    """Plays uniformly random actions: the baseline of the explorers by networks.
+
+    Use it beside them, with the same budget and features. --hidden and --mixture-size change
+    nothing.
+
+    Example::
+
+        rlentropy neural-random --env-id Pendulum-v1 --steps 20000
+    """
 
 
 class Uniform:
@@ -80,6 +89,7 @@ class Uniform:
         self.rounds.load_state_dict(state["rounds"])
 
 
+@calls.on_env(Config)
 def run(env: Env, config: Config, rng: np.random.Generator, log: Log) -> Result:
     """Play in copies of an environment, which is never stepped; scores uniform actions.
 

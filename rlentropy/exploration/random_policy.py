@@ -7,6 +7,8 @@ from typing import Any
 import gymnasium
 import numpy as np
 
+from rlentropy import calls
+from rlentropy.entropy.occupancies import visitation
 from rlentropy.exploration.episodes import Explored, explore
 from rlentropy.exploration.learner import Scoring
 from rlentropy.exploration.setting import Setting, Simulator
@@ -17,7 +19,14 @@ from rlentropy.types import Array, Count, Objective, State
 
 @dataclass(frozen=True)
 class Config:
-    """Uniformly random actions."""
+    """Plays uniformly random actions: the baseline of the explorers of tables.
+
+    Use it beside them, with the same budget and objective: what it reaches is for free.
+
+    Example::
+
+        rlentropy random-policy --env-id rlentropy/DoubleChain-v0 --horizon 20 --episodes 5000
+    """
 
     horizon: int | None = None  # steps an episode; default: the environment's time limit
     episodes: int = 5000  # budget, in episodes
@@ -67,8 +76,10 @@ class RandomPolicy:
 
     last_iterate = policy
 
-    def mixture_occupancy(self) -> None:
-        return None
+    def mixture_occupancy(self) -> Array | None:
+        """That of the policy itself, as it plays no other."""
+        mdp, H = self.setting.mdp, self.setting.horizon
+        return visitation(mdp, self.policy(), H) if mdp is not None and self.episodes else None
 
     def certified_gap(self) -> None:
         return None
@@ -83,6 +94,7 @@ class RandomPolicy:
         self.rng = deepcopy(state["rng"])
 
 
+@calls.on_env(Config)
 def run(
     env: gymnasium.Env[Any, Any],
     config: Config,

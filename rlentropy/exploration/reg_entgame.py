@@ -22,7 +22,7 @@ from typing import Any, Literal
 import gymnasium
 import numpy as np
 
-from rlentropy import planning
+from rlentropy import calls, planning
 from rlentropy.entropy.occupancies import visitation_entropy
 from rlentropy.errors import InputError, in_range
 from rlentropy.exploration import rf_ucrl
@@ -42,12 +42,23 @@ Bonus = Literal["none", "inverse-n"]
 
 @dataclass(frozen=True)
 class Config:
-    """Regularised EntGame (exploration §4.2); the defaults are those of §11."""
+    """Spreads visits over states and actions, by a game whose sampler plans softly.
+
+    Only states need to be forecast, as the entropy of the actions is part of the plan. Use it where
+    states and actions are Discrete: it is the best of the visitation explorers here, and its last
+    policy is good without the mixture.
+
+    Paper: Tiapkin et al., "Fast Rates for Maximum Entropy Exploration", ICML 2023.
+
+    Example::
+
+        rlentropy reg-entgame --env-id FrozenLake-v1 --horizon 20 --episodes 2000
+    """
 
     horizon: int | None = None  # steps an episode; default: the environment's time limit
     episodes: int = 5000  # budget, in episodes, those of the reward-free phase included
-    objective: Literal["VE"] = "VE"  # stage-wise visitation entropy, or VE_λ by the temperature
-    temperature: float = 1.0  # λ > 0
+    objective: Literal["VE"] = "VE"  # stage by stage; with a temperature VE_λ
+    temperature: float = 1.0  # λ > 0 of VE_λ = VE_S + λ Σ H(π_h); 1: VE
     prior: float = 1.0  # n_0 > 0, visits that the forecaster adds to every state
     bonus: Bonus = "none"  # optimism of the sampler beyond that for unvisited pairs
     bonus_scale: float = 1.0  # factor of the bonus, >= 0
@@ -122,6 +133,7 @@ def make_learner(setting: Setting, config: Config, rng: np.random.Generator) -> 
     )
 
 
+@calls.on_env(Config)
 def run(
     env: gymnasium.Env[Any, Any],
     config: Config,

@@ -24,6 +24,7 @@ from typing import Any, Literal, get_args
 import gymnasium
 import numpy as np
 
+from rlentropy import calls
 from rlentropy.errors import InputError, one_of, whole
 from rlentropy.exploration import entgame, rf_ucrl, ucbvi_ent
 from rlentropy.exploration.entgame import EntGame
@@ -47,13 +48,26 @@ Sampler = Literal["targets", "rf-express", "rf-ucrl", "entgame", "random"]
 
 @dataclass(frozen=True)
 class Config:
-    """RF-Explore-Ent (exploration §4.1); the theory's N_0 is astronomical, so it is free here."""
+    """Explores without a reward first, then plans once for trajectory entropy.
+
+    Use it where exploring and planning are apart, or to see what a sampler's data are worth:
+    --sampler puts RF-Express, RF-UCRL, EntGame or random actions in the place of the paper's two
+    phases, which need more episodes than most have.
+
+    Paper: Tiapkin et al., "Fast Rates for Maximum Entropy Exploration", ICML 2023.
+
+    Example::
+
+        rlentropy rf-explore-ent --env-id rlentropy/DoubleChain-v0 --horizon 20 --episodes 5000
+            --sampler rf-express
+    """
 
     horizon: int | None = None  # steps an episode; default: the environment's time limit
     episodes: int = 5000  # budget, in episodes, of all phases together
     objective: TrajectoryObjective = "TE"  # TE+ counts the state after the last action too
-    sampler: Sampler = "targets"  # "targets" is the paper's phases 1 and 2; see above
-    target_episodes: int = 1  # N_0 >= 1 of the sampler "targets": S * H * N_0 episodes of phase 1
+    # targets: the paper's, each state and stage in turn; another explores for the whole budget
+    sampler: Sampler = "targets"
+    target_episodes: int = 1  # a state and stage, for the sampler targets, >= 1
     bonus_scale: float = 1.0  # factor of the sampler's bonus, >= 0
     delta: float = 0.1  # failure probability of the sampler's bonus, in (0, 1)
     stage_dependent: bool = False  # estimate one kernel a stage instead of one for all
@@ -291,6 +305,7 @@ def make_learner(setting: Setting, config: Config, rng: np.random.Generator) -> 
     return RFExploreEnt(setting, config, rng)
 
 
+@calls.on_env(Config)
 def run(
     env: gymnasium.Env[Any, Any],
     config: Config,

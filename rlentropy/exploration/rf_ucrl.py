@@ -22,6 +22,7 @@ from typing import Any, Literal
 import gymnasium
 import numpy as np
 
+from rlentropy import calls
 from rlentropy.exploration.episodes import Explored, explore
 from rlentropy.exploration.game import GameLearner, Rules, check_bonus
 from rlentropy.exploration.learner import Scoring
@@ -38,16 +39,28 @@ Variant = Literal["rf-ucrl", "rf-express"]
 
 @dataclass(frozen=True)
 class Config:
-    """RF-UCRL or RF-Express (exploration §5.3); delta as in the paper's experiments (§6.2)."""
+    """Learns the model well enough to plan for any reward, by RF-UCRL or RF-Express.
+
+    It goes where the model could still be wrong, and can stop when every reward is certified to
+    within --tolerance. Use it before rewards are known, or as a baseline of the entropy explorers,
+    by whose objectives it is scored.
+
+    Papers: Kaufmann et al., "Adaptive Reward-Free Exploration", 2021; Ménard et al., "Fast Active
+    Learning for Pure Exploration", 2021.
+
+    Example::
+
+        rlentropy rf-ucrl --env-id rlentropy/DoubleChain-v0 --horizon 20 --episodes 5000
+    """
 
     horizon: int | None = None  # steps an episode; default: the environment's time limit
     episodes: int = 5000  # budget, in episodes
     objective: VisitationObjective = "VE"  # the entropy that is reported; it changes nothing else
     variant: Variant = "rf-ucrl"  # bonus falling with 1/sqrt(n), or with 1/n (rf-express)
     bonus_scale: float = 1.0  # factor of the bonus, >= 0; below 1 the certificate is heuristic
-    clip: bool = False  # cap E at 2 (H - h); the paper's DoubleChain runs do, and it hurts
+    clip: bool = False  # cap the bound at 2 (H - h), as the paper's DoubleChain runs do; it hurts
     delta: float = 0.1  # failure probability inside the bonus, in (0, 1)
-    tolerance: float = 0.0  # ε: stop when every reward is certified to within it; 0: never
+    tolerance: float = 0.0  # stop when every reward is certified to within it; 0: never
     stage_dependent: bool = False  # estimate one kernel a stage instead of one for all
     mixture_size: int = 32  # policies kept, a uniform sample of those played; 0 keeps none
     simulator: Simulator = "auto"  # compiled: draw from the declared model; gymnasium: call step
@@ -125,6 +138,7 @@ class RewardFree(GameLearner):
         return Schedule(*(np.tile(np.asarray(row, np.float64), (episodes.size, 1)) for row in rows))
 
 
+@calls.on_env(Config)
 def run(
     env: gymnasium.Env[Any, Any],
     config: Config,

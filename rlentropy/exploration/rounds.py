@@ -26,10 +26,16 @@ class Shared:
     steps: int = 300_000  # budget, in environment steps; whole rounds are played
     # steps an episode, in training and evaluation; default: the environment's limit
     horizon: int | None = None
+
+    # what counts:
+
     # observation coordinates that count, as 0,1; default: those the environment declares, else all
     features: str = ""
     bins: str = ""  # of each feature, as 12,11: the cells of histograms; default: the features' own
     ranges: str = ""  # of each feature, as LO:HI,LO:HI; default: the features' own
+
+    # rounds and networks:
+
     episodes: int = 0  # of a round; 0: as many as make 4 000 steps
     hidden: tuple[int, ...] = (128, 128)  # widths of the hidden layers
     mixture_size: int = 100  # most networks of the mixture that are kept, drawn evenly

@@ -27,6 +27,7 @@ from rlentropy.exploration.rounds import (
 )
 from rlentropy.exploration.samplers import Batch, Sampler, SoftActorCritic, SoftQ, Tuning
 from rlentropy.exploration.scaling import InputScaling
+from rlentropy.neural import devices
 from rlentropy.neural.mixtures import (
     Kind,
     Members,
@@ -64,9 +65,10 @@ DEFAULTS: dict[Kind, Sizes] = {
 class Sampling(Shared):
     """Options of explorers that have a soft sampler."""
 
-    sampler: SamplerName = (
-        "auto"  # auto: soft-q for few actions or one dimension, else actor-critic
-    )
+    # the sampler:
+
+    # auto: soft-q for few actions or one dimension, else actor-critic
+    sampler: SamplerName = "auto"
     action_grid: int = 3  # points a dimension at which soft-q discretises a Box
     # λ per environment step, nats; default: so that a decision has at least 1/2 and horizon / 200,
     # thrice that in two dimensions of a Box; for actor-critic horizon / 400, less beyond two
@@ -180,7 +182,7 @@ class SoftPlayer:
         Raises:
             InputError: the sampler's values are not finite any more.
         """
-        config, device = self.options, torch.get_default_device()
+        config, device = self.options, devices.current()
         pool = self.replay.sample(POOL, self.batch_rng)
         flat = pool.points.reshape(-1, pool.points.shape[-1])
         found = log_density(flat).reshape(pool.real.shape)

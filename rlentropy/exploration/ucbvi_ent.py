@@ -23,6 +23,7 @@ from typing import Any, Literal, get_args
 import gymnasium
 import numpy as np
 
+from rlentropy import calls
 from rlentropy.errors import InputError
 from rlentropy.exploration.episodes import Explored, explore
 from rlentropy.exploration.game import GameLearner, Rules, check_bonus
@@ -42,12 +43,24 @@ Variant = Literal["none", "code", "pac", "fast"]
 
 @dataclass(frozen=True)
 class Config:
-    """UCBVI-Ent (exploration §3); the default variant is the one of §11."""
+    """Spreads whole trajectories: maximum trajectory entropy by optimistic soft plans.
+
+    Use it where what counts is the variety of episodes rather than of places. The variants pac and
+    fast certify their policy, and can stop when it is good enough.
+
+    Paper: Tiapkin et al., "Fast Rates for Maximum Entropy Exploration", ICML 2023.
+
+    Example::
+
+        rlentropy ucbvi-ent --env-id rlentropy/DoubleChain-v0 --horizon 20 --episodes 2000
+    """
 
     horizon: int | None = None  # steps an episode; default: the environment's time limit
     episodes: int = 5000  # budget, in episodes
     objective: TrajectoryObjective = "TE"  # TE+ counts the state after the last action too
-    variant: Variant = "none"  # see above
+    # none: no bonus, the best in practice; code: bonuses of the authors' program; pac, fast: the
+    # policy is certified, with a gap that is linear or quadratic in the widths
+    variant: Variant = "none"
     bonus_scale: float = 1.0  # factor of the widths, >= 0; below 1 the certificate is heuristic
     delta: float = 0.1  # failure probability of the widths, in (0, 1)
     tolerance: float = 0.0  # nats: stop when the gap is certified to be this small; 0: never
@@ -149,6 +162,7 @@ class UCBVIEnt(GameLearner):
         return Schedule(*(np.tile(row, (episodes.size, 1)) for row in rows))
 
 
+@calls.on_env(Config)
 def run(
     env: gymnasium.Env[Any, Any],
     config: Config,

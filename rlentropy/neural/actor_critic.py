@@ -37,7 +37,19 @@ Tensor = torch.Tensor
 
 @dataclass(frozen=True)
 class Config:
-    """Proximal actor-critic under entropic risk; sizes chosen on CartPole-v1."""
+    """Learns a policy by networks in any environment, robust by an entropic risk.
+
+    Use it where states or actions are continuous, or too many for a table. With --risk nominal it
+    is a proximal actor-critic; with entropic:β it is wary of transitions that turn out badly. Sizes
+    are those that CartPole-v1 likes.
+
+    After Zhang, Hu and Li, "Soft Robust MDPs and Risk-Sensitive MDPs", ICLR 2024.
+
+    Example::
+
+        rlentropy robust-actor-critic --env-id CartPole-v1 --steps 30000
+        rlentropy robust-actor-critic --env-id Pendulum-v1 --risk entropic:0.1 --steps 100000
+    """
 
     steps: int = 200_000  # budget, in environment steps; whole batches are played
     risk: str = "nominal"  # nominal or entropic:β, β >= 0 per unit of reward
@@ -56,7 +68,7 @@ class Config:
     max_weight: float = 10.0  # largest weight, > 1
     hidden: tuple[int, ...] = (64, 64)  # widths of the hidden layers
     activation: Activation = "tanh"  # between layers
-    normalise_observations: bool = True  # Box observations, by running mean and deviation
+    normalise_observations: bool = True  # those of a Box, by running mean and deviation
     normalise_rewards: bool = True  # by the running deviation of the discounted return
     # steps that truncate an episode, in training and evaluation; default: the environment's limit
     horizon: int | None = None

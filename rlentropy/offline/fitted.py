@@ -26,10 +26,11 @@ from rlentropy import offline
 from rlentropy.data import Transitions
 from rlentropy.errors import InputError
 from rlentropy.log import Log, drive
+from rlentropy.offline.comparison import with_nominal
 from rlentropy.offline.problem import Config, Learner, Problem, greedy, member_rngs, split
 from rlentropy.offline.tabular import Model, ValueIteration
 from rlentropy.policies import Policy, Tabular
-from rlentropy.risk import Measure
+from rlentropy.risk import Entropic, Measure, Nominal
 from rlentropy.types import Array, Result, State
 
 
@@ -39,10 +40,13 @@ class Table:
     def __init__(self, problem: Problem, config: Config) -> None:
         assert problem.model is not None
         self.problem, self.tolerance = problem, config.tolerance
-        unvisited = {"pessimistic": problem.low, "optimistic": problem.high, "zero": 0.0}
-        measure = problem.measure(problem.model.successor.size + (problem.fail is not None))
+        values = {"pessimistic": problem.low, "optimistic": problem.high, "zero": 0.0}
+        self.unvisited = values[config.unvisited]
+        self.measure = measure = problem.measure(
+            problem.model.successor.size + (problem.fail is not None)
+        )
         self.iteration = ValueIteration(
-            problem.model, measure, problem.gamma, unvisited[config.unvisited], problem.fail
+            problem.model, measure, problem.gamma, self.unvisited, problem.fail
         )
         self.updates = 0
 
@@ -147,11 +151,39 @@ def fit(
         "gamma": config.gamma,
         "seeds": config.seeds,
     }
+    if isinstance(learner, Table) and not isinstance(learner.measure, Nominal):
+        summary |= compared(learner)
     if data.guessed:
         summary["guessed_spaces"] = data.guessed
     if doubts := "; ".join(doubtful_ends(data, problem.model)):
         summary["warning"] = f"{doubts}: if that is a time limit, store it as truncations"
     return Result(summary | evaluator.summary(final), **learner.result())
+
+
+def compared(learner: Table) -> dict[str, Any]:
+    """What risk changed of the greedy policy, and where it changed nothing, what to do."""
+    problem, measure, Q = learner.problem, learner.measure, learner.iteration.Q
+    assert problem.model is not None
+    found = with_nominal(problem.model, Q, problem.gamma, learner.unvisited, learner.tolerance)
+    if found is None:
+        return {}
+    facts: dict[str, Any] = {"differs_from_nominal": found.differing}
+    parameter, none, scale = "the radius", "radius 0", ""
+    if isinstance(measure, Entropic):
+        scaled = measure.risk_aversion * found.spread
+        facts |= {"next_value_spread": found.spread, "scaled_risk_aversion": scaled}
+        parameter, none, scale = (
+            "β",
+            "β = 0",
+            f" (times the spread of next values it is {scaled:.2g})",
+        )
+    if not found.differing:
+        same = f"same greedy policy as {none} on these data"
+        if found.spread == 0.0:
+            facts["hint"] = f"{same}, which show no noise to be robust against"
+        else:
+            facts["hint"] = f"{same}: raise {parameter}{scale}"
+    return facts
 
 
 def doubtful_ends(data: Transitions, model: Model | None) -> Iterator[str]:

@@ -31,14 +31,27 @@ from rlentropy.types import Result
 
 @dataclass(frozen=True)
 class Config(problem.Config):
-    """Robust fitted Q iteration on a dataset (robust §4.6)."""
+    """Learns a robust policy from a dataset, for balls of total variation.
+
+    Use it where nature may move any mass of at most ρ, also to a failure that the data don't show.
+    With entropic risk rfzi is steadier.
+
+    Paper: Panaganti, Xu, Kalathil and Ghavamzadeh, "Robust Reinforcement Learning using Offline
+    Data", NeurIPS 2022.
+
+    Example::
+
+        rlentropy collect --env-id CartPole-v1 --steps 20000 --data cartpole.npz
+        rlentropy rfqi --data cartpole.npz --risk tv-ball:0.1 --gamma 0.99 --updates 1000 --env-id
+            CartPole-v1
+    """
 
     risk: str = "tv-ball:0.1"  # tv-ball:ρ, total variation (half the L1 distance), ρ in [0, 1]
     # value of the state that nature may always lead to; default: 0, or where rewards are negative
     # the least discounted return
     fail_value: float | None = None
-    dual_steps: int = 2  # of the network of η, each update
-    dual_learning_rate: float = 1e-3  # of its Adam, > 0
+    dual_steps: int = 2  # gradient steps of the dual network an update
+    dual_learning_rate: float = 1e-3  # of the dual network (Adam), > 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -56,6 +69,7 @@ class Config(problem.Config):
         return measure.radius
 
 
+@problem.on_data(Config)
 def run(
     data: Transitions, config: Config, rng: np.random.Generator, log: Log, env: Any = None
 ) -> Result:

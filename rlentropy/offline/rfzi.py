@@ -39,9 +39,22 @@ BETAS = (1e-15, 1e15)  # whose squares float32 holds
 
 @dataclass(frozen=True)
 class Config(problem.Config):
-    """Robust fitted Z iteration on a dataset (robust §4)."""
+    """Learns a robust policy from a dataset, under entropic risk (a KL penalty).
 
-    risk: str = "entropic:0.1"  # entropic:β, β > 0 per reward unit; robust against (1/β) KL
+    Use it where you have data and no simulator, and the world may differ from them. β is per unit
+    of reward: it acts once β times the spread of next values is about 1. Discrete spaces are solved
+    by a table, others by networks.
+
+    Paper: Zhang, Hu and Li, "Soft Robust MDPs and Risk-Sensitive MDPs", ICLR 2024, Algorithm 1.
+
+    Example::
+
+        rlentropy collect --env-id CartPole-v1 --steps 20000 --data cartpole.npz
+        rlentropy rfzi --data cartpole.npz --risk entropic:0.1 --gamma 0.99 --updates 1000 --env-id
+            CartPole-v1
+    """
+
+    risk: str = "entropic:0.1"  # entropic:β, β > 0 per unit of reward
     # level b of a nested entropic risk of r + γV, in place of --risk: β = γ b
     erm_level: float | None = None
     # linex: networks learn -(1/β) log Z, by Adam; published: Z by a sigmoid, MSE and SGD
@@ -67,6 +80,7 @@ class Config(problem.Config):
         return measure
 
 
+@problem.on_data(Config)
 def run(
     data: Transitions, config: Config, rng: np.random.Generator, log: Log, env: Any = None
 ) -> Result:

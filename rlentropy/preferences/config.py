@@ -37,25 +37,46 @@ LossName = Literal["dpo", "cpl", "ipo", "reward-model"]
 
 @dataclass(frozen=True)
 class Config:
-    """Active preference learning."""
+    """Teaches a policy what is wanted, by labels of pairs, and asks for those that teach most.
+
+    Rounds of candidates, choice, questions and learning. Use it where the reward is hard to write
+    and easy to judge: --oracle human asks you, other oracles simulate a teacher. Tables where the
+    model is known and spaces are Discrete, else networks.
+
+    After Muldrew et al., "Active Preference Learning for Large Language Models", ICML 2024.
+
+    Example::
+
+        rlentropy active-preference --env-id FrozenLake-v1 --labels 160 --oracle bradley-terry:1std
+        rlentropy active-preference --env-id CartPole-v1 --labels 40 --oracle human
+    """
 
     CODE: ClassVar = ("judge",)  # options that may run code, for which no run folder is trusted
 
-    labels: int = 640  # budget
+    labels: int = 640  # budget, in labels
     batch_size: int = 16  # labels a round
     schedule: tuple[int, ...] = ()  # labels at which rounds end, before those of --batch-size
+
+    # what is asked:
+
     pool: int | None = None  # candidate pairs per label; default 16, of networks 4
     # rule that chooses what is asked; compare them in docs/results/preferences.md
     acquisition: str = "value-information"
     random_share: float | None = None  # of each batch, in [0, 1]; default: the rule's own
     power: float | None = None  # of scores in soft draws, > 0; default: the rule's own
-    diversity: Literal["none", "k-center", "dpp", "vendi"] = "none"  # of a batch
+    # what keeps a batch from asking the same twice
+    diversity: Literal["none", "k-center", "dpp", "vendi"] = "none"
     keep_identical: bool = False  # choose pairs of identical segments like others, not last
     prompts: int = 8  # start states scored for each that an entropy filter keeps
-    completions: int = 2  # segments a start; of more the pair of largest margin is kept
+    completions: int = 2  # segments a start; of more than two the pair of largest margin is kept
     # how start states are scored by the entropy rules; default exact, of networks rao-blackwell
     entropy: Entropy | None = None
-    prior_scales: tuple[float, ...] = ()  # nats, in (0, 1000]; default: the rule's own models
+    prior_scales: tuple[
+        float, ...
+    ] = ()  # of the models of the reward, nats, in (0, 1000]; default: the rule's own
+
+    # who answers:
+
     # return, bootstrapped-return:τ, bradley-terry:τ, regret:τ, judge or human; τ in units of
     # return, or in standard deviations of the reference's (1std); options follow (,mistake=0.1)
     oracle: str = "return"
@@ -73,17 +94,24 @@ class Config:
     human_share: float | None = None  # of a batch, rounded down, to the person; default 0.2
     human_labels: int | None = None  # of the person in all, spread evenly; in place of the share
     grace: float = 3.0  # seconds in which a person's last answer of a round can be taken back
+
+    # segments and policy:
+
     segment_length: int | None = None  # steps; default 16, of networks 50
-    starts: Literal["all", "initial"] = "all"  # tables: every live state, or the initial ones
+    # of segments, in tables: every live state, or the initial ones
+    starts: Literal["all", "initial"] = "all"
     # uniform, noisy-expert (known models), or a run folder; what is trained starts there
     reference: str = "uniform"
     reference_floor: float = 0.01  # share of uniform actions in a table's reference, in (0, 1]
     approximator: Approximator = "auto"  # tables where observations and actions are Discrete
     # of a table's states; auto: rbf on grids, else one-hot; cells: a network on row and column
     features: Literal["auto", "one-hot", "rbf", "cells"] = "auto"
-    reward_features: int = 128  # of the belief about rewards, networks
+    reward_features: int = 128  # random ones, of the belief about rewards, for networks
     hidden: tuple[int, ...] = (32, 32)  # widths of a network's hidden layers
-    loss: LossName = "dpo"  # what labels train
+
+    # learning:
+
+    loss: LossName = "dpo"  # what labels train; reward-model: rewards that are then planned for
     dpo_beta: float = 0.2  # temperature of the implicit reward, > 0
     segment_gamma: float = 1.0  # discount of a segment's log-ratios, in (0, 1]
     # probability that a label is wrong, in [0, 0.5); default 0, of networks 0.1, without which
@@ -97,19 +125,22 @@ class Config:
     reward_members: int = 5  # networks of the ensemble that --loss reward-model fits
     policy_steps: int = 4096  # environment steps a round in which a policy learns from it, networks
     learning_rate: float | None = None  # of Adam; default 0.02, of networks 0.01
-    restart: bool = False  # from the reference each round
-    fresh_optimiser: bool = False  # each round
+    restart: bool = False  # learn from the reference anew each round
+    fresh_optimiser: bool = False  # forget the moments of Adam each round
     update_reference: bool = False  # after each round the policy becomes the reference
     mixing: float | None = None  # r in [0, 1]: epochs draw from all rounds, newer ones more with r
     early_stop: float = 0.0  # share of its largest value at which the loss ends a round, 0: never
-    offline: bool = False  # candidates come from the reference
+
+    # segments and policy:
+
+    offline: bool = False  # candidates come from the reference, not from the policy
     temperature: float = 1.0  # of candidates' actions, > 0
     # start the second segment of a pair in a copy of the first one's environment, instead of by the
     # same reset seed; for environments whose seed doesn't fix where they start
     snapshots: bool = False
     horizon: int | None = None  # steps that truncate an episode of networks; default: the limit's
-    evaluation_segments: int = 64  # of each score of a network
-    final_episodes: int = 100  # of the summary's mean_return, networks
+    evaluation_segments: int = 64  # behind each score of a network on the way
+    final_episodes: int = 100  # behind the summary's mean_return, of networks
 
     def __post_init__(self) -> None:
         for name in ("labels", "batch_size", "prompts", "evaluation_segments"):

@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from rlentropy import preferences
+from rlentropy import calls, preferences
 from rlentropy.errors import InputError, in_range, one_of, whole
 from rlentropy.log import Log
 from rlentropy.preferences import acquisition, language_scores, oracles
@@ -58,25 +58,43 @@ The better text is"""
 
 @dataclass(frozen=True)
 class Config:
-    """Active preference learning of a language model, by the extra `lm`."""
+    """Teaches a language model what is wanted, by labels of pairs of its completions.
+
+    The campaign of active-preference, each round trained by TRL's DPO. Use it with --oracle human
+    to align a small model by hand, or with a simulated teacher to compare rules of acquisition.
+    Needs pip install 'rlentropy[lm]'.
+
+    Paper: Muldrew et al., "Active Preference Learning for Large Language Models", ICML 2024.
+
+    Example::
+
+        rlentropy language-preference --model random:2,32 --labels 32
+    """
 
     # folder, .gguf file, package:NAME that ships one, random:LAYERS,WIDTH for an untrained one of
     # letters, or hub:ID, the only one for which a network is used
     model: str = "random:2,32"
     prompts: str = ""  # file of a prompt a line, or of JSON objects with one; default: stems
     evaluation_prompts: int = 32  # the last ones of the file, which are never asked about
-    labels: int = 64  # budget
+    labels: int = 64  # budget, in labels
     batch_size: int = 16  # labels a round
     schedule: tuple[int, ...] = ()  # labels at which rounds end, before those of --batch-size
+
+    # what is asked:
+
     pool: int = 4  # candidate pairs per label
     acquisition: str = "certainty"  # rule that chooses what is asked
     random_share: float | None = None  # of each batch, in [0, 1]; default: the rule's own
     power: float | None = None  # of scores in soft draws, > 0; default: the rule's own
-    diversity: Literal["none", "k-center", "dpp", "vendi"] = "none"  # of a batch
+    # what keeps a batch from asking the same twice
+    diversity: Literal["none", "k-center", "dpp", "vendi"] = "none"
     prompt_pool: int = 4  # prompts scored for each that an entropy filter keeps
-    entropy: Literal["monte-carlo", "rao-blackwell"] = "monte-carlo"  # estimate of prompts'
-    entropy_samples: int = 8  # completions behind it, at temperature 1
+    entropy: Literal["monte-carlo", "rao-blackwell"] = "monte-carlo"  # how prompts' is estimated
+    entropy_samples: int = 8  # completions behind that estimate, at temperature 1
     reward_features: int = 32  # of the belief about rewards, beside length and log π_ref
+
+    # who answers:
+
     # what a simulated teacher judges, and completions are scored by: length:WORDS, lexicon (words
     # that are liked less those that are loathed), share:LETTERS of the characters, or none
     reward: str = "lexicon"
@@ -86,17 +104,23 @@ class Config:
     # of --oracle judge: a model that reads both texts, named as by --model; default: simulated
     judge: str = ""
     grace: float = 3.0  # seconds in which a person's last answer of a round can be taken back
+
+    # completions:
+
     max_new_tokens: int = 16  # of a completion, its end-of-sequence token among them
     sampling_temperature: float = 0.7  # of candidates, > 0
     evaluation_temperature: float = 0.25  # of the completions that are scored, > 0
     evaluation_pairs: int = 32  # of the reference, by which margins are judged
+
+    # learning:
+
     dpo_beta: float = 0.2  # temperature of the implicit reward, > 0
     learning_rate: float = 1e-5  # of Adam, constant
     epochs: int = 10  # passes over the labels of a round
     minibatch: int = 16  # pairs of a gradient step
     train: Literal["newest", "all"] = "newest"  # on labels of the newest round, or on all
-    restart: bool = False  # from the reference each round
-    trainable_layers: int | None = None  # the last blocks, all else frozen; default: everything
+    restart: bool = False  # learn from the reference anew each round
+    trainable_layers: int | None = None  # the last so many blocks, all else frozen; default: all
 
     def __post_init__(self) -> None:
         for name in ("labels", "batch_size", "pool", "prompt_pool", "evaluation_pairs"):
@@ -154,6 +178,7 @@ class Config:
         )
 
 
+@calls.alone(Config)
 def run(config: Config, rng: Generator, log: Log) -> Result:
     """Buy labels and align a model; it goes into the folder `model` of the run.
 

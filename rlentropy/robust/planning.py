@@ -8,7 +8,7 @@ from typing import Any, Literal
 import gymnasium
 import numpy as np
 
-from rlentropy import risk
+from rlentropy import calls, risk
 from rlentropy.errors import InputError
 from rlentropy.log import Log
 from rlentropy.mdp import FiniteMDP, of_observations
@@ -26,11 +26,23 @@ Support = Literal["nominal", "full"]
 
 @dataclass(frozen=True)
 class Config:
-    """Robust planning; needs an environment whose model is known."""
+    """Computes the optimal robust value and policy, where the model is known.
 
-    risk: str = "entropic:1"  # risk measure, NAME:PARAMETER; a wrong name lists them all
-    # where nature may put mass: where P > 0, or anywhere; beside what the model lists with
-    # probability 0; default: the measure's own, full for contamination and Wasserstein
+    Nature may replace each transition law by a worse one, within a ball or at a price. Use it to
+    plan for a model that may be wrong; every state's value comes with bounds.
+
+    After Zhang, Hu and Li, "Soft Robust MDPs and Risk-Sensitive MDPs", ICLR 2024; other measures as
+    docs/usage.md lists them.
+
+    Example::
+
+        rlentropy robust-planning --env-id FrozenLake-v1 --risk kl-ball:0.1 --gamma 0.99
+    """
+
+    # NAME or NAME:PARAMETER, such as kl-ball:0.1; a wrong name lists them all
+    risk: str = "entropic:1"
+    # where nature may put mass: where the model has some, or anywhere; default: the measure's own,
+    # full for contamination and Wasserstein, else nominal
     risk_support: Support | None = None
     gamma: float = 0.95  # discount, in [0, 1)
     tolerance: float | None = None  # of the bounds, in reward units; default: 1e-8 if within reach
@@ -50,6 +62,7 @@ def known_model(env: gymnasium.Env[Any, Any]) -> FiniteMDP:
         raise InputError(f"{error}; robust-actor-critic needs no model") from None
 
 
+@calls.on_env(Config)
 def run(env: gymnasium.Env[Any, Any], config: Config, rng: np.random.Generator, log: Log) -> Result:
     """Solve the environment's model; nothing is sampled.
 

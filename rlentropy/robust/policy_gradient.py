@@ -28,7 +28,7 @@ from typing import Any, Literal
 import gymnasium
 import numpy as np
 
-from rlentropy import risk
+from rlentropy import calls, risk
 from rlentropy.errors import InputError, in_range, whole
 from rlentropy.log import Log, drive
 from rlentropy.mdp import FiniteMDP, of_observations
@@ -49,17 +49,31 @@ Step = Literal["constant", "theory"]
 
 @dataclass(frozen=True)
 class Config:
-    """Exact robust policy gradient; needs an environment whose model is known."""
+    """Ascends the exact robust policy gradient, where the model is known.
 
-    risk: str = "entropic:1"  # risk measure, NAME:PARAMETER; a wrong name lists them all
-    # where nature may put mass: where P > 0, or anywhere; beside what the model lists with
-    # probability 0; default: the measure's own, full for contamination and Wasserstein
+    Use it to study policy gradients under risk: each step's gap to the optimum is certified. For
+    the answer alone robust-planning is faster.
+
+    Paper: Zhang, Hu and Li, "Soft Robust MDPs and Risk-Sensitive MDPs", ICLR 2024; the
+    parametrisation mirror is that of Li, Lan and Zhao, 2022.
+
+    Example::
+
+        rlentropy robust-pg --env-id rlentropy/Ring-v0 --risk entropic:0.1 --parametrisation softmax
+    """
+
+    # NAME or NAME:PARAMETER, such as kl-ball:0.1; a wrong name lists them all
+    risk: str = "entropic:1"
+    # where nature may put mass: where the model has some, or anywhere; default: the measure's own,
+    # full for contamination and Wasserstein, else nominal
     risk_support: Support | None = None
     gamma: float = 0.95  # discount, in [0, 1)
-    parametrisation: Parametrisation = "direct"  # what the gradient moves, and how
+    # what is moved: direct: probabilities; softmax: logits, by the natural gradient; mirror:
+    # probabilities, by steps that grow
+    parametrisation: Parametrisation = "direct"
     updates: int = 10_000  # budget, in gradient steps
-    step: Step = "constant"  # theory: η = 1/L, for direct and entropic or nominal risk
-    step_size: float | None = None  # η > 0, 1 / reward units; default: 100 / max |r|
+    step: Step = "constant"  # theory: 1/L, proved for direct and entropic or nominal risk
+    step_size: float | None = None  # > 0, 1 / reward units; default: 100 / max |r|
     tolerance: float = 1e-6  # stop once the gap to the optimum is no more, in reward units
 
     def __post_init__(self) -> None:
@@ -211,6 +225,7 @@ def step_size(mdp: FiniteMDP, measure: risk.Measure | risk.SRectangular, config:
     return 100.0 / max(float(np.abs(mdp.r).max()), 1e-300)
 
 
+@calls.on_env(Config)
 def run(env: gymnasium.Env[Any, Any], config: Config, rng: np.random.Generator, log: Log) -> Result:
     """Follow the gradient from the uniform policy on the environment's model.
 

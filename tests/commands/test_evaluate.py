@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from examples import mixtures
 
+from rlentropy import FiniteMDP
 from rlentropy.cli import main
 from rlentropy.envs.ring import TOY10
 from rlentropy.runs.table import COMMANDS, Command
@@ -53,6 +54,74 @@ def read_csv(path):
 
 def numbers(rows, name):
     return np.array([float(row[name]) for row in rows])
+
+
+# ---------------------------------------------------------------- parameters of one's own
+
+
+class Coin(gymnasium.Env):
+    """Heads pays 1: state and model say how likely it is."""
+
+    def __init__(self, heads: float = 0.5, moving: bool = True):
+        self.observation_space = self.action_space = gymnasium.spaces.Discrete(2)
+        self.heads, self.moving, self.idle, self.first = heads, moving, 1.0, heads
+
+    @property
+    def mdp(self):
+        heads = self.heads if self.moving else self.first
+        P = np.tile([1 - heads, heads], (2, 2, 1))
+        return FiniteMDP(P, np.array([[0.0, 0.0], [1.0, 1.0]]), np.array([1.0, 0.0]))
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.s = 0
+        return 0, {}
+
+    def step(self, action):
+        reward = float(self.s)
+        self.s = int(self.np_random.random() < self.heads)
+        return self.s, reward, False, False, {}
+
+
+@pytest.fixture
+def coin(monkeypatch, tmp_path):
+    spec = gymnasium.envs.registration.EnvSpec("Coin-v0", Coin, max_episode_steps=6)
+    monkeypatch.setitem(gymnasium.registry, "Coin-v0", spec)
+    write_run(tmp_path / "run", np.full((2, 2), 0.5), "Coin-v0")
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ["heads", "attr.heads"])
+def test_a_model_that_changes_along_gives_exact_values(coin, name):
+    """From state 0, γ = 0.95: each later step pays heads, so V = γ heads / (1 - γ)."""
+    rows = evaluate(coin, "--perturb", f"{name}=0.25:0.75:0.25")
+    for heads in (0.25, 0.5, 0.75):
+        exact = float(rows["robust-pg", 0, "value", heads]["mean"])
+        assert exact == pytest.approx(0.95 / 0.05 * heads, abs=1e-6)
+        row = rows["robust-pg", 0, "return", heads]
+        assert abs(float(row["mean"]) - 5 * heads) < 4 * np.sqrt(5 * heads * (1 - heads) / 20)
+        assert float(row["nominal"]) == 0.5
+
+
+@pytest.mark.parametrize("grid", ["attr.heads=0.25:0.75:0.25", "random_action=0:0.5:0.5"])
+def test_a_model_that_does_not_claims_no_exact_values(coin, grid):
+    rows = evaluate(coin, "--perturb", grid, "--env-kwargs", '{"moving": false}')
+    assert {metric for _, _, metric, _ in rows} == {"return"}
+
+
+def test_an_attribute_that_changes_nothing_is_refused(coin, capsys):
+    arguments = ["--run", str(coin / "run"), "--perturb"]
+    assert main(["evaluate", *arguments, "attr.idle=0.5:1:0.25"]) == 2
+    said = capsys.readouterr().err
+    assert (
+        "perturb attr.idle must act in Coin-v0, got the same random play with 0.5 as with 1" in said
+    )
+    assert main(["evaluate", *arguments, "attr.s=0.5:1:0.25"]) == 2
+    assert "attr.s must name an attribute of Coin-v0, got 's'" in capsys.readouterr().err
+    assert main(["evaluate", *arguments, "idle=0.5:1:0.25"]) == 2
+    said = capsys.readouterr().err
+    assert "one of heads (nominal 0.5), random_action (nominal 0), attr.idle, attr.first, " in said
+    assert "attr.NAME of its other numbers in Coin-v0, got 'idle'" in said
 
 
 # ---------------------------------------------------------------- values

@@ -9,7 +9,7 @@ from PIL import Image
 
 from rlentropy import plots
 from rlentropy.perturbations.grids import Grid
-from rlentropy.plots import margins, mark_nominal, reliability
+from rlentropy.plots import margins, mark_nominal, png, reliability, style
 from rlentropy.preferences.calibration import reliability_curve
 from rlentropy.types import Film
 
@@ -132,14 +132,6 @@ def test_a_film_shows_its_pictures_one_by_one():
 
 
 @pytest.fixture
-def drawn(monkeypatch):
-    """The figures that were drawn, as matplotlib has them."""
-    figures = []
-    monkeypatch.setattr(plots, "_png", lambda figure, dpi: figures.append(figure) or b"")
-    return figures
-
-
-@pytest.fixture
 def shots(monkeypatch):
     """What the axes showed at each picture: title, array of the map or heights of the bars."""
     seen = []
@@ -150,7 +142,7 @@ def shots(monkeypatch):
         seen.append((figure, axes.get_title(), shown.copy()))
         return b""
 
-    monkeypatch.setattr(plots, "_png", take)
+    monkeypatch.setattr(style, "png", take)
     return seen
 
 
@@ -159,7 +151,7 @@ def bars(axes):
     return {c.get_label(): [bar.get_height() for bar in c] for c in axes.containers}
 
 
-def test_margins_stand_on_the_side_they_are_on(drawn, rng):
+def test_margins_stand_on_the_side_they_are_on(rng):
     chance = np.array([0.02, 0.47, 0.5, 0.53, 0.97, 0.97, 0.97, 0.999])
     with np.errstate(divide="ignore"):
         margin = np.log(chance / (1 - chance))
@@ -168,8 +160,8 @@ def test_margins_stand_on_the_side_they_are_on(drawn, rng):
         ("none", []),
         *[("$x_1$", rng.normal(size=50))] * 3,
     ]
-    margins(panels)
-    axes = [a for a in drawn[0].axes if a.get_visible()]
+    figure = margins(panels)
+    axes = [a for a in figure.axes if a.get_visible()]
     assert len(axes) == 5
     found = bars(axes[0])
     assert np.flatnonzero(found["wrong"]).tolist() == [0, 9]
@@ -182,22 +174,22 @@ def test_margins_stand_on_the_side_they_are_on(drawn, rng):
     assert axes[1].get_title() == "none\nno answers"
     wrong, right = axes[0].containers
     assert wrong[0].get_facecolor() != right[0].get_facecolor()
-    assert [t.get_text() for t in drawn[0].legends[0].get_texts()] == ["wrong", "right"]
+    assert [t.get_text() for t in figure.legends[0].get_texts()] == ["wrong", "right"]
 
 
-def test_reliability_shows_frequencies_over_densities(drawn, rng):
+def test_reliability_shows_frequencies_over_densities(rng):
     p = rng.random(300)
     curve = reliability_curve(p, (rng.random(300) < p).astype(float))
-    reliability([("_random", curve), ("elsewhere", curve)])
-    above, below = drawn[0].axes
+    figure = reliability([("_random", curve), ("elsewhere", curve)])
+    above, below = figure.axes
     diagonal, first, _ = above.lines
     np.testing.assert_array_equal(diagonal.get_xdata(), diagonal.get_ydata())
     np.testing.assert_array_equal(first.get_ydata(), curve.frequency)
     np.testing.assert_array_equal(below.lines[1].get_ydata(), curve.density)
-    assert [t.get_text() for t in drawn[0].legends[0].get_texts()] == [" _random", "elsewhere"]
+    assert [t.get_text() for t in figure.legends[0].get_texts()] == [" _random", "elsewhere"]
 
 
 def test_both_are_pngs(rng):
     curve = reliability_curve(rng.random(20), rng.random(20))
     for picture in (margins([("random", rng.normal(size=20))]), reliability([("random", curve)])):
-        assert picture.startswith(b"\x89PNG")
+        assert png(picture).startswith(b"\x89PNG")

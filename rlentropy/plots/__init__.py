@@ -1,0 +1,71 @@
+"""Every picture: for TensorBoard, run folders, comparisons, evaluations and notebooks.
+
+Functions return matplotlib's Figure; `save` writes one as PNG, PDF or SVG. matplotlib itself is
+imported when one is drawn: it takes longer than most commands that draw none.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rlentropy.plots.across import improvement, profiles, scores
+    from rlentropy.plots.comparisons import curves, final, heat_maps, reach
+    from rlentropy.plots.evaluations import robustness
+    from rlentropy.plots.preferences import margins, reliability
+    from rlentropy.plots.runs import FRAME, animation, densities, density, gif, visits
+    from rlentropy.plots.style import (
+        COLOURS,
+        FORMATS,
+        MARKERS,
+        STYLES,
+        finish,
+        mark_nominal,
+        over_seeds,
+        png,
+        save,
+        shown,
+    )
+
+__all__ = [
+    "COLOURS",
+    "FORMATS",
+    "FRAME",
+    "MARKERS",
+    "STYLES",
+    "animation",
+    "curves",
+    "densities",
+    "density",
+    "final",
+    "finish",
+    "gif",
+    "heat_maps",
+    "improvement",
+    "margins",
+    "mark_nominal",
+    "over_seeds",
+    "png",
+    "profiles",
+    "reach",
+    "reliability",
+    "robustness",
+    "save",
+    "scores",
+    "shown",
+    "visits",
+]
+
+HOMES = {
+    **dict.fromkeys(("improvement", "profiles", "scores"), "across"),
+    **dict.fromkeys(("curves", "final", "heat_maps", "reach"), "comparisons"),
+    "robustness": "evaluations",
+    **dict.fromkeys(("margins", "reliability"), "preferences"),
+    **dict.fromkeys(("FRAME", "animation", "densities", "density", "gif", "visits"), "runs"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use."""
+    if name in __all__:
+        return getattr(import_module(f"rlentropy.plots.{HOMES.get(name, 'style')}"), name)
+    raise AttributeError(f"module 'rlentropy.plots' has no attribute {name!r}")

@@ -1,0 +1,124 @@
+"""What `train` draws of a run: visits of states and of cells of features, and films of them.
+
+These are made for a screen: of fewer dots than those for print, and the frames of a film have one
+size and one scale.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from rlentropy.plots import style
+from rlentropy.plots.style import bare, canvas, colour_bar, finish, number, shown, styled
+from rlentropy.types import Film
+
+FRAME = 400  # milliseconds of a picture of a film
+SCREEN = 150  # dots per inch
+
+
+def visits(counts: Any, grid_shape: tuple[int, int] | None, title: str = "") -> bytes:
+    """Visits per state, (S,): a heat map where states form a grid, else bars. Returns a PNG."""
+    counts = np.asarray(counts)
+    axes = (("state", -0.5, counts.size - 0.5, counts.size),)
+    return densities(Film(axes, ((-1, counts),), grid_shape), title)[0]
+
+
+def density(counts: Any, axes: Sequence[tuple[str, float, float, int]], step: int) -> bytes:
+    """Visits of the cells of features after some environment steps, as `densities` draws them."""
+    return densities(Film(tuple(axes), ((step, counts),)))[0]
+
+
+@styled
+def densities(film: Film, title: str = "") -> list[bytes]:
+    """Visits of the cells of features, or of states, a PNG a frame, all on one scale.
+
+    States on a grid, and two features, are a heat map; of more features it is that of the first
+    two; one feature, and states without a grid, are bars.
+
+    Args:
+        title: what the run is, above every frame.
+    """
+    shape = film.grid_shape or tuple(bins for *_, bins in film.axes)
+    frames = [np.asarray(counts, float).reshape(shape) for _, counts in film.frames]
+    maps = np.stack([counts.sum(tuple(range(2, len(shape)))) for counts in frames])
+    tall = min(max(shape[0] / shape[1], 0.2), 1.5) if film.grid_shape else 0.8
+    figure, ((axes,),) = canvas(height=0.95 + 2.3 * tall)
+    kind = _grid if film.grid_shape else _bars if len(shape) == 1 else _heat_map
+    draw = kind(figure, axes, film.axes, maps)
+    of_tables = film.grid_shape or film.axes[0][0] == "state"
+    cells = "states" if of_tables else "cells of both" if len(shape) > 2 else "cells"
+    finish(figure, axes)
+    pictures = []
+    for (step, _), counts in zip(film.frames, maps, strict=True):
+        draw(counts)
+        at = [f"{number(step)} environment steps"] if step >= 0 else []
+        visited = f"{np.count_nonzero(counts)} of {counts.size} {cells} visited"
+        heads = [shown(title)] if title else []
+        axes.set_title("\n".join([*heads, *at, visited]))
+        pictures.append(style.png(figure, dpi=SCREEN))
+        figure.set_layout_engine("none")  # the first picture's, which is what takes the time
+    return pictures
+
+
+def _scale(maps: Any) -> dict[str, Any]:
+    """One logarithmic scale for all maps; where nothing is, they are grey."""
+    from matplotlib import colormaps
+    from matplotlib.colors import LogNorm
+
+    low = min(maps[maps > 0], default=1.0)
+    norm = LogNorm(vmin=low, vmax=max(maps.max(), 1.01 * low))
+    return {"norm": norm, "cmap": colormaps["viridis"].with_extremes(bad=style.PALE)}
+
+
+def _grid(figure: Any, axes: Any, _: Any, maps: Any) -> Any:
+    """What shows a map of visits to the states of a grid, (rows, columns)."""
+    image = axes.imshow(np.zeros(maps.shape[1:]), **_scale(maps))
+    bare(axes)
+    colour_bar(figure, image, "visits (grey: none)")
+    return lambda counts: image.set_data(np.ma.masked_equal(counts, 0))
+
+
+def _heat_map(figure: Any, axes: Any, features: Any, maps: Any) -> Any:
+    """What shows a map of visits to the cells of two features, (bins, bins)."""
+    (x, left, right, _), (y, bottom, top, _) = features[:2]
+    place = {"extent": (left, right, bottom, top), "origin": "lower", "aspect": "auto"}
+    image = axes.imshow(np.zeros(maps.shape[2:0:-1]), **place, **_scale(maps))
+    axes.set(xlabel=shown(x), ylabel=shown(y))
+    axes.grid(visible=False)
+    colour_bar(figure, image, "visits (grey: none)")
+    return lambda counts: image.set_data(np.ma.masked_equal(counts.T, 0))
+
+
+def _bars(figure: Any, axes: Any, features: Any, maps: Any) -> Any:
+    """What shows visits of the bins of one feature, (bins,), on a scale for all."""
+    ((name, left, right, bins),) = features
+    edges = np.linspace(left, right, bins + 1)
+    drawn = axes.stairs(np.zeros(bins), edges, fill=True, color=style.COLOURS[0])
+    axes.set(xlabel=shown(name), ylabel="visits", yscale="symlog", xlim=(left, right))
+    axes.set_ylim(0.0, 2.0 * max(maps.max(), 1.0))
+    return drawn.set_data
+
+
+def animation(pictures: Sequence[bytes], milliseconds: int) -> bytes:
+    """PNGs of one size as a GIF, each for so long, over and over; the last for five times that."""
+    from PIL import Image
+
+    frames = [Image.open(io.BytesIO(picture)).convert("RGB") for picture in pictures]
+    palette = frames[-1].quantize(256, dither=Image.Dither.NONE)  # one for all: half the bytes
+    shades = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
+    times = [milliseconds] * (len(frames) - 1) + [5 * milliseconds]
+    return gif(shades, times)
+
+
+def gif(frames: Sequence[Any], milliseconds: Sequence[int]) -> bytes:
+    """Images of Pillow, of one size and each with a palette, as a GIF that starts over."""
+    buffer = io.BytesIO()
+    first, *rest = frames
+    first.save(
+        buffer, "GIF", save_all=True, append_images=rest, duration=list(milliseconds), loop=0
+    )
+    return buffer.getvalue()
