@@ -29,12 +29,8 @@ class Options:
     env_id: str = ""  # gymnasium id, as `rlentropy envs` lists them; module:id imports that first
     env_kwargs: str = "{}"  # JSON object of its keyword arguments; max_episode_steps is its limit
     config: Path | None = None  # TOML file of any of these options; the command line wins
-<<<<<<< HEAD
     tuned: bool = False  # settings found for this environment by a search; all that is given wins
-    seed: int = 0  # seed of everything random, >= 0
-=======
     seed: int = 0  # of everything random, >= 0
->>>>>>> main
     label: str = ""  # what compare calls these settings; default: the command
     out: Path | None = None  # run folder; default: results/runs/<env>/<command>/seed<k>
     resume: bool = False  # go on with the run in --out, to the same end as without the break
