@@ -16,7 +16,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -196,6 +196,7 @@ class RayEngine:
     workers: int = 0
     cpus: int = 1
     gpus: float = 0.0
+    asked: set[Job] = field(default_factory=set)
 
     def run(self, take: Take) -> Events:
         """As `Engine.run` says.
@@ -248,6 +249,7 @@ class RayEngine:
 
     def stop(self, job: Job) -> None:
         """As `Engine.stop` says."""
+        self.asked.add(job)
         self.office.stop.remote(str(job.folder.absolute()))
 
     def _events(self, ray: Any, take: Take, marker: Path, token: str) -> Events:
