@@ -23,7 +23,7 @@ from rlentropy.commands.options import Options
 from rlentropy.runs.table import COMMANDS, FAMILIES, TOOLS, Command
 
 COLUMN = 24  # where texts begin
-WIDEST = 100  # columns that are used of a wide terminal
+NARROWEST, WIDEST = 50, 100  # columns that are used, of whatever terminal
 
 # Groups of options; what isn't here is the algorithm's.
 EVALUATION = ("eval_every", "evaluation", "final_")  # beginnings, or parts, of names
@@ -32,6 +32,8 @@ OUTPUT = (
     *("out", "overwrite", "append", "label", "mixture_size", "checkpoint_every"),
     *("keep_checkpoint", "quiet"),
 )
+
+UNDOING = "Flags can be undone: --no-quiet where --config FILE has quiet = true."
 
 UNITS = {"steps": "environment steps", "": "steps"}  # of budgets that are not their own word
 KINDS = {int: "INT", float: "FLOAT", str: "TEXT", Path: "PATH"}
@@ -89,7 +91,8 @@ def command_help(command: str, width: int | None = None) -> str:
     Args:
         width: columns; default: those of the terminal.
     """
-    width = width or min(shutil.get_terminal_size((80, 24)).columns, WIDEST)
+    columns = width or shutil.get_terminal_size((80, 24)).columns
+    width = min(max(columns, NARROWEST), WIDEST)
     row = (COMMANDS | TOOLS)[command]
     config_class = import_module(row.module).Config
     about, examples = description(config_class)
@@ -104,7 +107,7 @@ def command_help(command: str, width: int | None = None) -> str:
         lines = [line for option in options for line in shown(option, width)]
         parts.append("\n".join([f"{heading}:", *lines]))
     if command in COMMANDS:
-        parts.append("Flags can be undone: --no-quiet where --config FILE has quiet = true.")
+        parts.append("\n".join(wrapped(UNDOING, width)))
     parts.append("\n".join(["examples:", *(folded(example, width) for example in examples)]))
     return "\n\n".join(parts)
 

@@ -7,6 +7,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
+from rlentropy import calls
 from rlentropy.entropy.occupancies import visitation
 from rlentropy.exploration.episodes import Explored, explore
 from rlentropy.exploration.learner import Scoring
@@ -93,6 +94,7 @@ class RandomPolicy:
         self.rng = deepcopy(state["rng"])
 
 
+@calls.on_env(Config)
 def run(
     env: gymnasium.Env[Any, Any],
     config: Config,

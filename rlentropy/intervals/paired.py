@@ -1,9 +1,9 @@
 """Differences between two algorithms on the same seeds: intervals, an exact test, many at once.
 
 The test is Fisher's, of sign flips: if it makes no difference which algorithm is which, each
-difference is as likely to have the other sign, and the p-value is the share of all assignments of
-signs with a mean as far from zero as that observed. It assumes no distribution, and is exact for few
-seeds; of n seeds no p-value is below 2^(1-n), 0.06 for five and 0.002 for ten.
+difference is as likely to have the other sign, and the p-value is the share of all assignments
+of signs with a mean as far from zero as that observed. It assumes no distribution, and is exact for
+few seeds; of n seeds no p-value is below 2^(1-n), 0.06 for five and 0.002 for ten.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def sign_flip_p(differences: Scores, rng: np.random.Generator) -> float:
     for done in range(0, total, size):
         flips: Mask = rng.random((min(size, total - done), len(parts))) < 0.5
         extreme += int((np.abs(np.where(flips, -parts, parts).sum(axis=1)) >= least).sum())
-    return extreme / (total + 1)
+    return float(extreme / (total + 1))
 
 
 def holm(p: Sequence[float] | Array) -> Array:

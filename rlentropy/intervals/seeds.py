@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from rlentropy.types import Array, Mask
+from rlentropy.types import Array, Mask, in_short
 
 Statistic = Literal["mean", "iqm"]
 
@@ -36,6 +36,8 @@ class Estimate:
     value: Array
     low: Array
     high: Array
+
+    __repr__ = in_short
 
 
 def centre(values: Any, statistic: Statistic) -> Array:
@@ -203,11 +205,11 @@ def off_the_line(steps: Array, band: Estimate, from_step: float) -> float:
         return math.inf
     x, y = np.log(steps[use]), np.log(value)
     x = x - x.mean()
-    line = y.mean() + x * (x @ y) / (x @ x)
     with np.errstate(invalid="ignore", divide="ignore"):
+        line = y.mean() + x * (x @ y) / (x @ x)
         above = line - np.log(np.fmax(value, high))
         below = np.log(np.clip(np.fmin(value, low), 0.0, None)) - line
-    return math.expm1(max(0.0, float(above.max()), float(below.max())))
+    return math.expm1(min(max(0.0, float(above.max()), float(below.max())), 700.0))
 
 
 def slope(

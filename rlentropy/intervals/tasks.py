@@ -2,12 +2,12 @@
 
 Scores are given as one array of seeds a task, comparable between tasks: normalised, but for the
 probability of improvement, which compares within tasks alone. Intervals are 95 % percentile
-bootstraps, stratified: the seeds of each task are drawn with replacement among themselves, and tasks
-are never drawn, so that an interval is of other seeds on the same tasks (Agarwal, Schwarzer,
+bootstraps, stratified: the seeds of each task are drawn with replacement among themselves, and
+tasks are never drawn, so that an interval is of other seeds on the same tasks (Agarwal, Schwarzer,
 Castro, Courville and Bellemare, "Deep Reinforcement Learning at the Edge of the Statistical
 Precipice", NeurIPS 2021). With one seed on every task nothing can be drawn, and ends are NaN.
 
-Tasks count alike however many seeds they have, but for the interquartile mean, where every run does.
+Tasks count alike however many seeds they have, but for the interquartile mean, where runs do.
 """
 
 from __future__ import annotations
@@ -91,5 +91,5 @@ def improvement(scores: Scores, others: Scores, rng: np.random.Generator) -> Est
         wins = (x[:, None] > y) + 0.5 * (x[:, None] == y)  # (n, m)
         values.append(wins.mean())
         samples.append(((weights(len(x), rng) @ wins) * weights(len(y), rng)).sum(axis=1))
-    most = max(map(len, [*scores, *others]))
-    return Estimate(np.mean(values), *interval(np.mean(samples, axis=0), most))
+    drawn = np.clip(np.mean(samples, axis=0), 0.0, 1.0)  # of rounding
+    return Estimate(np.mean(values), *interval(drawn, max(map(len, [*scores, *others]))))

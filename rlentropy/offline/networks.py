@@ -17,6 +17,7 @@ import torch
 
 from rlentropy.errors import InputError
 from rlentropy.files import available_memory, size_text
+from rlentropy.neural import devices
 from rlentropy.neural.losses import Objective, TVDual
 from rlentropy.neural.networks import MLP, Adam, Descent, weights_of
 from rlentropy.neural.spaces import LARGEST, ActionSet
@@ -205,7 +206,7 @@ class Networks:
             "discrete": self.features.first is not None,
             "features": self.features.table.cpu().clone(),
             "observation_shape": list(space.shape or ()),
-            "actions": torch.as_tensor(self.actions.elements),
+            "actions": torch.as_tensor(self.actions.elements, device=devices.CPU),
             "discrete_actions": not self.actions.axes,
         }
         if self.restricts:

@@ -1,10 +1,10 @@
 """What holds across tasks, and between pairs of algorithms: scores, profiles, paired differences.
 
-A score is a final value made comparable between tasks: (value - zero) / (one - zero), where
+A score is a final value made comparable between tasks, (value - zero) / (one - zero), where
 
-    zero   is --zero, else the random policy's final mean where it was run, else the worst algorithm's
+    zero   is --zero, else the random policy's final mean where it was run, else the worst one
     one    is --one, else the known optimum (a gap of 0, an entropy of `optimum`), else the best
-           algorithm's
+           algorithm's final mean
 
 and both are held fixed when seeds are drawn again. A normalised return is a score already.
 """
@@ -32,11 +32,13 @@ from rlentropy.intervals import (
     improvement,
     profile,
 )
-from rlentropy.runs.comparable import Algorithm, Task
+from rlentropy.runs.comparable import Task
 from rlentropy.types import Array
 
 RANDOM = ("random-policy", "neural-random")  # commands whose policy is where scores are 0
-THRESHOLDS = 101  # of a profile
+THRESHOLDS = 201  # of a profile
+LOWEST = -1.0  # of them: a run that is as far below 0 as the optimum is above is just bad
+EVERY_TASK = "all tasks, as scores"
 
 Row = dict[str, Any]
 
@@ -55,7 +57,8 @@ class Scale:
     wrong: str = ""  # why there are no scores
 
     def __call__(self, values: Array) -> Array:
-        return (values - self.zero) / (self.one - self.zero)
+        scores: Array = np.round((values - self.zero) / (self.one - self.zero), 12)  # 0 is 0
+        return scores
 
 
 def scale_of(task: Task, zero: Sequence[str], one: Sequence[str], statistic: Statistic) -> Scale:
@@ -186,12 +189,9 @@ def compare_across(
         }
         tables["scores"] = [score_row(name, scores[name], rng) for name in names]
         tables["profiles"] = list(profile_rows(scores, rng))
-        tables["improvement"] = [
-            improvement_row(x, y, scores[x], scores[y], rng) for x, y in pairs(names, baseline)
-        ]
-        tables["differences"] = difference_rows(
-            pairs(names, baseline), {name: scored(used, name, every) for name in names}, rng
-        )
+        values = {name: scored(used, name, every) for name in names}
+        rows = pair_rows(pairs(names, baseline), values, 1.0, rng)
+        tables["pairs"] = [{"task": EVERY_TASK} | row for row in rows]
     tables["scale"] = [
         {"task": name, "zero": s.zero, "zero_is": s.zero_is, "one": s.one, "one_is": s.one_is}
         for name, s in every.items()
@@ -223,7 +223,7 @@ def score_row(name: str, scores: Sequence[Array], rng: np.random.Generator) -> R
 
 def profile_rows(scores: dict[str, list[Array]], rng: np.random.Generator) -> Iterator[Row]:
     every = np.concatenate([x for parts in scores.values() for x in parts])
-    low, high = min(0.0, float(np.quantile(every, 0.02))), max(1.0, float(every.max()))
+    low, high = max(LOWEST, min(0.0, float(every.min()))), max(1.0, float(every.max()))
     thresholds = np.linspace(low, high, THRESHOLDS)
     for name, parts in scores.items():
         e = profile(parts, thresholds, rng)
@@ -233,22 +233,13 @@ def profile_rows(scores: dict[str, list[Array]], rng: np.random.Generator) -> It
             yield row | {"share": share, "low": least, "high": most}
 
 
-def improvement_row(
-    x: str, y: str, scores: Sequence[Array], others: Sequence[Array], rng: np.random.Generator
-) -> Row:
-    return {"algorithm": x, "over": y} | ends("probability", improvement(scores, others, rng))
+# ---------------------------------------------------------------- pairs of algorithms
 
-
-# ---------------------------------------------------------------- paired differences
-
-Seeded = list[dict[int, float]]  # of each task, values by seed
-
-
-def values_by_seed(a: Algorithm) -> dict[int, float]:
-    return dict(zip(a.seeds, map(float, a.final), strict=True))
+Seeded = list[dict[int, float]]  # of each task, final values by seed
 
 
 def scored(tasks: Sequence[Task], name: str, scales: dict[str, Scale]) -> Seeded:
+    """The scores of an algorithm."""
     found = []
     for task in tasks:
         a = next(a for a in task.algorithms if a.name == name)
@@ -257,31 +248,43 @@ def scored(tasks: Sequence[Task], name: str, scales: dict[str, Scale]) -> Seeded
     return found
 
 
-def task_differences(task: Task, baseline: str, rng: np.random.Generator) -> list[Row]:
-    """Paired differences of final values on one task, in the metric's unit; of one tag alone."""
-    values = {a.name: [values_by_seed(a)] for a in task.algorithms}
+def task_pairs(task: Task, baseline: str, rng: np.random.Generator) -> list[Row]:
+    """Pairs of algorithms on one task, in the metric's unit; of one tag, never of two."""
+    values = {
+        a.name: [dict(zip(a.seeds, map(float, a.final), strict=True))] for a in task.algorithms
+    }
     tag = {a.name: a.metric for a in task.algorithms}
     compared = [(x, y) for x, y in pairs(list(values), baseline) if tag[x] == tag[y]]
-    rows = difference_rows(compared, values, rng)
+    rows = pair_rows(compared, values, -1.0 if task.falling else 1.0, rng)
     return [{"task": task.name} | row for row in rows]
 
 
-def difference_rows(
-    compared: Sequence[tuple[str, str]], values: dict[str, Seeded], rng: np.random.Generator
+def pair_rows(
+    compared: Sequence[tuple[str, str]],
+    values: dict[str, Seeded],
+    sign: float,
+    rng: np.random.Generator,
 ) -> list[Row]:
-    """Each pair's mean difference on the seeds that both have, with Holm's p over all of them."""
+    """Each pair's mean difference on the seeds that both have, and how often the first is better.
+
+    Args:
+        sign: 1 where more is better, -1 where less is.
+    """
     rows: list[Row] = []
     for x, y in compared:
-        shared = [
-            np.array([a[seed] - b[seed] for seed in a if seed in b])
-            for a, b in zip(values[x], values[y], strict=True)
-        ]
+        both = list(zip(values[x], values[y], strict=True))
+        shared = [np.array([a[seed] - b[seed] for seed in a if seed in b]) for a, b in both]
         nothing = Difference(Estimate(*[np.array(math.nan)] * 3), math.nan, 0)
         d = difference(shared, rng) if all(map(len, shared)) else nothing
-        row = {"algorithm": x, "less": y, "pairs": d.n} | ends("difference", d.mean)
-        rows.append(row | {"p": d.p})
+        first, second = (
+            [sign * np.array(list(seeds.values())) for seeds in values[name]] for name in (x, y)
+        )
+        better = improvement(first, second, rng)
+        row = {"algorithm": x, "less": y, "seeds": d.n} | ends("difference", d.mean)
+        rows.append(row | {"p": d.p} | ends("better", better))
     family = holm([row["p"] for row in rows])
+    comparisons = int((~np.isnan(family)).sum())
     return [
-        row | {"p_holm": float(p), "comparisons": int((~np.isnan(family)).sum())}
+        row | {"p_holm": float(p), "comparisons": comparisons}
         for row, p in zip(rows, family, strict=True)
     ]

@@ -1,9 +1,9 @@
 """Runs sorted into tasks and algorithms: what may stand in one table, and what it is called.
 
 A task is what its runs agree in (`COMPARABLE`): environment, objective, horizon and whatever else
-changes the quantity that is compared. Runs with the same label (the command where none was given) are
-the seeds of one algorithm. Returns are the environment's own, so runs that are compared by them may
-have learnt for different risks or objectives, which then are part of the algorithm's name.
+changes the quantity that is compared. Runs with the same label (the command where none was given)
+are the seeds of one algorithm. Returns are the environment's own, so runs that are compared by them
+may have learnt for different risks or objectives, which then are part of the algorithm's name.
 """
 
 from __future__ import annotations
@@ -252,9 +252,10 @@ def task_names(keys: Sequence[tuple[tuple[str, ...], tuple[str, ...]]]) -> list[
         alike = [f for f in facts if f.get("env_id") == own.get("env_id")]
         varying = [n for n in own if len({f.get(n) for f in alike}) > 1]
         kwargs = own.get("env_kwargs", "{}")
-        parts = [own.get("env_id", "") or "no environment", *([kwargs] if kwargs != "{}" else [])]
+        first = own["env_id"] or "no environment" if "env_id" in own else "every environment"
+        parts = [first, *([kwargs] if kwargs != "{}" else [])]
         parts += [f"{n} {own[n]}" for n in varying if n not in ("env_id", "env_kwargs")]
-        texts.append(", ".join(parts) if "env_id" in own else "everything")
+        texts.append(", ".join(parts))
     unique = distinct(dict.fromkeys(f"{text}\0{k}" for k, text in enumerate(texts)))
     return [unique[f"{text}\0{k}"] for k, text in enumerate(texts)]
 

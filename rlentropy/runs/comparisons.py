@@ -165,11 +165,11 @@ def reach_row(a: Algorithm, target: float, falling: bool, rng: np.random.Generat
     )
     spent = {a.costs[-1]: (before, steps)}
     if "episodes" in a.costs:
-        played = (
+        starts, ends = (
             np.array([r.episodes_at(t) for r, t in zip(a.runs, times, strict=True)])
             for times in (before, steps)
         )
-        spent = {"episodes": tuple(played)} | spent  # type: ignore[dict-item]
+        spent = {"episodes": (starts, ends)} | spent
     row = {"algorithm": a.name, "gap": target, "seeds": len(a.runs), "reached": int(reached.sum())}
     for name, (earlier, times) in spent.items():
         median = median_time(times, reached, rng, earlier)

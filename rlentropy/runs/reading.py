@@ -23,6 +23,7 @@ from rlentropy.runs.summaries import Refused, is_whole, summary_of
 from rlentropy.types import Array, Env
 from rlentropy.wrappers import make_env, trusted
 
+
 @dataclass(frozen=True)
 class Run:
     """A finished run."""
@@ -84,7 +85,7 @@ class Run:
 
     def episodes_at(self, step: float) -> float:
         """Episodes played after so many steps: exact at an evaluation that logged them."""
-        if "time/episodes" in self.curves:
+        if "time/episodes" in self.curves and step > 0:
             return float(np.interp(step, *self.curves["time/episodes"]))
         return step * float(self.summary["episodes"]) / max(float(self.summary["env_steps"]), 1.0)
 
