@@ -66,8 +66,6 @@ ELSEWHERE = {  # beginnings of lines
     "python -m pytest": "these tests",
     ".ci/": "runs these tests",
     "python benchmarks/": "takes minutes to hours",
-    "python train.py COMMAND": "stands for any command",
-    "rlentropy COMMAND": "stands for any command",
 }
 OURS = {"label": "serves people until it is stopped"}  # commands that are parsed alone
 STUDIES = ROOT / "docs" / "results"  # pages of it are parsed alone: they take hours
