@@ -16,7 +16,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -196,6 +196,7 @@ class RayEngine:
     workers: int = 0
     cpus: int = 1
     gpus: float = 0.0
+    asked: set[Job] = field(default_factory=set)
 
     def run(self, take: Take) -> Events:
         """As `Engine.run` says.
@@ -221,14 +222,13 @@ class RayEngine:
             ray.shutdown()
 
     def _connect(self) -> Any:
-        # Set before Ray is loaded: nothing of a sweep is told to anybody.
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        configure(self.address)
         try:
             import ray
         except ImportError:
             raise InputError(MISSING) from None
         options: dict[str, Any] = {"address": self.address or "local"}
+        answers(self.address)
         if not self.address:
             options["num_cpus"] = max(cores(), self.workers * self.cpus)
             options["include_dashboard"] = False
@@ -249,6 +249,7 @@ class RayEngine:
 
     def stop(self, job: Job) -> None:
         """As `Engine.stop` says."""
+        self.asked.add(job)
         self.office.stop.remote(str(job.folder.absolute()))
 
     def _events(self, ray: Any, take: Take, marker: Path, token: str) -> Events:
@@ -286,6 +287,35 @@ class RayEngine:
         if self.gpus:
             room = min(room, has.get("GPU", 0.0) / self.gpus)
         return max(1, int(room))
+
+
+def configure(address: str) -> None:
+    """Set what Ray reads from the environment when it is loaded, unless the user has.
+
+    Nothing is told to Ray's makers. What is started here is for those who know a token that only
+    this user's processes can read; elsewhere a token is used where one was laid down.
+    """
+    environ = os.environ
+    environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    given = environ.get("RAY_AUTH_TOKEN") or environ.get("RAY_AUTH_TOKEN_PATH")
+    if not address and not given:
+        environ["RAY_AUTH_TOKEN"] = given = secrets.token_hex(32)
+    if given or Path("~/.ray/auth_token").expanduser().is_file():
+        environ.setdefault("RAY_AUTH_MODE", "token")
+
+
+def answers(address: str) -> None:
+    """Refuse an address at which nobody listens, for which Ray itself would wait for minutes."""
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=5.0).close()
+    except (OSError, OverflowError) as error:
+        raise InputError(
+            f"ray_address must be of a cluster that answers, got {address!r}: {error}"
+        ) from None
 
 
 def outcome_of(ray: Any, reference: Any, job: Job, seconds: float) -> Outcome:

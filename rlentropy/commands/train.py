@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from rlentropy.commands.answers import Pace
 from rlentropy.commands.console import Console
-from rlentropy.commands.options import Options, as_settings, check_sizes, folder_of, parse
+from rlentropy.commands.options import (
+    Options,
+    as_settings,
+    check_sizes,
+    folder_of,
+    parse,
+    tuned_file,
+)
 from rlentropy.errors import LISTED, InputError, one_of, whole
 from rlentropy.files import locked
 from rlentropy.runs.table import COMMANDS, TOOLS, Command
@@ -57,6 +64,8 @@ def train(
     with on_device(options.device), locked(path / LOCK, "out", path):
         folder = RunFolder.open(path, command, settings, options.resume, options.overwrite)
         say.line(f"run folder: {path}")
+        if options.tuned:
+            say.line(f"tuned settings: {tuned_file(command)}, {options.env_id}")
         if row.needs == "data" and given[0].guessed:
             say.line(f"assumed of the data: {given[0].guessed}")
         if (summary := folder.finished_summary()) is not None:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rlentropy.plots.evaluations import robustness
     from rlentropy.plots.preferences import margins, reliability
     from rlentropy.plots.runs import FRAME, animation, densities, density, gif, visits
+    from rlentropy.plots.searches import history, importance, slices
     from rlentropy.plots.style import (
         COLOURS,
         FORMATS,
@@ -40,6 +41,8 @@ __all__ = [
     "finish",
     "gif",
     "heat_maps",
+    "history",
+    "importance",
     "improvement",
     "margins",
     "mark_nominal",
@@ -52,6 +55,7 @@ __all__ = [
     "save",
     "scores",
     "shown",
+    "slices",
     "visits",
 ]
 
@@ -60,6 +64,7 @@ HOMES = {
     **dict.fromkeys(("curves", "final", "heat_maps", "reach"), "comparisons"),
     "robustness": "evaluations",
     **dict.fromkeys(("margins", "reliability"), "preferences"),
+    **dict.fromkeys(("history", "importance", "slices"), "searches"),
     **dict.fromkeys(("FRAME", "animation", "densities", "density", "gif", "visits"), "runs"),
 }
 
