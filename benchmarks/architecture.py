@@ -39,7 +39,7 @@ LAYERS = {
     **dict.fromkeys(("errors", "start", "types"), 0),
     **dict.fromkeys(("estimators", "files", "intervals", "kernels"), 1),
     **dict.fromkeys(("log", "mdp", "wrappers"), 2),
-    **dict.fromkeys(("data", "entropy", "policies", "risk"), 3),
+    **dict.fromkeys(("calls", "data", "entropy", "policies", "risk"), 3),
     **dict.fromkeys(("diversity", "envs", "neural", "perturbations", "planning"), 4),
     **dict.fromkeys(("exploration", "offline", "preferences", "robust"), 5),
     **dict.fromkeys(("page", "plots", "runs"), 6),

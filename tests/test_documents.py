@@ -1,60 +1,49 @@
-"""What the documents print runs as printed, and their command lines name options that there are."""
+"""Links, names of files and tables of the documents; `test_pages` runs what they print."""
 
 import re
-import shlex
-from importlib import import_module
 from pathlib import Path
 
 import architecture
 import pytest
 
-from rlentropy import cli
-from rlentropy.commands.options import ask_tyro, parse_arguments
-from rlentropy.runs.table import COMMANDS, TOOLS
-
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
-FIRST_RUN = (
-    "entgame --env-id rlentropy/DoubleChain-v0 --horizon 20 --episodes 20 --objective VE --quiet"
-)
 
 
-def blocks(path: Path, language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", path.read_text("utf-8"), re.DOTALL | re.M)
+def text_of(page: Path) -> str:
+    """A page without its blocks of code."""
+    return re.sub(r"^```.*?^```", "", page.read_text("utf-8"), flags=re.DOTALL | re.M)
 
 
-def command_lines() -> list[tuple[str, str]]:
-    """Document and command line, of every `rlentropy COMMAND` and `python train.py COMMAND`."""
-    found = []
-    for path in DOCUMENTS:
-        for block in blocks(path, "sh"):
-            for line in block.replace("\\\n", " ").splitlines():
-                if match := re.search(r"\b(?:rlentropy|python train\.py) ([a-z].*)", line):
-                    found.append((path.name, match[1]))
-    return found
+def anchors(page: Path) -> set[str]:
+    """What headings are called in addresses, by a code host and by the site alike."""
+    headings = re.findall(r"^#+ (.+)$", text_of(page), re.M)
+    bare = (re.sub(r"\[([^\]]*)\]\([^)]*\)|`", r"\1", heading).lower() for heading in headings)
+    return {re.sub(r"[^\w\- ]", "", heading).strip().replace(" ", "-") for heading in bare}
 
 
-@pytest.mark.parametrize(("document", "line"), command_lines())
-def test_command_lines_parse(document: str, line: str) -> None:
-    command, *arguments = shlex.split(line, comments=True)
-    if command in TOOLS:
-        module = import_module(TOOLS[command].module)
-        ask_tyro(module.Config, command, "", arguments)
-    else:
-        parse_arguments(command, import_module(COMMANDS[command].module).Config, arguments)
+@pytest.mark.parametrize("page", DOCUMENTS, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", text_of(page)):
+        if re.match(r"https?://", target):
+            continue
+        name, _, anchor = target.partition("#")
+        path = (page.parent / name).resolve() if name else page
+        assert path.exists(), target
+        assert path.is_relative_to(ROOT), target
+        assert not anchor or anchor in anchors(path), target
 
 
-@pytest.mark.parametrize(
-    ("document", "block"),
-    [(path.name, block) for path in DOCUMENTS for block in blocks(path, "python")],
-)
-def test_python_runs(
-    document: str, block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    if "load_run" in block:
-        assert cli.main(shlex.split(FIRST_RUN)) == 0
-    exec(compile(block, document, "exec"), {"__name__": "__main__"})
+def test_every_page_is_reached_from_the_index() -> None:
+    """And from the README, which leads to it."""
+    reached, waiting = set(), [ROOT / "README.md"]
+    while waiting:
+        page = waiting.pop()
+        if page not in reached:
+            reached.add(page)
+            links = re.findall(r"\]\(([^)#:\s]+\.md)", text_of(page))
+            waiting += [(page.parent / link).resolve() for link in links]
+    assert set(DOCUMENTS) <= reached, set(DOCUMENTS) - reached
 
 
 def walk() -> list[tuple[str, list[str]]]:

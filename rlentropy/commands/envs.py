@@ -1,4 +1,7 @@
-"""Environments that `--env-id` can name: spaces, time limit, and whether the model is known."""
+"""Environments that `--env-id` can name: spaces, time limit, whether the model is known.
+
+Of a single one also what can be perturbed.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +23,7 @@ from tyro.conf import Positional
 from rlentropy.commands.console import Console, aligned
 from rlentropy.errors import InputError, did_you_mean
 from rlentropy.mdp.finite import model_or_reason
+from rlentropy.perturbations import allowed
 from rlentropy.types import Env
 from rlentropy.wrappers import headless
 
@@ -55,6 +59,7 @@ class Listed:
     horizon: int | None = None  # its time limit, steps; None: it has none
     known_model: bool = False
     unavailable: str | None = None  # why it can't be made
+    perturbations: dict[str, str] | None = None  # what evaluate --perturb can name
 
 
 def run(config: Config) -> int:
@@ -85,6 +90,12 @@ def run(config: Config) -> int:
     for row in found:
         if row.unavailable is not None:
             say.line(f"{row.env_id} can't be made here: {row.unavailable}")
+    made = [row for row in found if row.perturbations]
+    if len(only := [row for row in made if row.env_id == config.text] or made) == 1:
+        say.line("")
+        say.line("evaluate --perturb NAME=LO:HI:STEP")
+        for line in aligned(list((only[0].perturbations or {}).items())).splitlines():
+            say.line(f"  {line}")
     return 0
 
 
@@ -140,7 +151,8 @@ def listed(spec: EnvSpec) -> Listed:
             warnings.simplefilter("ignore")
             env = gymnasium.make(spec.id, disable_env_checker=True)
             limit = env.spec.max_episode_steps if env.spec else None
-            row = Listed(spec.id, *spaces(env), limit, model_or_reason(env)[0] is not None)
+            known = model_or_reason(env)[0] is not None
+            row = Listed(spec.id, *spaces(env), limit, known, perturbations=allowed(env))
             env.close()
     except Exception as error:  # of packages that aren't here, or of old ones
         return Listed(spec.id, unavailable=" ".join(str(error).split()) or type(error).__name__)

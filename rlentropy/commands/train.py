@@ -6,14 +6,21 @@ import contextlib
 import dataclasses
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlentropy.commands.answers import Pace
 from rlentropy.commands.console import Console
-from rlentropy.commands.options import Options, as_settings, check_sizes, folder_of, parse
+from rlentropy.commands.options import (
+    Options,
+    as_settings,
+    check_sizes,
+    folder_of,
+    parse,
+    tuned_file,
+)
 from rlentropy.errors import LISTED, InputError, one_of, whole
 from rlentropy.files import locked
 from rlentropy.runs.table import COMMANDS, TOOLS, Command
@@ -26,8 +33,14 @@ if TYPE_CHECKING:
 LONGEST_LABEL = 100  # characters
 
 
-def train(command: str, arguments: list[str]) -> int:
-    """Run a command of the table to the end of its budget; returns the exit code."""
+def train(
+    command: str, arguments: list[str], watch: Callable[[Log], None] = lambda log: None
+) -> int:
+    """Run a command of the table to the end of its budget; returns the exit code.
+
+    Args:
+        watch: is given the log before the run begins.
+    """
     one_of("command", command, COMMANDS | TOOLS)
     row = COMMANDS[command]
     with loading():
@@ -51,6 +64,8 @@ def train(command: str, arguments: list[str]) -> int:
     with on_device(options.device), locked(path / LOCK, "out", path):
         folder = RunFolder.open(path, command, settings, options.resume, options.overwrite)
         say.line(f"run folder: {path}")
+        if options.tuned:
+            say.line(f"tuned settings: {tuned_file(command)}, {options.env_id}")
         if row.needs == "data" and given[0].guessed:
             say.line(f"assumed of the data: {given[0].guessed}")
         if (summary := folder.finished_summary()) is not None:
@@ -64,6 +79,7 @@ def train(command: str, arguments: list[str]) -> int:
             say.progress(log, Pace(command)),
             folder.running(log),
         ):
+            watch(log)
             with compiling(row, say, log):
                 result = module.run(*given, config, rng, log, **named)
             draw(result, log)
@@ -152,7 +168,7 @@ def draw(result: Result, log: Log) -> None:
 
     if result.visits is not None:
         picture = plots.visits(result.visits.sum((0, 2)), result.grid_shape)
-        log.figure("visits", plots.png(picture), result.summary["env_steps"])
+        log.figure("visits", picture, result.summary["env_steps"])
     if result.film is not None and result.film.frames:
         pictures = plots.densities(result.film)
         steps = [step for step, _ in result.film.frames]
@@ -166,19 +182,11 @@ def draw(result: Result, log: Log) -> None:
 
 @contextlib.contextmanager
 def on_device(name: str) -> Iterator[None]:
-    """Make a torch device the default; torch is not imported for the CPU, its own default."""
+    """Make networks on a torch device; torch is not imported for the CPU, its own default."""
     if name == "cpu":
         yield
         return
-    import torch
+    from rlentropy.neural import devices
 
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(
-            f"device must be a torch device that is here, got {name!r}: {reason}"
-        ) from None
-    with device:
+    with devices.on(devices.found(name)):
         yield

@@ -23,6 +23,7 @@ from typing import Any, Literal, NamedTuple, get_args
 import gymnasium
 import numpy as np
 
+from rlentropy import calls
 from rlentropy.exploration.episodes import Explored, explore
 from rlentropy.exploration.game import GameLearner, Rules, check_bonus, logarithms
 from rlentropy.exploration.learner import Scoring
@@ -174,6 +175,7 @@ class EntGame(GameLearner):
         return forecaster_schedule(self, episodes, self.bonus, self.clip)
 
 
+@calls.on_env(Config)
 def run(
     env: gymnasium.Env[Any, Any],
     config: Config,

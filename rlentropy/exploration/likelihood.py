@@ -38,7 +38,7 @@ class Likelihood:
         hidden: widths of the hidden layers.
         learning_rate: of Adam.
         prior: n_0 of the uniform law.
-        device: default: torch's default device.
+        device: default: `devices.current`.
     """
 
     def __init__(

@@ -25,6 +25,7 @@ from typing import Any, Literal
 import gymnasium
 import numpy as np
 
+from rlentropy import calls
 from rlentropy.entropy.occupancies import markov_policy, visitation, visitation_entropy
 from rlentropy.errors import InputError, in_range, whole
 from rlentropy.exploration.episodes import Explored, explore
@@ -205,6 +206,7 @@ class MaxEnt:
         self.policy_rng, self.mixture_rng = deepcopy((state["policy_rng"], state["mixture_rng"]))
 
 
+@calls.on_env(Config)
 def run(
     env: gymnasium.Env[Any, Any],
     config: Config,

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from scipy.special import digamma
 
+from rlentropy import calls
 from rlentropy.entropy.samples import log_ball, neighbour_divergence, neighbours
 from rlentropy.errors import InputError, in_range, whole
 from rlentropy.exploration import coverage
@@ -327,6 +328,7 @@ class MEPOL:
 PARTS = ("network", "adam", "rounds", "members", "scaling")  # of a checkpoint
 
 
+@calls.on_env(Config)
 def run(env: Env, config: Config, rng: np.random.Generator, log: Log) -> Result:
     """Explore copies of an environment, which is never stepped; evaluates and saves on the way.
 

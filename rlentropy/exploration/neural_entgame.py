@@ -21,6 +21,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from rlentropy import calls
 from rlentropy.errors import InputError, in_range, one_of, whole
 from rlentropy.exploration import coverage
 from rlentropy.exploration.features import Features
@@ -114,6 +115,7 @@ def make_forecaster(features: Features, config: Config, rng: np.random.Generator
     return Neighbours(features, rng, k, reservoir, config.resolution, prior)
 
 
+@calls.on_env(Config)
 def run(env: Env, config: Config, rng: np.random.Generator, log: Log) -> Result:
     """Explore copies of an environment, evaluating and saving on the way.
 

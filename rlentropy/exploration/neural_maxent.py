@@ -20,6 +20,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from rlentropy import calls
 from rlentropy.errors import in_range, one_of, whole
 from rlentropy.exploration import coverage
 from rlentropy.exploration.features import Features, Points
@@ -109,6 +110,7 @@ class NeuralMaxEnt(SoftPlayer):
             self.begin()
 
 
+@calls.on_env(Config)
 def run(env: Env, config: Config, rng: np.random.Generator, log: Log) -> Result:
     """Explore copies of an environment, which is never stepped; evaluates and saves on the way.
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from rlentropy import calls
 from rlentropy.exploration import coverage
 from rlentropy.exploration.features import Features
 from rlentropy.exploration.rounds import Rounds, Shared
@@ -88,6 +89,7 @@ class Uniform:
         self.rounds.load_state_dict(state["rounds"])
 
 
+@calls.on_env(Config)
 def run(env: Env, config: Config, rng: np.random.Generator, log: Log) -> Result:
     """Play in copies of an environment, which is never stepped; scores uniform actions.
 

@@ -9,7 +9,8 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from rlentropy.errors import InputError
+from rlentropy import calls
+from rlentropy.errors import InputError, whole
 from rlentropy.exploration.episodes import Explored
 from rlentropy.exploration.scoring import optimum
 from rlentropy.exploration.setting import Goal, Setting
@@ -34,8 +35,16 @@ class Config:
     horizon: int | None = None  # steps an episode; default: the environment's time limit
     objective: Objective = "VE"  # visitation (VE, AVE; _S: of states) or trajectory entropy (TE)
     temperature: float = 1.0  # λ >= 0 of VE_λ = VE_S + λ Σ H(π_h); VE alone has λ ≠ 1
+    # over the model, back and forth, after which the answer is what was found, with its
+    # certificate; default: as many as it takes, minutes for thousands of states; TE takes one
+    max_passes: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.max_passes is not None:
+            whole("max_passes", self.max_passes, 1)
 
 
+@calls.on_env(Config)
 def run(
     env: gymnasium.Env[Any, Any], config: Config, rng: np.random.Generator, log: Log
 ) -> Explored:
@@ -49,7 +58,7 @@ def run(
         raise InputError(setting.unknown)
     log.restore()  # cuts off what a killed process had logged
     goal = Goal(config.objective, config.temperature)
-    best = optimum(goal, mdp, setting.horizon)
+    best = optimum(goal, mdp, setting.horizon, config.max_passes)
     log.scalar(f"eval/{goal.tag}", best.value, 0)
     log.scalar("eval/certificate", best.certificate, 0)
     arrays = {"pi": best.pi, "V": best.V, "Q": best.Q}

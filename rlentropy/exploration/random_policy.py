@@ -7,6 +7,8 @@ from typing import Any
 import gymnasium
 import numpy as np
 
+from rlentropy import calls
+from rlentropy.entropy.occupancies import visitation
 from rlentropy.exploration.episodes import Explored, explore
 from rlentropy.exploration.learner import Scoring
 from rlentropy.exploration.setting import Setting, Simulator
@@ -74,8 +76,10 @@ class RandomPolicy:
 
     last_iterate = policy
 
-    def mixture_occupancy(self) -> None:
-        return None
+    def mixture_occupancy(self) -> Array | None:
+        """That of the policy itself, as it plays no other."""
+        mdp, H = self.setting.mdp, self.setting.horizon
+        return visitation(mdp, self.policy(), H) if mdp is not None and self.episodes else None
 
     def certified_gap(self) -> None:
         return None
@@ -90,6 +94,7 @@ class RandomPolicy:
         self.rng = deepcopy(state["rng"])
 
 
+@calls.on_env(Config)
 def run(
     env: gymnasium.Env[Any, Any],
     config: Config,

@@ -22,7 +22,7 @@ from typing import Any, Literal
 import gymnasium
 import numpy as np
 
-from rlentropy import planning
+from rlentropy import calls, planning
 from rlentropy.entropy.occupancies import visitation_entropy
 from rlentropy.errors import InputError, in_range
 from rlentropy.exploration import rf_ucrl
@@ -133,6 +133,7 @@ def make_learner(setting: Setting, config: Config, rng: np.random.Generator) -> 
     )
 
 
+@calls.on_env(Config)
 def run(
     env: gymnasium.Env[Any, Any],
     config: Config,

@@ -24,6 +24,7 @@ from typing import Any, Literal, get_args
 import gymnasium
 import numpy as np
 
+from rlentropy import calls
 from rlentropy.errors import InputError, one_of, whole
 from rlentropy.exploration import entgame, rf_ucrl, ucbvi_ent
 from rlentropy.exploration.entgame import EntGame
@@ -304,6 +305,7 @@ def make_learner(setting: Setting, config: Config, rng: np.random.Generator) -> 
     return RFExploreEnt(setting, config, rng)
 
 
+@calls.on_env(Config)
 def run(
     env: gymnasium.Env[Any, Any],
     config: Config,

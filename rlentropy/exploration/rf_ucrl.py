@@ -22,6 +22,7 @@ from typing import Any, Literal
 import gymnasium
 import numpy as np
 
+from rlentropy import calls
 from rlentropy.exploration.episodes import Explored, explore
 from rlentropy.exploration.game import GameLearner, Rules, check_bonus
 from rlentropy.exploration.learner import Scoring
@@ -137,6 +138,7 @@ class RewardFree(GameLearner):
         return Schedule(*(np.tile(np.asarray(row, np.float64), (episodes.size, 1)) for row in rows))
 
 
+@calls.on_env(Config)
 def run(
     env: gymnasium.Env[Any, Any],
     config: Config,

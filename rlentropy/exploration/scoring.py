@@ -14,12 +14,14 @@ from rlentropy.mdp import FiniteMDP
 from rlentropy.types import State
 
 
-def optimum(goal: Goal, mdp: FiniteMDP, horizon: int) -> planning.Exploration:
-    """The exact optimum of an objective, as well as it can be certified."""
+def optimum(
+    goal: Goal, mdp: FiniteMDP, horizon: int, max_passes: int | None = None
+) -> planning.Exploration:
+    """The exact optimum of an objective, as well as it can be certified in so many passes."""
     if goal.objective in ("TE", "TE+"):
         return planning.max_trajectory_entropy(mdp, horizon, goal.objective == "TE+")
     return planning.max_visitation_entropy(
-        mdp, horizon, goal.objective, goal.temperature, strict=False
+        mdp, horizon, goal.objective, goal.temperature, strict=False, max_passes=max_passes
     )
 
 

@@ -27,6 +27,7 @@ from rlentropy.exploration.rounds import (
 )
 from rlentropy.exploration.samplers import Batch, Sampler, SoftActorCritic, SoftQ, Tuning
 from rlentropy.exploration.scaling import InputScaling
+from rlentropy.neural import devices
 from rlentropy.neural.mixtures import (
     Kind,
     Members,
@@ -182,7 +183,7 @@ class SoftPlayer:
         Raises:
             InputError: the sampler's values are not finite any more.
         """
-        config, device = self.options, torch.get_default_device()
+        config, device = self.options, devices.current()
         pool = self.replay.sample(POOL, self.batch_rng)
         flat = pool.points.reshape(-1, pool.points.shape[-1])
         found = log_density(flat).reshape(pool.real.shape)

@@ -23,6 +23,7 @@ from typing import Any, Literal, get_args
 import gymnasium
 import numpy as np
 
+from rlentropy import calls
 from rlentropy.errors import InputError
 from rlentropy.exploration.episodes import Explored, explore
 from rlentropy.exploration.game import GameLearner, Rules, check_bonus
@@ -161,6 +162,7 @@ class UCBVIEnt(GameLearner):
         return Schedule(*(np.tile(row, (episodes.size, 1)) for row in rows))
 
 
+@calls.on_env(Config)
 def run(
     env: gymnasium.Env[Any, Any],
     config: Config,

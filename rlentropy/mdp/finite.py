@@ -132,6 +132,21 @@ class FiniteMDP:
                 text += f", {name}={_shortened(ids)}"
         return f"FiniteMDP({text})"
 
+    def __eq__(self, other: object) -> bool:
+        """Whether all that was given is the same to the last bit, listed successors included."""
+        if not isinstance(other, FiniteMDP):
+            return NotImplemented
+        both = (self._compared(), other._compared())
+        return all(np.array_equal(one, two) for one, two in zip(*both, strict=True))
+
+    def __hash__(self) -> int:
+        return hash((self.num_states, self.num_actions, self._rows.p.size, float(self.r.sum())))
+
+    def _compared(self) -> tuple[Any, ...]:
+        (rows, rewards), names = self.supported_rows, (self.state_ids, self.action_ids)
+        given = (self.r, () if rewards is None else rewards, self.mu, self.terminal)
+        return (*given, *names, *rows)
+
     @property
     def P(self) -> sp.csr_array:
         """The kernel as a scipy.sparse CSR array (S*A, S), sharing memory; don't write to it."""

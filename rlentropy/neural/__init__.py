@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rlentropy.neural import (
         actor_critic,
+        devices,
         episodes,
         estimator,
         gradients,
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "actor_critic",
+    "devices",
     "episodes",
     "estimator",
     "gradients",

@@ -16,6 +16,7 @@ from gymnasium.spaces import Box, Discrete
 
 from rlentropy.errors import InputError
 from rlentropy.files import check_fields
+from rlentropy.neural import devices
 from rlentropy.neural.networks import MLP, Activation, Rows, check_shapes
 from rlentropy.neural.spaces import (
     OBSERVATION_CLIP,
@@ -28,7 +29,7 @@ from rlentropy.neural.spaces import (
     make_head,
     standardised,
 )
-from rlentropy.policies import one_or_many
+from rlentropy.policies import Policy, one_or_many
 from rlentropy.types import Array, Count, Env, State
 
 Kind = Literal["softmax", "squashed", "plain", "uniform"]
@@ -91,7 +92,7 @@ def head_of(kind: Kind, space: Any, points: int) -> Head:
     return make_head(space)
 
 
-class Mixture:
+class Mixture(Policy):
     """K networks of one shape that act in an environment's episodes.
 
     Args:
@@ -250,7 +251,7 @@ def saved_mixture(
         "mean": np.concatenate([members.mean, scaling[0][None]]),
         "deviation": np.concatenate([members.deviation, scaling[1][None]]),
     }
-    tensors = {name: torch.as_tensor(part) for name, part in stacked.items()}
+    tensors = {name: torch.as_tensor(part, device=devices.CPU) for name, part in stacked.items()}
     return tensors | {"kind": kind, "points": points, "sizes": list(sizes)} | played
 
 

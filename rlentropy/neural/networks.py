@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from rlentropy.errors import InputError
+from rlentropy.neural import devices
 from rlentropy.types import Array, State
 
 Activation = Literal["tanh", "relu"]
@@ -35,7 +36,7 @@ class MLP:
         rngs: one generator a member, which draws its weights: orthogonal, with biases of 0.
         activation: between layers; the output is linear.
         output_gain: scale of the output layer's weights; small ones make a policy start uniform.
-        device: of the parameters; default: torch's default device.
+        device: of the parameters; default: `devices.current`.
     """
 
     def __init__(
@@ -51,7 +52,7 @@ class MLP:
         gains = [gain] * (len(sizes) - 2) + [output_gain]
         shapes = list(pairwise(sizes))
         self.members = len(rngs)
-        device = torch.get_default_device() if device is None else device
+        device = devices.current() if device is None else device
         size = self.members * sum((rows + 1) * columns for rows, columns in shapes)
         self.flat = torch.zeros(size, device=device)  # every parameter of every member
         self.gradient = torch.zeros_like(self.flat)  # where backward() adds up
@@ -69,7 +70,7 @@ class MLP:
                 views.append(view)
                 start = end
             with torch.no_grad():
-                self.weights[-1].copy_(torch.as_tensor(drawn))
+                self.weights[-1].copy_(torch.as_tensor(drawn, device=devices.CPU))
 
     def gradient_norms(self) -> torch.Tensor:
         """Euclidean norm of each member's gradient, (M, 1, 1)."""
@@ -122,7 +123,7 @@ class MLP:
 
     def load_state_dict(self, state: State) -> None:
         with torch.no_grad():
-            self.flat.copy_(torch.as_tensor(np.asarray(state["flat"])))
+            self.flat.copy_(torch.as_tensor(np.asarray(state["flat"]), device=devices.CPU))
 
 
 def weights_of(network: MLP) -> list[torch.Tensor]:
@@ -133,8 +134,8 @@ def weights_of(network: MLP) -> list[torch.Tensor]:
 def with_weights(
     sizes: Sequence[int], weights: Sequence[torch.Tensor], member: int, activation: Activation
 ) -> MLP:
-    """A network of one member, out of those of `weights_of`."""
-    network = MLP(sizes, [np.random.default_rng(0)], activation)
+    """A network of one member, out of those of `weights_of`; on the CPU, where it acts."""
+    network = MLP(sizes, [np.random.default_rng(0)], activation, device=devices.CPU)
     with torch.no_grad():
         for view, stored in zip((*network.weights, *network.biases), weights, strict=True):
             view[0].copy_(stored[member])
@@ -217,10 +218,9 @@ class Adam:
     def load_state_dict(self, state: State) -> None:
         self.optimiser.state.clear()
         if state:
-            device = self.network.flat.device
-            where = {"step": device if device.type == "cuda" else None}
+            device = self.network.flat.device  # of the step, too, as the optimiser is fused
             self.optimiser.state[self.network.flat] = {
-                name: torch.as_tensor(np.asarray(value).copy(), device=where.get(name, device))
+                name: torch.as_tensor(np.asarray(value).copy(), device=device)
                 for name, value in state.items()
             }
 

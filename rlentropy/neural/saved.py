@@ -10,6 +10,7 @@ import torch
 
 from rlentropy.errors import InputError
 from rlentropy.files import check_fields
+from rlentropy.neural import devices
 from rlentropy.neural.networks import MLP, Activation, check_shapes, layers_of
 from rlentropy.neural.spaces import Encoder, NeuralPolicy, make_head
 from rlentropy.policies import Policy
@@ -28,8 +29,8 @@ def saved_policy(network: MLP, scaling: tuple[Array, Array], stochastic: bool) -
         "flat": network.flat.detach().cpu().clone(),
         "sizes": list(network.sizes),
         "activation": network.activation,
-        "mean": torch.as_tensor(mean),
-        "deviation": torch.as_tensor(deviation),
+        "mean": torch.as_tensor(mean, device=devices.CPU),
+        "deviation": torch.as_tensor(deviation, device=devices.CPU),
         "stochastic": stochastic,
     }
 
@@ -55,7 +56,7 @@ def load_policy(saved: dict[str, Any], env: Env) -> Policy:
             f"env must have {sizes[0]} observed numbers and actions of {sizes[-1]} parameters, "
             f"as the policy was trained on, got {env.observation_space} and {env.action_space}"
         )
-    network = MLP(sizes, [np.random.default_rng(0)], activation)
+    network = MLP(sizes, [np.random.default_rng(0)], activation, device=devices.CPU)
     network.load_state_dict({"flat": saved["flat"]})
     scaling = saved["mean"].numpy(), saved["deviation"].numpy()
     return NeuralPolicy(env, layers_of(network), activation, scaling, saved["stochastic"])

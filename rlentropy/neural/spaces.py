@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from rlentropy.data.spaces import Space, check_finite, check_held, short
 from rlentropy.errors import InputError, InputWarning
 from rlentropy.neural.networks import Activation, Layers, Rows, forward
-from rlentropy.policies import one_or_many, states_of
+from rlentropy.policies import Policy, one_or_many, states_of
 from rlentropy.types import Array, Count, Env, State
 
 Actions = NDArray[Any]  # (..., K) of a head's dtype
@@ -326,7 +326,7 @@ def make_head(space: Space) -> Head:
     return Gaussian(space)
 
 
-class NeuralPolicy:
+class NeuralPolicy(Policy):
     """A trained policy: draws its actions, or takes the likeliest (of a normal, the mean)."""
 
     def __init__(

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from rlentropy.data import Transitions
+from rlentropy.neural import devices
 from rlentropy.neural.networks import MLP
 from rlentropy.neural.spaces import ActionSet
 from rlentropy.offline.policy import CHUNK, Features
@@ -144,7 +145,7 @@ class TransitionBatches:
         self.cached_values = None
 
     def _tensor(self, x: Any) -> Tensor:
-        return torch.as_tensor(x, device=self.device)
+        return devices.put(x, self.device)
 
 
 # ---------------------------------------------------------------- outcomes
@@ -214,4 +215,4 @@ class OutcomeBatches:
         self.cached_targets = None
 
     def _tensor(self, x: Any, dtype: torch.dtype | None = None) -> Tensor:
-        return torch.as_tensor(x, dtype=dtype, device=self.device)
+        return devices.put(x, self.device, dtype)

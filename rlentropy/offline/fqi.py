@@ -43,6 +43,7 @@ class Config(problem.Config):
             raise InputError(f"risk must be nominal for fqi, got {self.risk!r}")
 
 
+@problem.on_data(Config)
 def run(
     data: Transitions, config: Config, rng: np.random.Generator, log: Log, env: Any = None
 ) -> Result:

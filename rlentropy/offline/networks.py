@@ -19,6 +19,7 @@ from gymnasium.spaces import Discrete
 from rlentropy.data.spaces import LARGEST
 from rlentropy.errors import InputError
 from rlentropy.files import available_memory, size_text
+from rlentropy.neural import devices
 from rlentropy.neural.losses import Objective, TVDual
 from rlentropy.neural.networks import MLP, Adam, Descent, weights_of
 from rlentropy.neural.spaces import ActionSet, warn_if_wide
@@ -208,7 +209,7 @@ class Networks:
             "discrete": self.features.first is not None,
             "features": self.features.table.cpu().clone(),
             "observation_shape": list(space.shape or ()),
-            "actions": torch.as_tensor(self.actions.elements),
+            "actions": torch.as_tensor(self.actions.elements, device=devices.CPU),
             "discrete_actions": isinstance(self.data.action_space, Discrete),
         }
         if self.restricts:

@@ -14,6 +14,7 @@ from rlentropy.data import Transitions
 from rlentropy.data.spaces import LARGEST, check_states
 from rlentropy.errors import InputError
 from rlentropy.files import check_fields
+from rlentropy.neural import devices
 from rlentropy.neural.networks import check_shapes, with_weights
 from rlentropy.neural.spaces import (
     ActionSet,
@@ -22,7 +23,7 @@ from rlentropy.neural.spaces import (
     standardised,
     state_features,
 )
-from rlentropy.policies import one_or_many
+from rlentropy.policies import Policy, one_or_many
 from rlentropy.types import Count, Env
 
 Tensor = torch.Tensor
@@ -57,7 +58,7 @@ class Features:
         if isinstance(space, Discrete):
             check_states(space)
             features = state_features(int(space.n), embedding)
-            return cls(int(space.start), torch.as_tensor(features, dtype=torch.float32))
+            return cls(int(space.start), devices.put(features, devices.current(), torch.float32))
         observed = RunningMeanStd(math.prod(space.shape or ()))
         for chunk in data.chunks(CHUNK):
             rows = chunk.observations.reshape(len(chunk.rewards), -1).astype(np.float64)
@@ -65,7 +66,7 @@ class Features:
                 raise InputError(f"observations must be within ±{LARGEST:.3g} for networks")
             observed.update(rows)
         table = np.stack([observed.mean, observed.deviation(least=1e-6)])
-        return cls(None, torch.as_tensor(table, dtype=torch.float32))
+        return cls(None, devices.put(table, devices.current(), torch.float32))
 
     @property
     def first(self) -> int | None:
@@ -87,12 +88,12 @@ def unlikely(logits: Tensor, support: float) -> Tensor:
     return logits < logits.amax(-1, keepdim=True) + float(np.log(support))
 
 
-class Greedy:
+class Greedy(Policy):
     """Takes the action of one member's largest output; see `rlentropy.policies.Policy`."""
 
     def __init__(self, saved: dict[str, Any], member: int = 0) -> None:
         first = saved["first_state"] if saved["discrete"] else None
-        self.features = Features(first, saved["features"].to(torch.get_default_device()))
+        self.features = Features(first, saved["features"])
         self.network = with_weights(saved["sizes"], saved["network"], member, "relu")
         self.support = saved.get("support", 0.0)
         if self.support:

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal, Protocol, get_args, get_type_hints
+from pathlib import Path
+from typing import Any, Literal, Protocol, TypeVar, get_args, get_type_hints
 
 import numpy as np
 from gymnasium.spaces import Discrete
 
-from rlentropy.data import Batch, Transitions
+from rlentropy import calls
+from rlentropy.data import Batch, Transitions, load
 from rlentropy.errors import InputError, in_range, one_of, whole
 from rlentropy.log import Agent
 from rlentropy.offline.tabular import Model
 from rlentropy.policies import Policy
 from rlentropy.risk import Measure
 from rlentropy.types import Array
+
+Returned = TypeVar("Returned")
 
 
 @dataclass(frozen=True)
@@ -81,6 +86,25 @@ class Config:
             choices = get_args(get_type_hints(type(self))[field.name])
             if choices and all(isinstance(choice, str) for choice in choices):
                 one_of(field.name, getattr(self, field.name), choices)
+
+
+def on_data(
+    config: type[Any],
+) -> Callable[[Callable[..., Returned]], calls.Run[Transitions | str | Path, Returned]]:
+    """Let a `run(data, config, rng, log, env)` be called as `rlentropy.calls` says."""
+    return lambda run: calls.callable_as_said(run, config, read_data)
+
+
+def read_data(known: dict[str, Any], stack: ExitStack) -> None:
+    """Load the dataset that is named, and make the environment."""
+    data, config = known.get("data"), known["config"]
+    if isinstance(data, str | Path):
+        known["data"], known["config"] = load(str(data)), replace(config, data=str(data))
+    elif not isinstance(data, Transitions):
+        kind = "none" if data is None else f"a {type(data).__name__}"
+        raise InputError(f"data must be Transitions, or the path or Minari id of some, got {kind}")
+    if known.get("env") is not None:
+        calls.read_env(known, stack)
 
 
 @dataclass(frozen=True)

@@ -69,6 +69,7 @@ class Config(problem.Config):
         return measure.radius
 
 
+@problem.on_data(Config)
 def run(
     data: Transitions, config: Config, rng: np.random.Generator, log: Log, env: Any = None
 ) -> Result:

@@ -80,6 +80,7 @@ class Config(problem.Config):
         return measure
 
 
+@problem.on_data(Config)
 def run(
     data: Transitions, config: Config, rng: np.random.Generator, log: Log, env: Any = None
 ) -> Result:

@@ -6,8 +6,10 @@ holds. A parameter that is several numbers of different values (the springs of a
 value: it takes multiples only. One that is nominally 0 has no multiples. `allowed` says what each
 is. Spaces stay the nominal ones, so that a bound on actions only acts below its nominal value.
 
-Parameters of gymnasium's environments (robust §5.1-5.2) are changed in place; any other
-number among the keyword arguments of a registered environment, by making it anew.
+What a name means, the first that there is: what the environment's class declares (`attributes`);
+parameters of gymnasium's environments (robust §5.1-5.2), which are changed in place; any other
+number among the keyword arguments of a registered environment, which is made anew; a wrapper
+around any environment; and with the prefix ``attr.``, any number among its attributes.
 
 Not offered, since they are bare numbers in the code of the environment: the gravity of Acrobot and
 that of MountainCarContinuous.
@@ -15,99 +17,49 @@ that of MountainCarContinuous.
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
 import gymnasium
 import numpy as np
-from gymnasium.envs.registration import load_env_creator
 from gymnasium.spaces import Box
+from gymnasium.utils.env_checker import data_equivalence
 
-from rlentropy.data.spaces import outline
 from rlentropy.errors import InputError, did_you_mean
-from rlentropy.perturbations.parameters import (
-    ANY,
-    BASES,
-    MODELS,
-    NONNEGATIVE,
-    PROBABILITY,
-    WHOLE,
-    Domain,
-)
+from rlentropy.perturbations.attributes import PREFIX, attribute, attributes, declared
+from rlentropy.perturbations.keywords import keyword_arguments, keywords
+from rlentropy.perturbations.parameters import BASES, MODELS, NONNEGATIVE, PROBABILITY, Domain
+from rlentropy.perturbations.perturbation import IN_PLACE, Perturbation, called
 from rlentropy.types import Array, Env
-from rlentropy.wrappers import ObservationNoise, RandomAction
+from rlentropy.wrappers import ObservationNoise, RandomAction, uniform_actions
 
-NUMBER = int | float | np.integer | np.floating
-IN_PLACE = "_rlentropy_perturbed"  # set on an environment that was changed itself
-
-
-@dataclass(frozen=True)
-class Perturbation:
-    """What a name means in one environment."""
-
-    name: str
-    text: str
-    unit: str  # empty for a number without one
-    domain: Domain
-    nominals: Array  # (n,)
-    apply: Callable[[Env, Array], Env]
-
-    @property
-    def nominal(self) -> float | None:
-        """The nominal value; None where the parameter is several different numbers."""
-        first = float(self.nominals[0])
-        return first if (self.nominals == first).all() else None
-
-    @property
-    def description(self) -> str:
-        unit = f" {self.unit}" if self.unit else ""
-        if self.nominal is None:
-            return f"{self.text}: in multiples of the nominal {self.listed}{unit}"
-        return f"{self.text}{unit and ','}{unit}: {self.domain.text}, nominal {self.nominal:g}"
-
-    @property
-    def listed(self) -> str:
-        values = sorted(set(self.nominals.tolist()), reverse=True)
-        if len(values) > 6:
-            return f"{values[0]:g} to {values[-1]:g}"
-        return ", ".join(f"{value:g}" for value in values)
-
-    def numbers(self, value: float, relative: bool) -> Array:
-        """The new values, (n,).
-
-        Raises:
-            InputError: naming what the number must be instead.
-        """
-        must = f"perturb {self.name} must be"
-        if not isinstance(value, NUMBER):
-            raise InputError(f"{must} a number, got {value!r}")
-        if relative and not self.nominals.any():
-            raise InputError(
-                f"{must} a value, since it is nominally 0, got {value:g} times nominal"
-            )
-        if not relative and self.nominal is None:
-            raise InputError(
-                f"{must} in multiples of nominal ({self.name}=xLO:HI:STEP), since it is several "
-                f"numbers ({self.listed}), got {value:g}"
-            )
-        numbers = value * self.nominals if relative else np.full(self.nominals.shape, value)
-        if not all(map(self.domain.holds, numbers.tolist())):
-            times = " times nominal" if relative else ""
-            unit = f" ({self.unit})" if self.unit else ""
-            raise InputError(f"{must} {self.domain.text}{unit}, got {value:.12g}{times}")
-        return numbers
+__all__ = [
+    "PREFIX",
+    "Perturbation",
+    "acts",
+    "allowed",
+    "perturbation",
+    "perturbations",
+    "perturbed",
+]
 
 
 def allowed(env: Env) -> dict[str, str]:
-    """The names that an environment allows: what each is, its unit, range and nominal value."""
-    return {name: p.description for name, p in perturbations(env).items()}
+    """The names that an environment allows: what each is, its unit, range and nominal value.
+
+    Of ``attr.PATH`` those that are floating-point numbers of the environment itself, under no other
+    name; any other number that can be reached by a path is allowed, too.
+    """
+    named = perturbations(check_env(env))
+    own = {p.name: p for p in attributes(env) if p.name.removeprefix(PREFIX) not in named}
+    return {name: p.description for name, p in (named | own).items()}
 
 
 def perturbed(env: Env, name: str, value: float, relative: bool = False) -> Env:
     """The environment with a parameter changed; the one given may be changed itself, or closed.
+
+    Reset what comes back before it is played.
 
     Args:
         value: of the parameter, in its own unit.
@@ -126,26 +78,37 @@ def perturbation(env: Env, name: str, others: Sequence[str] = ()) -> Perturbatio
     Raises:
         InputError: it means nothing there; lists what does, and `others`.
     """
-    choices = perturbations(env)
-    if name not in choices:
-        listed = ", ".join([*map(in_short, choices.values()), *others])
+    choices = perturbations(check_env(env))
+    if not isinstance(name, str):
+        raise InputError(f"perturb must be a name, got {name!r}")
+    if name in choices:
+        return choices[name]
+    if name.startswith(PREFIX):
+        return attribute(env, name, name.removeprefix(PREFIX))
+    if keyword_arguments(env)[0].get(name, 0) is None:
         raise InputError(
-            f"perturb must name one of {listed} in {env.spec.id if env.spec else env}, "
-            f"got {name!r}{did_you_mean(name, [*choices, *others])}"
+            f"perturb {name} must be a number in {called(env)}, got a keyword without a nominal "
+            f"value; one can be given, as in --env-kwargs '{{\"{name}\": 0.1}}'"
         )
-    return choices[name]
+    own = [p.name for p in attributes(env) if p.name.removeprefix(PREFIX) not in choices]
+    short = [p.in_short for p in choices.values()]
+    listed = ", ".join([*short, *own, *others, f"{PREFIX}NAME of its other numbers"])
+    hint = did_you_mean(name, [*choices, *own, *others])
+    raise InputError(f"perturb must name one of {listed} in {called(env)}, got {name!r}{hint}")
 
 
-def in_short(p: Perturbation) -> str:
-    if p.nominal is None:
-        return f"{p.name} (multiples of nominal)"
-    return f"{p.name} (nominal {p.nominal:g}{p.unit and ' '}{p.unit})"
+def check_env(env: Env) -> Env:
+    if not isinstance(env, gymnasium.Env):
+        raise InputError(f"env must be a gymnasium.Env, not vectorised, got {type(env).__name__}")
+    return env
 
 
 def perturbations(env: Env) -> dict[str, Perturbation]:
+    """What names mean in an environment, without those of attributes."""
     base: Any = env.unwrapped
+    anew = {p.name: p for p in keywords(env)}
+    known = {p.name: p for p in declared(env, anew)}
     kinds = [kind.__name__ for kind in type(base).__mro__]  # so that nothing need be imported
-    known: dict[str, Perturbation] = {}
     tables = [(BASES, base)] + ([(MODELS, base.model)] if "MujocoEnv" in kinds else [])
     for table, target in tables:
         for kind in kinds:
@@ -154,17 +117,7 @@ def perturbations(env: Env) -> dict[str, Perturbation]:
                     nominals = np.atleast_1d(np.asarray(read(target), np.float64))
                     apply = in_place(write, table is MODELS)
                     known.setdefault(name, Perturbation(name, text, unit, domain, nominals, apply))
-    given, annotations = keyword_arguments(env)
-    for name, nominal in given.items():
-        if isinstance(nominal, bool) or not isinstance(nominal, NUMBER) or np.isnan(nominal):
-            continue
-        text = "keyword of the environment"
-        domain = WHOLE if annotations.get(name) in (int, "int") else ANY
-        switch, off = next((SWITCHES[k, name] for k in kinds if (k, name) in SWITCHES), ("", 0.0))
-        nominals = np.array([nominal if not switch or given[switch] else off], np.float64)
-        as_integer = isinstance(nominal, int) and annotations.get(name) not in (float, "float")
-        apply = rebuilt(name, as_integer, {switch: True} if switch else {})
-        known.setdefault(name, Perturbation(name, text, "", domain, nominals, apply))
+    known |= {name: p for name, p in anew.items() if name not in known}
     for name, (text, domain, wrapper) in WRAPPERS.items():
         if name == "random_action" or is_vector(env.observation_space):
             apply = wrapped(wrapper)
@@ -209,54 +162,18 @@ def in_place(write: Callable[[Any, Array], None], is_model: bool) -> Callable[[E
     return apply
 
 
-# ---------------------------------------------------------------- keyword arguments
-
-# Keywords that act only beside another one, and their value in effect without that.
-SWITCHES = {
-    ("FrozenLakeEnv", "success_rate"): ("is_slippery", 1.0),
-    ("TaxiEnv", "rainy_probability"): ("is_rainy", 1.0),
-    ("TaxiEnv", "fickle_probability"): ("fickle_passenger", 0.0),
-}
-
-
-def keyword_arguments(env: Env) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What a registered environment is made from, with defaults; and the types it declares."""
-    if env.spec is None or env.spec.entry_point is None:
-        return {}, {}
-    point = env.spec.entry_point
-    creator: Any = load_env_creator(point) if isinstance(point, str) else point
-    parameters: Mapping[str, inspect.Parameter] = {}
-    with suppress(TypeError, ValueError):  # of what is written in C
-        parameters = inspect.signature(creator).parameters
-    defaults = {name: p.default for name, p in parameters.items()}
-    return defaults | env.spec.kwargs, {name: p.annotation for name, p in parameters.items()}
-
-
-def rebuilt(name: str, as_integer: bool, others: dict[str, Any]) -> Callable[[Env, Array], Env]:
-    """Makes the environment anew with another keyword argument, and those it needs beside."""
-
-    def apply(env: Env, values: Array) -> Env:
-        assert env.spec is not None
-        if getattr(env.unwrapped, IN_PLACE, False):
-            raise InputError(
-                f"perturb {name} must come before parameters that are changed in place"
-            )
-        value: Any = float(values[0])
-        value = int(value) if as_integer and value.is_integer() else value
-        changed: dict[str, Any] = {**others, name: value}
-        try:
-            new = gymnasium.make(env.spec, **changed)
-        except Exception as error:  # whatever a constructor makes of a value it wasn't made for
-            what = str(error) or type(error).__name__
-            raise InputError(f"perturb {name} must suit {env.spec.id}: {what}") from error
-        for space in ("observation_space", "action_space"):
-            before, now = getattr(env, space), getattr(new, space)
-            if outline(before) != outline(now):
-                raise InputError(
-                    f"perturb {name} must leave the {space} of {env.spec.id} as it is, {before}, "
-                    f"got {now} with {value:g}"
-                )
-        env.close()
-        return new
-
-    return apply
+def acts(env: Env, other: Env, episodes: int = 3, steps: int = 100) -> bool:
+    """Whether two environments differ in some steps of the same random actions; plays both."""
+    spread = np.random.default_rng(0)
+    for seed in range(episodes):
+        ends = [False, False]
+        shown: list[Any] = [one.reset(seed=seed) for one in (env, other)]
+        for _ in range(steps):
+            if ends[0] or not data_equivalence(shown[0][:-1], shown[1][:-1]):
+                break
+            action = uniform_actions(env.action_space, 1, spread)[0]
+            shown = [one.step(action) for one in (env, other)]
+            ends = [bool(terminated or truncated) for _, _, terminated, truncated, _ in shown]
+        if not data_equivalence(shown[0][:-1], shown[1][:-1]):
+            return True
+    return False

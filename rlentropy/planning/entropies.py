@@ -15,7 +15,7 @@ from rlentropy.entropy.occupancies import (
     visitation_entropy,
 )
 from rlentropy.entropy.samples import shannon
-from rlentropy.errors import UNIT, InputError
+from rlentropy.errors import UNIT, InputError, whole
 from rlentropy.kernels.rows import add_occupancy_of_plan, backward
 from rlentropy.mdp import FiniteMDP
 from rlentropy.planning.episodic import (
@@ -24,7 +24,7 @@ from rlentropy.planning.episodic import (
     planning_task,
     rounding_of_plan,
 )
-from rlentropy.types import Array
+from rlentropy.types import Array, in_short
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,8 @@ class Exploration:
     iterations: int  # evaluations of the dual: one backward and one forward pass each
     V: Array | None = None  # (H + 1, S) soft values, where the problem is an ordinary plan
     Q: Array | None = None  # (H, S, A)
+
+    __repr__ = in_short
 
 
 def max_trajectory_entropy(
@@ -78,6 +80,7 @@ def max_visitation_entropy(
     temperature: float = 1.0,
     tolerance: float | None = None,
     strict: bool = True,
+    max_passes: int | None = None,
 ) -> Exploration:
     """The policy of maximum visitation entropy, by minimising the dual over forecasters.
 
@@ -98,6 +101,8 @@ def max_visitation_entropy(
         temperature: λ >= 0 of VE_λ; only VE takes one other than 1.
         tolerance: largest accepted certificate, in nats; default 1e-8 for λ > 0, else 1e-5.
         strict: False returns the best policy found even where its certificate is larger.
+        max_passes: of a backward and a forward pass over the model, about, after which the search
+            ends with what it has; default: as many as it takes.
 
     Raises:
         ValueError: an argument is out of range.
@@ -111,13 +116,16 @@ def max_visitation_entropy(
     tolerance = (1e-8 if smooth else 1e-5) if tolerance is None else tolerance
     if not tolerance > 0.0:
         raise InputError(f"tolerance must be > 0, got {tolerance}")
-    dual = _Dual(mdp, horizon, objective)
+    if max_passes is not None:
+        whole("max_passes", max_passes, 1)
+    dual = _Dual(mdp, horizon, objective, max_passes)
     best = dual.minimise(temperature, tolerance) if smooth else dual.proximal_point(tolerance)
     if strict and not best.certificate <= tolerance:
         raise RuntimeError(
             f"max_visitation_entropy reached certificate {best.certificate:.3g} nats after "
-            f"{best.iterations} passes, tolerance is {tolerance:.3g}: raise tolerance, or pass "
-            "strict=False to accept this certificate"
+            f"{best.iterations} passes, tolerance is {tolerance:.3g}: raise tolerance"
+            f"{' or max_passes' if dual.left < 1 else ''}, or pass strict=False to accept this "
+            "certificate"
         )
     return best
 
@@ -161,7 +169,9 @@ class _Dual:
     logits of the cells that some policy reaches; elsewhere q = 0 and the reward is 0.
     """
 
-    def __init__(self, mdp: FiniteMDP, horizon: int, objective: str) -> None:
+    def __init__(
+        self, mdp: FiniteMDP, horizon: int, objective: str, max_passes: int | None = None
+    ) -> None:
         S, A = mdp.num_states, mdp.num_actions
         self.mdp, self.horizon, self.objective = mdp, horizon, objective
         pooled, states_only = objective in ("AVE", "AVE_S"), objective != "AVE"
@@ -169,7 +179,12 @@ class _Dual:
         self.weight = 1.0 / horizon if pooled else 1.0
         self.start = self.forecast_of(visitation(mdp, np.full((S, A), 1.0 / A), horizon))
         self.support = self.start > 0.0
-        self.passes = 0
+        self.passes, self.max_passes = 0, max_passes
+
+    @property
+    def left(self) -> float:
+        """Passes that may still be spent."""
+        return np.inf if self.max_passes is None else self.max_passes - self.passes
 
     def forecast_of(self, d: Array) -> Array:
         """The marginal of d (H, S, A) that the objective takes the entropy of."""
@@ -226,7 +241,8 @@ class _Dual:
     ) -> Array:
         from scipy.optimize import minimize
 
-        options = {"maxcor": memory, "maxiter": steps, "maxfun": 4 * steps, "gtol": 1e-9, "ftol": 0}
+        most = int(min(4 * steps, max(self.left, 1)))
+        options = {"maxcor": memory, "maxiter": steps, "maxfun": most, "gtol": 1e-9, "ftol": 0}
         arguments = (temperature, log_prior)
         minimum = minimize(
             self.value_and_gradient, logits, arguments, "L-BFGS-B", jac=True, options=options
@@ -245,7 +261,7 @@ class _Dual:
             stuck = best is not None and gap > 0.5 * best.certificate
             if best is None or gap < best.certificate:
                 best = Exploration(markov_policy(d), value, gap, self.passes)
-            if gap <= tolerance or stuck:
+            if gap <= tolerance or stuck or self.left < 1:
                 break
         assert best is not None
         return best
@@ -269,6 +285,6 @@ class _Dual:
             if reached > value:
                 value, pi = reached, markov_policy(d)
             bound = min(bound, self.bound(log_q, 0.0)[0])
-            if bound - value <= tolerance:
+            if bound - value <= tolerance or self.left < 1:
                 break
         return Exploration(pi, value, bound - value, self.passes)

@@ -8,10 +8,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rlentropy.plots.across import improvement, profiles, scores
     from rlentropy.plots.comparisons import curves, final, heat_maps, reach
     from rlentropy.plots.evaluations import robustness
     from rlentropy.plots.preferences import margins, reliability
     from rlentropy.plots.runs import FRAME, animation, densities, density, gif, visits
+    from rlentropy.plots.searches import history, importance, slices
     from rlentropy.plots.style import (
         COLOURS,
         FORMATS,
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
         STYLES,
         finish,
         mark_nominal,
+        over_seeds,
         png,
         save,
         shown,
@@ -38,21 +41,30 @@ __all__ = [
     "finish",
     "gif",
     "heat_maps",
+    "history",
+    "importance",
+    "improvement",
     "margins",
     "mark_nominal",
+    "over_seeds",
     "png",
+    "profiles",
     "reach",
     "reliability",
     "robustness",
     "save",
+    "scores",
     "shown",
+    "slices",
     "visits",
 ]
 
 HOMES = {
+    **dict.fromkeys(("improvement", "profiles", "scores"), "across"),
     **dict.fromkeys(("curves", "final", "heat_maps", "reach"), "comparisons"),
     "robustness": "evaluations",
     **dict.fromkeys(("margins", "reliability"), "preferences"),
+    **dict.fromkeys(("history", "importance", "slices"), "searches"),
     **dict.fromkeys(("FRAME", "animation", "densities", "density", "gif", "visits"), "runs"),
 }
 

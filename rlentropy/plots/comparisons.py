@@ -1,121 +1,156 @@
 """What `compare` draws: learning curves, final values, costs of targets, maps of visits."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rlentropy.plots.style import COLOURS, MARKERS, STYLES, finish, round_ticks, shown
+from rlentropy.plots import style
+from rlentropy.plots.style import (
+    bare,
+    canvas,
+    colour_bar,
+    finish,
+    panels,
+    round_ticks,
+    shown,
+    styled,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
-def curves(lines: Sequence[Any], ylabel: str, cost: str, log_log: bool) -> Any:
+@styled
+def curves(lines: Sequence[Any], ylabel: str, cost: str, log_log: bool, note: str = "") -> Figure:
     """Learning curves with bands, and where they are log-log the fitted slopes.
 
     Args:
         lines: with `name`, `steps` (T,), `band` (value, low, high: (T,)), `slope`, `from_step`.
+        note: what lines and bands are.
     """
-    from matplotlib.figure import Figure
-
-    figure = Figure(dpi=200, figsize=(6.4, 4.2), layout="constrained")
-    axes = figure.subplots()
-    for k, line in enumerate(lines):
-        colour, band = COLOURS[k % len(COLOURS)], line.band
-        fitted = log_log and np.isfinite(line.slope.value)
-        slope = round(float(line.slope.value), 2) + 0.0  # no -0.00
-        label = shown(line.name) + (f" (slope {slope:.2f})" if fitted else "")
-        axes.plot(line.steps, band.value, color=colour, ls=STYLES[k % 5], lw=1.8, label=label)
-        axes.fill_between(line.steps, band.low, band.high, color=colour, alpha=0.2, lw=0)
-        if fitted:
-            x = line.steps[(line.steps >= line.from_step) & (band.value > 0)]
-            y = band.value[(line.steps >= line.from_step) & (band.value > 0)]
-            middle = np.exp(np.log(y).mean() - line.slope.value * np.log(x).mean())
-            axes.plot(x, middle * x**line.slope.value, color="black", lw=0.8, ls=(0, (1, 1)))
+    figure, ((axes,),) = canvas(height=2.2)
     axes.set(xscale="log", xlabel=cost, ylabel=shown(ylabel))
+    fitted = [line for line in lines if log_log and np.isfinite(line.slope.value)]
+    for k, line in enumerate(lines):
+        label = shown(line.name)
+        if any(line is f for f in fitted) and len(lines) <= len(
+            style.COLOURS
+        ):  # more would fill the legend
+            label += f" ({round(float(line.slope.value), 2) + 0.0:.2f})"  # no -0.00
+        style.line(axes, k, line.steps, line.band, label.replace("(-", "(\N{MINUS SIGN}"))
+    for line in fitted:
+        _fit(axes, line)
     if log_log:
         axes.set_yscale("log", nonpositive="mask")
         round_ticks(axes.yaxis)
-    return finish(figure, axes)
+    round_ticks(axes.xaxis)
+    few = len(lines) <= len(style.COLOURS)
+    fits = f"dotted: fits{', their slopes in brackets' * few}" if fitted else ""
+    return finish(figure, axes, "; ".join(filter(None, (note, fits))))
 
 
-def final(rows: Sequence[dict[str, Any]], xlabel: str, log: bool) -> Any:
-    """Final values with their intervals, one algorithm a line."""
-    from matplotlib.figure import Figure
+def _fit(axes: Any, line: Any) -> None:
+    """The line of a fitted slope, through the middle of what it is fitted to."""
+    use = (line.steps >= line.from_step) & (line.band.value > 0)
+    x, y = line.steps[use], line.band.value[use]
+    with np.errstate(over="ignore", invalid="ignore"):
+        middle = np.exp(np.log(y).mean() - line.slope.value * np.log(x).mean())
+        y = middle * x**line.slope.value
+    axes.plot(x, y, color=style.GREY, lw=0.8, ls=(0, (1, 1)), zorder=4)
 
-    names = [f"{shown(row['algorithm'])} ({row['seeds']} seeds)" for row in rows]
-    wide = 4.4 + 0.08 * max(map(len, names))
-    figure = Figure(dpi=200, figsize=(wide, 1.0 + 0.35 * len(rows)), layout="constrained")
-    axes = figure.subplots()
+
+@styled
+def final(rows: Sequence[dict[str, Any]], xlabel: str, log: bool, note: str = "") -> Figure:
+    """Final values with their intervals, one algorithm a line, and in figures beside its name."""
+    figure, ((axes,),) = canvas(height=0.55 + 0.3 * len(rows))
     statistic = "iqm" if "iqm" in rows[0] else "mean"
     for k, row in enumerate(rows):
-        colour = COLOURS[k % len(COLOURS)]
-        axes.plot([row["low"], row["high"]], [k, k], color=colour, lw=3, alpha=0.5)
-        axes.plot([row[statistic]], [k], MARKERS[k % 8], color=colour, ms=7)
+        colour, value = style.series(k)["color"], row[statistic]
+        axes.barh(k, row["high"] - row["low"], 0.46, row["low"], color=colour, alpha=0.3, lw=0)
+        axes.vlines([row["low"], row["high"]], k - 0.23, k + 0.23, color=colour, lw=0.8)
+        axes.vlines(value, k - 0.36, k + 0.36, color=colour, lw=1.8)
+    names = [
+        f"{style.folded(shown(row['algorithm']), 26)}\n{_interval(row, statistic)}" for row in rows
+    ]
     axes.set_yticks(range(len(rows)), names)
-    axes.set(xlabel=f"final {shown(xlabel)}")
+    axes.tick_params(axis="y", length=0)
+    axes.grid(axis="y", visible=False)
+    axes.set_xlabel(f"final {shown(xlabel)}", loc="right")
     axes.set_ylim(len(rows) - 0.5, -0.5)
     if log and all(row[statistic] > 0 for row in rows):
         axes.set_xscale("log")
         round_ticks(axes.xaxis)
-    return finish(figure, axes)
+    else:
+        axes.locator_params(axis="x", nbins=4)
+    return finish(figure, axes, note or style.over_seeds(statistic, [r["seeds"] for r in rows]))
 
 
-def reach(rows: Sequence[dict[str, Any]], cost: str, name_of_cost: str, falling: bool) -> Any:
-    """Median cost of each target with intervals; open arrows are lower bounds."""
-    from matplotlib.figure import Figure
+def _interval(row: dict[str, Any], statistic: str) -> str:
+    value, low, high = (f"{row[k]:#.3g}".rstrip(".") for k in (statistic, "low", "high"))
+    sure = "" if np.isnan(row["low"]) else f"  [{low}, {high}]"
+    return f"{value}{sure}".replace("-", "\N{MINUS SIGN}").replace("e\N{MINUS SIGN}", "e-")
 
-    figure = Figure(dpi=200, figsize=(6.4, 4.2), layout="constrained")
-    axes = figure.subplots()
+
+@styled
+def reach(
+    rows: Sequence[dict[str, Any]], cost: str, name_of_cost: str, falling: bool, note: str = ""
+) -> Figure:
+    """Median cost of each target with intervals; hollow triangles are lower bounds."""
+    figure, ((axes,),) = canvas(height=2.2)
     names = list(dict.fromkeys(row["algorithm"] for row in rows))
-    targets = sorted({row["gap"] for row in rows}, reverse=falling)
+    targets = sorted({row["gap"] for row in rows})
+    axes.set(yscale="log", xscale="log" if falling else "linear")
+    steps = np.diff(np.log(targets) if falling else targets)
+    apart = min(0.6 * steps.min(initial=np.inf) / len(names), 0.03 * (steps.sum() or 2.0))
     for k, name in enumerate(names):
-        of_name = [row for row in rows if row["algorithm"] == name]
+        of_name = sorted((r for r in rows if r["algorithm"] == name), key=lambda row: row["gap"])
         x = np.array([row["gap"] for row in of_name])
-        aside = 0.03 * (k - (len(names) - 1) / 2)  # so that intervals stand side by side
-        x = x * np.exp(aside) if falling else x + aside * np.diff(targets).min(initial=1.0)
+        aside = apart * (k - (len(names) - 1) / 2)  # so that intervals stand side by side
+        x = x * np.exp(aside) if falling else x + aside
         y, low, high, end = (
             np.array([row[f"{cost}{part}"] for row in of_name])
             for part in ("", "_low", "_high", "_followed")
         )
-        colour, there = COLOURS[k % len(COLOURS)], np.isfinite(y)
+        look, there = style.series(k), np.isfinite(y)
         if there.any():
-            style: dict[str, Any] = {"marker": MARKERS[k % 8], "ls": STYLES[k % 5], "color": colour}
-            axes.plot(x[there], y[there], lw=1.4, label=shown(name), **style)
-        axes.vlines(x, np.minimum(low, end), np.minimum(high, end), color=colour, lw=3, alpha=0.35)
-        beyond = None if there.any() else f"{shown(name)} (beyond the budget)"
+            axes.plot(x[there], y[there], label=shown(name), **look, **style.marker(k))
+        colour = look["color"]
+        axes.vlines(x, np.minimum(low, end), np.minimum(high, end), color=colour, lw=2.5, alpha=0.4)
+        beyond = None if there.any() else shown(name)
         above = ~np.isfinite(high)
-        axes.plot(x[above], end[above], "^", mfc="none", color=colour, ms=9, label=beyond)
-    axes.set(yscale="log", ylabel=f"median {name_of_cost} until reached")
-    axes.set(xlabel="gap to reach", xscale="log") if falling else axes.set(xlabel="value to reach")
-    axes.set_xticks(targets, [f"{target:g}" for target in targets])
+        axes.plot(x[above], end[above], "^", mfc="none", color=colour, ms=6.5, label=beyond)
+    axes.set(
+        ylabel=f"{name_of_cost} until reached", xlabel=f"{'gap' if falling else 'value'} to reach"
+    )
+    axes.set_xticks(targets, [style.number(target) for target in targets])
     axes.set_xticks([], minor=True)
-    if falling:
-        axes.invert_xaxis()
-    return finish(figure, axes)
+    round_ticks(axes.yaxis)
+    seeds = style.over_seeds("median", [row["seeds"] for row in rows])
+    bounds = "hollow triangles: not reached, a lower bound"
+    some = any(np.isinf(row[f"{cost}_high"]) for row in rows)
+    return finish(figure, axes, note or "; ".join([seeds, *[bounds] * some]))
 
 
-def heat_maps(panels: Sequence[tuple[str, Any]]) -> Any:
-    """Visits per state on grids, side by side on one colour scale."""
+@styled
+def heat_maps(maps: Sequence[tuple[str, Any]], note: str = "") -> Figure:
+    """Visits per state on grids, side by side on one colour scale; those without any are grey."""
     from matplotlib import colormaps
     from matplotlib.colors import LogNorm
-    from matplotlib.figure import Figure
 
-    columns = min(len(panels), 4)
-    rows = -(-len(panels) // columns)
-    tall, wide = panels[0][1].shape
-    side = 2.6 * min(max(tall / wide, 0.25), 1.5)
-    figure = Figure(
-        dpi=200, figsize=(2.6 * columns + 1.2, (side + 0.4) * rows + 0.3), layout="constrained"
-    )
-    grid = figure.subplots(rows, columns, squeeze=False).ravel()
-    seen = np.concatenate([visits[visits > 0] for _, visits in panels])
+    tall, wide = maps[0][1].shape
+    columns = min(len(maps), 3 if tall > 0.5 * wide else 2)
+    side = (style.COLUMN - 0.6) / columns * min(max(tall / wide, 0.15), 1.5)
+    figure, grid = panels(len(maps), side + 0.36, columns=columns)
+    seen = np.concatenate([visits[visits > 0] for _, visits in maps])
     norm = LogNorm(vmin=seen.min(), vmax=max(seen.max(), 1.01 * seen.min()))
-    colours = colormaps["viridis"].with_extremes(bad="#e4e4e4")
-    for axes, (name, visits) in zip(grid, panels, strict=False):
+    colours = colormaps["viridis"].with_extremes(bad=style.PALE)
+    for axes, (name, visits) in zip(grid, maps, strict=True):
         image = axes.imshow(np.ma.masked_equal(visits, 0), norm=norm, cmap=colours)
-        visited = f"{np.count_nonzero(visits)} of {visits.size} states"
-        axes.set_title(f"{shown(name)}\n{visited}", fontsize=9)
-        axes.set(xticks=[], yticks=[])
-    for axes in grid[len(panels) :]:
-        axes.set_visible(False)
-    figure.colorbar(image, ax=grid.tolist(), label="visits per run (grey: none)")
-    return figure
+        visited = f"{np.count_nonzero(visits)} of {visits.size}"
+        axes.set_title(f"{style.folded(shown(name), 48 // columns)}\n{visited}", fontsize=7.0)
+        bare(axes)
+    colour_bar(figure, image, "visits per run (grey: none)", ax=grid, fraction=0.05)
+    return finish(figure, grid[0], note)

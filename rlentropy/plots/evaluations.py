@@ -1,26 +1,32 @@
 """What `evaluate` draws: scores along a grid of perturbations."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rlentropy.plots.style import COLOURS, STYLES, finish, mark_nominal, shown
+from rlentropy.plots import style
+from rlentropy.plots.style import canvas, finish, mark_nominal, shown, styled
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
-def robustness(bands: Sequence[Any], metric: str) -> Any:
+@styled
+def robustness(bands: Sequence[Any], ylabel: str, xlabel: str = "", note: str = "") -> Figure:
     """Robustness curves of one grid with their intervals.
 
     Args:
         bands: with `algorithm`, `seeds`, `grid` (K values), `band` (value, low, high: (K,)).
+        xlabel: what the grid's values are; default: its name, unit and nominal value.
+        note: what lines and bands are.
     """
-    from matplotlib.figure import Figure
-
-    figure = Figure(dpi=200, figsize=(6.4, 4.2), layout="constrained")
-    axes = figure.subplots()
+    figure, ((axes,),) = canvas(height=2.2)
+    grid = bands[0].grid
+    axes.set(xlabel=shown(xlabel or grid.axis), ylabel=shown(ylabel))
+    mark_nominal(axes, grid)
+    several = len({b.seeds for b in bands}) > 1
     for k, b in enumerate(bands):
-        colour, x = COLOURS[k % len(COLOURS)], b.grid.values
-        label = f"{shown(b.algorithm)} ({b.seeds} seed{'s' * (b.seeds > 1)})"
-        axes.plot(x, b.band.value, color=colour, ls=STYLES[k % 5], lw=1.8, label=label)
-        axes.fill_between(x, b.band.low, b.band.high, color=colour, alpha=0.2, lw=0)
-    mark_nominal(axes, bands[0].grid)
-    axes.set(xlabel=bands[0].grid.axis, ylabel=metric)
-    return finish(figure, axes)
+        count = f" ({b.seeds} seed{'s' * (b.seeds > 1)})" * several
+        style.line(axes, k, grid.values, b.band, shown(b.algorithm) + count)
+    return finish(figure, axes, note or style.over_seeds("mean", [b.seeds for b in bands]))

@@ -1,4 +1,10 @@
-"""What `train` draws of a run: visits of states and of cells of features, and films of them."""
+"""What `train` draws of a run: visits of states and of cells of features, and films of them.
+
+These are made for a screen: of fewer dots than those for print, and the frames of a film have one
+size and one scale.
+"""
+
+from __future__ import annotations
 
 import io
 from collections.abc import Sequence
@@ -7,35 +13,18 @@ from typing import Any
 import numpy as np
 
 from rlentropy.plots import style
-from rlentropy.plots.style import shown
+from rlentropy.plots.style import bare, canvas, colour_bar, finish, number, shown, styled
 from rlentropy.types import Film
 
 FRAME = 400  # milliseconds of a picture of a film
+SCREEN = 150  # dots per inch
 
 
-def visits(counts: Any, grid_shape: tuple[int, int] | None) -> Any:
-    """Visits per state, (S,): a heat map where states form a grid, else bars."""
-    from matplotlib.colors import SymLogNorm
-    from matplotlib.figure import Figure
-
+def visits(counts: Any, grid_shape: tuple[int, int] | None, title: str = "") -> bytes:
+    """Visits per state, (S,): a heat map where states form a grid, else bars. Returns a PNG."""
     counts = np.asarray(counts)
-    title = f"{np.count_nonzero(counts)} of {counts.size} states visited"
-    if grid_shape is None:
-        figure = Figure(figsize=(7.0, 3.2), layout="constrained")
-        axes = figure.subplots()
-        axes.bar(np.arange(counts.size), counts, width=1.0, color="#3b6ea5")
-        axes.set(xlabel="state", ylabel="visits", yscale="symlog", title=title)
-        axes.set_xlim(-0.5, counts.size - 0.5)
-    else:
-        rows, columns = grid_shape
-        figure = Figure(figsize=(5.4, 1.2 + 4.2 * min(rows / columns, 1.5)), layout="constrained")
-        axes = figure.subplots()
-        norm = SymLogNorm(linthresh=max(1.0, counts.max() / 100), vmin=0, vmax=max(1, counts.max()))
-        image = axes.imshow(counts.reshape(grid_shape), norm=norm, cmap="viridis")
-        axes.set(title=title, xticks=[], yticks=[])
-        figure.colorbar(image, label="visits")
-    figure.set_dpi(110)
-    return figure
+    axes = (("state", -0.5, counts.size - 0.5, counts.size),)
+    return densities(Film(axes, ((-1, counts),), grid_shape), title)[0]
 
 
 def density(counts: Any, axes: Sequence[tuple[str, float, float, int]], step: int) -> bytes:
@@ -43,58 +32,106 @@ def density(counts: Any, axes: Sequence[tuple[str, float, float, int]], step: in
     return densities(Film(tuple(axes), ((step, counts),)))[0]
 
 
-def densities(film: Film) -> list[bytes]:
-    """Visits of the cells of features, a PNG a frame, all on one scale.
+@styled
+def densities(film: Film, title: str = "") -> list[bytes]:
+    """Visits of the cells of features, or of states, a PNG a frame, all on one scale.
 
-    Of two features a heat map over their ranges, of more that of the first two, of one bars.
+    States on a grid, and two features, are a heat map; of more features it is that of the first
+    two; one feature, and states without a grid, are bars.
+
+    Args:
+        title: what the run is, above every frame.
     """
-    from matplotlib.figure import Figure
-
-    shape = tuple(bins for *_, bins in film.axes)
+    shape = film.grid_shape or tuple(bins for *_, bins in film.axes)
     frames = [np.asarray(counts, float).reshape(shape) for _, counts in film.frames]
     maps = np.stack([counts.sum(tuple(range(2, len(shape)))) for counts in frames])
-    figure = Figure(figsize=(5.6, 4.4), layout="constrained")
-    axes = figure.subplots()
-    draw = (_bars if len(shape) == 1 else _heat_map)(figure, axes, film.axes, maps)
-    kind = "cells of both" if len(shape) > 2 else "cells"
+    tall = min(max(shape[0] / shape[1], 0.2), 1.5) if film.grid_shape else 0.8
+    figure, ((axes,),) = canvas(height=0.95 + 2.3 * tall)
+    kind = _grid if film.grid_shape else _bars if len(shape) == 1 else _heat_map
+    draw = kind(figure, axes, film.axes, maps)
+    of_tables = film.grid_shape or film.axes[0][0] == "state"
+    cells = "states" if of_tables else "cells of both" if len(shape) > 2 else "cells"
+    heads = [shown(title)] if title else []
+    texts = []
+    for (step, _), counts in zip(film.frames, maps, strict=True):
+        at = [f"{number(step)} environment steps"] if step >= 0 else []
+        visited = f"{np.count_nonzero(counts)} of {counts.size} {cells} visited"
+        texts.append("\n".join([*heads, *at, visited]))
+    finish(figure, axes).set_dpi(SCREEN)
+    return _frames(figure, axes, *draw, maps, texts)
+
+
+def _frames(
+    figure: Any, axes: Any, drawn: Any, show: Any, maps: Any, texts: Sequence[str]
+) -> list[bytes]:
+    """PNGs of a figure in which nothing changes but one artist and the title: these alone are
+    drawn again.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas, heading = FigureCanvasAgg(figure), axes.set_title(texts[0])
+    for artist in (drawn, heading):
+        artist.set_animated(True)
+    canvas.draw()
+    background = canvas.copy_from_bbox(figure.bbox)
     pictures = []
-    for (step, _), visits in zip(film.frames, maps, strict=True):
-        draw(visits)
-        visited = f"{np.count_nonzero(visits)} of {visits.size} {kind} visited"
-        axes.set_title(f"{step:,} environment steps\n{visited}".replace(",", "\N{THIN SPACE}"))
-        pictures.append(style.png(figure, dpi=110))
-        figure.set_layout_engine("none")  # the first picture's, which is what takes the time
+    for counts, text in zip(maps, texts, strict=True):
+        show(counts)
+        heading.set_text(text)
+        canvas.restore_region(background)
+        for artist in (drawn, heading):
+            axes.draw_artist(artist)
+        pictures.append(encoded(figure, np.asarray(canvas.buffer_rgba())))
     return pictures
 
 
-def _heat_map(figure: Any, axes: Any, features: Any, maps: Any) -> Any:
-    """What shows a map of visits, (bins, bins), on a scale for all maps."""
+def encoded(_: Any, pixels: Any) -> bytes:
+    """Pixels of a figure, (height, width, 4), as a PNG of at most 256 colours."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    picture = Image.fromarray(pixels).convert("RGB")
+    picture.quantize(256, dither=Image.Dither.NONE).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _scale(maps: Any) -> dict[str, Any]:
+    """One logarithmic scale for all maps; where nothing is, they are grey."""
     from matplotlib import colormaps
     from matplotlib.colors import LogNorm
 
-    (x, left, right, _), (y, bottom, top, _) = features[:2]
     low = min(maps[maps > 0], default=1.0)
-    image = axes.imshow(
-        np.zeros(maps.shape[2:0:-1]),
-        norm=LogNorm(vmin=low, vmax=max(maps.max(), 1.01 * low)),
-        cmap=colormaps["viridis"].with_extremes(bad="#d4d4d4"),
-        extent=(left, right, bottom, top),
-        origin="lower",
-        aspect="auto",
-    )
+    norm = LogNorm(vmin=low, vmax=max(maps.max(), 1.01 * low))
+    return {"norm": norm, "cmap": colormaps["viridis"].with_extremes(bad=style.PALE)}
+
+
+def _grid(figure: Any, axes: Any, _: Any, maps: Any) -> Any:
+    """An artist, and what lets it show a map of visits to the states of a grid, (rows, columns)."""
+    image = axes.imshow(np.zeros(maps.shape[1:]), **_scale(maps))
+    bare(axes)
+    colour_bar(figure, image, "visits (grey: none)")
+    return image, lambda counts: image.set_data(np.ma.masked_equal(counts, 0))
+
+
+def _heat_map(figure: Any, axes: Any, features: Any, maps: Any) -> Any:
+    """An artist, and what lets it show visits to the cells of two features, (bins, bins)."""
+    (x, left, right, _), (y, bottom, top, _) = features[:2]
+    place = {"extent": (left, right, bottom, top), "origin": "lower", "aspect": "auto"}
+    image = axes.imshow(np.zeros(maps.shape[2:0:-1]), **place, **_scale(maps))
     axes.set(xlabel=shown(x), ylabel=shown(y))
-    figure.colorbar(image, label="visits (grey: none)")
-    return lambda visits: image.set_data(np.ma.masked_equal(visits.T, 0))
+    axes.grid(visible=False)
+    colour_bar(figure, image, "visits (grey: none)")
+    return image, lambda counts: image.set_data(np.ma.masked_equal(counts.T, 0))
 
 
 def _bars(figure: Any, axes: Any, features: Any, maps: Any) -> Any:
-    """What shows visits of the bins of one feature, (bins,), on a scale for all."""
+    """An artist, and what lets it show visits of the bins of one feature, (bins,), on a scale for all."""
     ((name, left, right, bins),) = features
     edges = np.linspace(left, right, bins + 1)
-    drawn = axes.stairs(np.zeros(bins), edges, fill=True, color="#3b6ea5")
+    drawn = axes.stairs(np.zeros(bins), edges, fill=True, color=style.COLOURS[0])
     axes.set(xlabel=shown(name), ylabel="visits", yscale="symlog", xlim=(left, right))
     axes.set_ylim(0.0, 2.0 * max(maps.max(), 1.0))
-    return drawn.set_data
+    return drawn, drawn.set_data
 
 
 def animation(pictures: Sequence[bytes], milliseconds: int) -> bytes:

@@ -19,7 +19,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from rlentropy import neural
+from rlentropy import calls, neural
 from rlentropy.errors import InputError
 from rlentropy.log import Log
 from rlentropy.policies import Policy
@@ -48,6 +48,7 @@ from rlentropy.types import Env, Result
 __all__ = ["Config", "load_policy", "run"]
 
 
+@calls.on_env(Config)
 def run(
     env: Env,
     config: Config,

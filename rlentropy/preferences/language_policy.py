@@ -18,6 +18,7 @@ import torch
 
 from rlentropy.errors import InputError, in_range
 from rlentropy.files import writing
+from rlentropy.neural import devices
 from rlentropy.preferences.segments import alive
 from rlentropy.types import Array, Count, Mask
 
@@ -45,13 +46,13 @@ class LanguagePolicy:
     """A model with its tokenizer.
 
     Args:
-        model: a causal one of transformers; it goes to torch's default device.
+        model: a causal one of transformers; it goes to `devices.current`.
         tokenizer: its own; its end-of-sequence token, and those of the model's settings, end
             completions.
     """
 
     def __init__(self, model: Any, tokenizer: Any) -> None:
-        self.model, self.tokenizer = model.to(torch.get_default_device()), tokenizer
+        self.model, self.tokenizer = model.to(devices.current()), tokenizer
         ends = getattr(model.generation_config, "eos_token_id", None)
         more = ends if isinstance(ends, list) else [] if ends is None else [ends]
         self.ends = torch.tensor(sorted({tokenizer.eos_token_id, *more}), device=model.device)
@@ -116,7 +117,7 @@ class LanguagePolicy:
         self, ids: Any, mask: Any, uniforms: Array, temperature: float, found: Completions
     ) -> None:
         """Complete one batch into these rows of the completions."""
-        cache, u = None, torch.as_tensor(uniforms, dtype=torch.float64, device=ids.device)
+        cache, u = None, devices.put(uniforms, ids.device)
         live = torch.ones(len(ids), dtype=torch.bool, device=ids.device)
         for t in range(u.shape[1]):
             output = self.model(
@@ -128,7 +129,8 @@ class LanguagePolicy:
                 **self._places(mask, ids.shape[1]),
             )
             cache = output.past_key_values
-            p = torch.softmax(output.logits[:, -1].double() / temperature, dim=-1).cumsum(-1)
+            logits = output.logits[:, -1].to(u.dtype)
+            p = torch.softmax(logits / temperature, dim=-1).cumsum(-1)
             drawn = torch.searchsorted(p, u[:, t : t + 1] * p[:, -1:], right=True)
             ids = drawn.clamp(max=p.shape[1] - 1)
             mask = torch.cat([mask, torch.ones_like(ids)], dim=1)
@@ -158,7 +160,7 @@ class LanguagePolicy:
             said = log_p.gather(-1, index)[:, :, 0]
             doubt = torch.special.entr(log_p.exp()).sum(-1) if entropy else None
             parts.append(
-                [None if x is None else x.double().cpu().numpy() for x in (said, doubt, states)]
+                [None if x is None else x.cpu().double().numpy() for x in (said, doubt, states)]
             )
         whole = [None if x[0] is None else np.concatenate(x) for x in zip(*parts, strict=True)]
         by_token = [None if x is None else np.where(mask, x, 0.0) for x in whole[:2]]
@@ -194,7 +196,7 @@ class LanguagePolicy:
         for rows in self._blocks(*written.tokens.shape):
             given = prompts[rows], written.tokens[rows], written.lengths[rows]
             log_p, log_q = self._log_p(*given)[0], other._log_p(*given)[0]
-            kl = (log_p.exp() * (log_p - log_q)).sum(-1).double().cpu().numpy()
+            kl = (log_p.exp() * (log_p - log_q)).sum(-1).cpu().double().numpy()
             total[rows] = np.where(mask[rows], kl, 0.0).sum(1)
         return total
 

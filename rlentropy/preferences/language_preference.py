@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from rlentropy import preferences
+from rlentropy import calls, preferences
 from rlentropy.errors import InputError, in_range, one_of, whole
 from rlentropy.log import Log
 from rlentropy.preferences import acquisition, language_scores, oracles
@@ -178,6 +178,7 @@ class Config:
         )
 
 
+@calls.alone(Config)
 def run(config: Config, rng: Generator, log: Log) -> Result:
     """Buy labels and align a model; it goes into the folder `model` of the run.
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from rlentropy.neural import devices
 from rlentropy.neural.networks import MLP, Adam, layers_of
 from rlentropy.types import Array, State
 
@@ -28,7 +29,7 @@ class NetworkLogits:
         rng: np.random.Generator,
         hidden: Sequence[int] = (64,),
     ) -> None:
-        self.inputs = torch.as_tensor(inputs, dtype=torch.float32)
+        self.inputs = devices.put(inputs, devices.current(), torch.float32)
         self.learning_rate = learning_rate
         sizes = (inputs.shape[1], *hidden, num_actions)
         self.network = MLP(sizes, [rng], "tanh", output_gain=0.0)
@@ -41,7 +42,7 @@ class NetworkLogits:
         with torch.no_grad():
             for view in (self.network.weights[0], self.network.biases[0]):
                 drawn = SPREAD * rng.standard_normal(tuple(view.shape))
-                view.copy_(torch.as_tensor(drawn))
+                view.copy_(torch.as_tensor(drawn, device=devices.CPU))
 
     @property
     def features(self) -> Array:

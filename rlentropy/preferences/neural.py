@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rlentropy.errors import InputError, in_range
+from rlentropy.neural import devices
 from rlentropy.neural.gradients import BLOCK, activations, add_to_gradient, added, backward
 from rlentropy.neural.networks import MLP, Activation, Adam, Layers, Rows, forward, layers_of
 from rlentropy.neural.saved import saved_policy
@@ -153,7 +154,9 @@ class SegmentPolicy:
             reference.scaling,
         )
         sizes = [len(w) for w, _ in self.reference] + [len(self.reference[-1][1])]
-        self.network = MLP(sizes, [np.random.default_rng(0)], self.activation)
+        # Its gradients are made in numpy, so no other device would be faster.
+        rngs = [np.random.default_rng(0)]
+        self.network = MLP(sizes, rngs, self.activation, device=devices.CPU)
         self.adam = Adam(self.network, learning_rate)
         self._acting = copy.copy(reference)
         self.reset()
@@ -288,6 +291,6 @@ def untrained(
     warn_if_wide(env.observation_space)
     encode, head = Encoder.of(env.observation_space), make_head(env.action_space)
     sizes = (encode.width, *hidden, head.num_outputs)
-    layers = layers_of(MLP(sizes, [rng], activation, output_gain=0.0))
+    layers = layers_of(MLP(sizes, [rng], activation, 0.0, devices.CPU))
     scaling = (np.zeros(encode.width), np.ones(encode.width)) if scaling is None else scaling
     return NeuralPolicy(env, layers, activation, scaling, stochastic=True)

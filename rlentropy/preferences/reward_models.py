@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from rlentropy.errors import InputError, in_range, whole
+from rlentropy.neural import devices
 from rlentropy.neural.actor_critic import ActorCritic
 from rlentropy.neural.gradients import BLOCK, activations, add_to_gradient, added, backward
 from rlentropy.neural.networks import MLP, Adam, Rows, forward, layers_of
@@ -58,7 +59,8 @@ class RewardModels:
         self.head, self.scaling, self.bounded = head, scaling, bounded
         sizes = (len(scaling[0]) + head.num_features, *hidden, 1)
         seeds = rng.integers(2**63, size=members).tolist()
-        self.network = MLP(sizes, [np.random.default_rng(seed) for seed in seeds])
+        rngs = [np.random.default_rng(seed) for seed in seeds]
+        self.network = MLP(sizes, rngs, device=devices.CPU)  # gradients are made in numpy
         self.adam = Adam(self.network, learning_rate)
 
     @property

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from rlentropy import calls
 from rlentropy.intervals import mean_ci95
 from rlentropy.log import Log, drive
 from rlentropy.neural.actor_critic import ActorCritic, Config
@@ -17,6 +18,7 @@ from rlentropy.types import Array, Env, Result
 __all__ = ["Config", "load_policy", "run"]
 
 
+@calls.on_env(Config)
 def run(env: Env, config: Config, rng: np.random.Generator, log: Log) -> Result:
     """Train on copies of an environment, evaluating and saving on the way.
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import gymnasium
 import numpy as np
 
-from rlentropy import risk
+from rlentropy import calls, risk
 from rlentropy.errors import InputError
 from rlentropy.log import Log
 from rlentropy.mdp import FiniteMDP, of_observations
@@ -62,6 +62,7 @@ def known_model(env: gymnasium.Env[Any, Any]) -> FiniteMDP:
         raise InputError(f"{error}; robust-actor-critic needs no model") from None
 
 
+@calls.on_env(Config)
 def run(env: gymnasium.Env[Any, Any], config: Config, rng: np.random.Generator, log: Log) -> Result:
     """Solve the environment's model; nothing is sampled.
 

@@ -28,7 +28,7 @@ from typing import Any, Literal
 import gymnasium
 import numpy as np
 
-from rlentropy import risk
+from rlentropy import calls, risk
 from rlentropy.errors import InputError, in_range, whole
 from rlentropy.log import Log, drive
 from rlentropy.mdp import FiniteMDP, of_observations
@@ -225,6 +225,7 @@ def step_size(mdp: FiniteMDP, measure: risk.Measure | risk.SRectangular, config:
     return 100.0 / max(float(np.abs(mdp.r).max()), 1e-300)
 
 
+@calls.on_env(Config)
 def run(env: gymnasium.Env[Any, Any], config: Config, rng: np.random.Generator, log: Log) -> Result:
     """Follow the gradient from the uniform policy on the environment's model.
 

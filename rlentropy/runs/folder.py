@@ -29,9 +29,10 @@ from rlentropy.log import Log, compress_checkpoint, owner_of
 from rlentropy.runs.table import COMMANDS
 from rlentropy.types import Result
 
-# What a resumed run may change, beside its budget: how often it reports, where it writes and what.
-FREE = {"out", "eval_every", "checkpoint_every", "keep_checkpoint", "quiet"}
-PASSING = {"resume", "overwrite", "config"}  # how the command was typed; not part of the run
+# What a resumed run may change, beside its budget: how often it reports, where it writes and what,
+# and where it computes, which moves numbers by no more than rounding.
+FREE = {"out", "device", "eval_every", "checkpoint_every", "keep_checkpoint", "quiet"}
+PASSING = {"resume", "overwrite", "config", "tuned"}  # how it was typed; not part of the run
 
 LOCK = TEMPORARY + "lock"  # held by the process that writes in the folder
 # What --overwrite replaces is moved to one folder, waits in the next until the new run is not

@@ -1,11 +1,11 @@
-"""Finished runs, read from ``metrics.jsonl`` and ``summary.json``, and which are comparable."""
+"""Finished runs, read from ``metrics.jsonl`` and ``summary.json``."""
 
 from __future__ import annotations
 
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from glob import glob
@@ -22,21 +22,6 @@ from rlentropy.runs.policies import load
 from rlentropy.runs.summaries import Refused, is_whole, summary_of
 from rlentropy.types import Array, Env
 from rlentropy.wrappers import make_env, trusted
-
-# What must agree between runs, and what holds where a summary doesn't say.
-COMPARABLE = {
-    "env_id": "",
-    "env_kwargs": "{}",
-    "objective": None,
-    "temperature": 1.0,
-    "horizon": None,
-    "risk": None,
-    "gamma": None,
-    "features": None,
-    "feature_ranges": None,
-    "bins": None,
-    "axis": "env_steps",
-}
 
 
 @dataclass(frozen=True)
@@ -98,15 +83,9 @@ class Run:
             return str(stored)
         return next((name for name in ("labels", "updates") if name in self.summary), "env_steps")
 
-    @property
-    def setting(self) -> tuple[str, ...]:
-        """What must agree between runs, in the order of `COMPARABLE`."""
-        facts = self.summary | {"axis": self.axis}
-        return tuple(str(facts.get(name, usual)) for name, usual in COMPARABLE.items())
-
     def episodes_at(self, step: float) -> float:
         """Episodes played after so many steps: exact at an evaluation that logged them."""
-        if "time/episodes" in self.curves:
+        if "time/episodes" in self.curves and step > 0:
             return float(np.interp(step, *self.curves["time/episodes"]))
         return step * float(self.summary["episodes"]) / max(float(self.summary["env_steps"]), 1.0)
 
@@ -158,10 +137,11 @@ def read_run(folder: Path) -> Run:
     """
     try:
         summary = summary_of(folder)
-        missing = {"command", "env_id", "seed", "env_steps", "episodes"} - set(summary)
+        run = Run(folder, summary, read_curves(folder / "metrics.jsonl"))
+        played = {"env_steps", "episodes"} if run.axis == "env_steps" else {run.axis}
+        missing = ({"command", "env_id", "seed"} | played) - set(summary)
         if missing:
             raise Refused(f"its summary.json has no {', '.join(sorted(missing))}")
-        run = Run(folder, summary, read_curves(folder / "metrics.jsonl"))
         if not metrics_are_whole(folder):
             raise Refused("its metrics.jsonl is not what the run wrote, says its checkpoint")
         return run
@@ -211,36 +191,3 @@ def read_curves(path: Path) -> dict[str, tuple[Array, Array]]:
         tag: (np.array(sorted(at), float), np.array([at[step] for step in sorted(at)]))
         for tag, at in points.items()
     }
-
-
-def accepted(
-    entries: Iterable[Run | tuple[Path, str]], force: bool
-) -> tuple[list[Run], list[tuple[Path, str]]]:
-    """The runs that are comparable with the first, and the others with the reason."""
-    runs: list[Run] = []
-    refused: list[tuple[Path, str]] = []
-    seeds: dict[Any, Path] = {}
-    for entry in entries:
-        if not isinstance(entry, Run):
-            refused.append(entry)
-            continue
-        differs = [
-            f"{name} is {value}, not {first}"
-            for name, value, first in zip(
-                COMPARABLE, entry.setting, (runs or [entry])[0].setting, strict=True
-            )
-            if value != first
-        ]
-        who = (entry.label, *entry.setting, entry.summary["seed"])
-        if runs and entry.axis != runs[0].axis:  # no axis, and no table, holds both
-            why = f"its steps count {entry.axis}, not {runs[0].axis} as in {runs[0].folder}"
-            refused.append((entry.folder, why))
-        elif differs and not force:
-            refused.append((entry.folder, f"{'; '.join(differs)} as in {runs[0].folder} (--force)"))
-        elif who in seeds:
-            why = f"seed {entry.summary['seed']} of {entry.label} is that of {seeds[who]} already"
-            refused.append((entry.folder, f"{why}; give runs of other settings their own --label"))
-        else:
-            seeds[who] = entry.folder
-            runs.append(entry)
-    return runs, refused

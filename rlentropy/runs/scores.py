@@ -31,8 +31,8 @@ from rlentropy.entropy.occupancies import visitation
 from rlentropy.errors import InputError
 from rlentropy.files import plain
 from rlentropy.intervals import Estimate, estimate
-from rlentropy.mdp import known_model
-from rlentropy.perturbations import perturbation, perturbed
+from rlentropy.mdp import FiniteMDP, known_model
+from rlentropy.perturbations import PREFIX, Perturbation, acts, perturbation, perturbed
 from rlentropy.perturbations.grids import Grid, rounded
 from rlentropy.policies import Mixture, Policy, Tabular, play
 from rlentropy.runs.folder import stored_settings
@@ -41,7 +41,6 @@ from rlentropy.types import Array, Count, Env
 from rlentropy.wrappers import make_env, trusted
 
 RETURN, VALUE, ROBUST = "return", "value", "robust value"
-WRAPPERS = ("random_action", "observation_noise")  # what is then played isn't the model
 # Settings in which the runs of one algorithm may differ.
 INCIDENTAL = {"seed", "out", "label", "quiet", "eval_every", "checkpoint_every", "device"}
 INCIDENTAL |= {"keep_checkpoint"}
@@ -196,12 +195,27 @@ def resolved(grid: Grid, nominal: NominalEnv, agents: Sequence[Agent]) -> Grid:
         )
     p = perturbation(env, grid.name, measures() if is_known else [])
     values = [p.numbers(value, grid.relative) for value in grid.values.tolist()]
-    for value in (float(grid.values[0]), float(grid.values[-1])):
-        perturbed(nominal.make(), grid.name, value, grid.relative).close()
+    ends = [p.apply(nominal.make(), values[k]) for k in (0, -1)]
+    if grid.name.startswith(PREFIX):
+        check_acts(nominal, p, ends, [float(values[k][0]) for k in (0, -1)])
+    for end in ends:
+        end.close()
     if p.nominal is None:
         return replace(grid, nominal=1.0, unit="times nominal")
     physical = np.sort(rounded(np.array(values)[:, 0]))
     return Grid(grid.name, physical, nominal=p.nominal, unit=p.unit)
+
+
+def check_acts(
+    nominal: NominalEnv, p: Perturbation, ends: Sequence[Env], values: Sequence[float]
+) -> None:
+    """Refuse an attribute by which no end of a grid plays other than nominally."""
+    changed = [k for k, value in enumerate(values) if value != p.nominal]
+    if changed and not any(acts(nominal.make(), ends[k]) for k in changed):
+        raise InputError(
+            f"perturb {p.name} must act in {nominal.env_id}, got the same random play with "
+            f"{' and '.join(f'{values[k]:g}' for k in changed)} as with {p.nominal:g}"
+        )
 
 
 def check_measures(grid: Grid, agents: Sequence[Agent]) -> None:
@@ -244,7 +258,7 @@ def scored(
         envs = [nominal.make() for _ in range(episodes)]
         if grid.name:
             envs = [perturbed(env, grid.name, value, grid.relative) for env in envs]
-        mdp = None if grid.name in WRAPPERS else known_model(envs[0])
+        mdp = moved_model(nominal, grid, value, envs[0])
         for j, agent in enumerate(agents):
             rng = np.random.default_rng([seed, 0])
             played = play(envs, agent.policy, seeds, nominal.horizon, rng)
@@ -255,6 +269,19 @@ def scored(
     sampled = [Curve(a, grid, RETURN, returns[j], lengths[j]) for j, a in enumerate(agents)]
     exact = [Curve(a, grid, VALUE, values[j : j + 1]) for j, a in enumerate(agents)]
     return sampled + [curve for curve in exact if not np.isnan(curve.samples).any()]
+
+
+def moved_model(nominal: NominalEnv, grid: Grid, value: float, env: Env) -> FiniteMDP | None:
+    """The known model of a perturbed environment; None where that didn't change along with it.
+
+    One that is made anew has the model of its constructor. One that was changed in place must show
+    another model than the nominal one.
+    """
+    mdp = known_model(env)
+    if mdp is None or not grid.name or (value == grid.nominal and not grid.relative):
+        return mdp
+    is_anew = perturbation(nominal.make(), grid.name).anew
+    return mdp if is_anew or mdp != known_model(nominal.make()) else None
 
 
 def worst_cases(grid: Grid, nominal: NominalEnv, agent: Agent) -> Curve:

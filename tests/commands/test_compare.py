@@ -11,7 +11,9 @@ import pytest
 from examples.runs import ODD, STEPS, power_law, write_run
 
 from rlentropy.cli import main
-from rlentropy.runs.reading import Run, accepted, find_folders, read_run
+from rlentropy.runs.comparable import accepted, tasks_of
+from rlentropy.runs.comparisons import visits_of
+from rlentropy.runs.reading import Run, find_folders, read_run
 
 
 @pytest.fixture
@@ -20,7 +22,7 @@ def two_algorithms(tmp_path):
     for seed in range(10):
         scale = 1.0 + 0.1 * seed
         path = tmp_path / "runs" / "fast" / f"seed{seed}"
-        write_run(path, {"eval/mixture_gap": power_law(scale), "eval/gap": [9.0] * 7}, seed=seed)
+        write_run(path, {"eval/gap": power_law(scale), "eval/return": [9.0] * 7}, seed=seed)
         path = tmp_path / "runs" / "slow" / f"seed{seed}"
         write_run(path, {"eval/gap": [scale] * 7}, seed=seed, command="random-policy")
     return tmp_path
@@ -45,7 +47,7 @@ def test_tables(two_algorithms, capsys):
 
     fast, slow = read_csv(out / "final.csv")
     assert (fast["algorithm"], fast["metric"], fast["seeds"]) == (
-        *("entgame", "eval/mixture_gap"),
+        *("entgame", "eval/gap"),
         "10",
     )
     assert slow["metric"] == "eval/gap"
@@ -59,6 +61,8 @@ def test_tables(two_algorithms, capsys):
     assert float(rows["entgame", 0.1]["env_steps"]) == 300
     assert float(rows["entgame", 0.1]["episodes"]) == 30  # ten steps an episode
     assert rows["entgame", 0.1]["reached"] == "10"
+    # The gap was above it at the evaluation before the earliest: at 30 for c = 1.
+    assert float(rows["entgame", 0.1]["env_steps_low"]) in (30, 100)
     # c / 100 ≤ 0.012 for c = 1, 1.1, 1.2 alone: the median lies beyond the budget.
     assert rows["entgame", 0.012]["reached"] == "3"
     assert float(rows["entgame", 0.012]["env_steps"]) == math.inf
@@ -75,7 +79,8 @@ def test_same_input_same_output_and_stale_files_go(two_algorithms):
     out = two_algorithms / "out"
     assert compare(two_algorithms) == 0
     first = {p.name: p.read_bytes() for p in out.glob("*.[cp][sn][vg]")}
-    assert set(first) == {f"{n}.csv" for n in ("final", "reach", "slopes", "curves")} | {
+    tables = ("final", "reach", "slopes", "curves", "runs", "scale", "pairs")
+    assert set(first) == {f"{n}.csv" for n in tables} | {
         f"{n}.png" for n in ("final", "reach", "curves")
     }
     assert compare(two_algorithms, "--quiet") == 0
@@ -101,11 +106,6 @@ def test_episodes_are_those_logged(tmp_path):
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        ({"env_id": "Other-v0"}, "env_id is Other-v0, not Chain-v0"),
-        ({"env_kwargs": '{"size": 3}'}, "env_kwargs"),
-        ({"objective": "TE"}, "objective is TE, not VE"),
-        ({"temperature": 0.5}, "temperature is 0.5, not 1.0"),
-        ({"horizon": 20}, "horizon is 20, not 10"),
         ({"finished": False}, "not finished"),
         ({"seed": 0}, "seed 0 of entgame is that of"),
     ],
@@ -132,12 +132,17 @@ def test_forced_runs_are_compared_but_never_pooled(tmp_path, capsys):
     assert names == ["entgame, Chain-v0", "entgame, Other-v0"]
 
 
-def test_steps_that_count_other_things_are_never_compared(tmp_path, capsys):
+@pytest.mark.parametrize("options", [[], ["--force"]])
+def test_steps_that_count_other_things_are_tasks_apart(tmp_path, capsys, options):
     write_run(tmp_path / "runs" / "a", {"eval/gap": power_law(1.0)})
     write_run(tmp_path / "runs" / "b", {"eval/gap": power_law(2.0)}, updates=10000)
-    assert compare(tmp_path, "--force") == 0
-    assert "its steps count updates, not env_steps as in" in capsys.readouterr().err
-    assert [row["algorithm"] for row in read_csv(tmp_path / "out" / "final.csv")] == ["entgame"]
+    assert compare(tmp_path, *options) == 0
+    rows = read_csv(tmp_path / "out" / "final.csv")
+    assert [row["algorithm"] for row in rows] == ["entgame"] * 2
+    assert len({row["task"] for row in rows}) == 2
+    printed = capsys.readouterr().out
+    assert "median environment steps" in printed
+    assert "median updates" in printed
 
 
 def _read(folder):
@@ -159,7 +164,7 @@ def test_reads_only_metrics_and_summary(two_algorithms):
     run = read_run(folder)
     assert isinstance(run, Run)
     assert run.label == "entgame"
-    assert set(run.curves) == {"eval/mixture_gap", "eval/gap"}
+    assert set(run.curves) == {"eval/gap", "eval/return"}
 
 
 def test_gaps_of_zero_and_flat_or_single_curves_are_drawn(tmp_path):
@@ -208,13 +213,14 @@ def test_entropies_rise_to_round_values(tmp_path, first, best, targets):
         assert (float(r["env_steps"]), r["reached"]) == (steps, "3")
 
 
-def test_entropies_of_other_features_are_refused(tmp_path, capsys):
+def test_entropies_of_other_features_are_tasks_apart(tmp_path):
     for k, bins in enumerate(([12, 11], [12, 11], [20, 20])):
         write_run(
             tmp_path / "runs" / f"{k}", {"eval/mixture_entropy": [1.0] * 7}, seed=k, bins=bins
         )
     assert compare(tmp_path) == 0
-    assert "bins is [20, 20], not [12, 11] as in" in capsys.readouterr().err
+    rows = read_csv(tmp_path / "out" / "final.csv")
+    assert [row["task"] for row in rows] == [f"Chain-v0, bins {b}" for b in ([12, 11], [20, 20])]
 
 
 def test_heat_maps_where_states_form_a_grid(tmp_path):
@@ -225,10 +231,9 @@ def test_heat_maps_where_states_form_a_grid(tmp_path):
         )
     assert compare(tmp_path) == 0
     assert (tmp_path / "out" / "visits.png").stat().st_size > 1000
-    from rlentropy.commands import compare as module
-
-    runs, _ = accepted(_read(tmp_path / "runs"), force=False)
-    ((_, mean),) = module.visits_of(module.group(runs, ()))
+    runs, _ = accepted(_read(tmp_path / "runs"))
+    (task,) = tasks_of(runs, (), force=False)
+    ((_, mean),) = visits_of(task.algorithms)
     assert mean.tolist() == [[2, 0, 2], [2, 3, 4]]
 
 
@@ -270,7 +275,7 @@ def test_bands_load_in_tensorboard(two_algorithms):
     events = EventAccumulator(str(two_algorithms / "out" / "aggregate" / "entgame"))
     events.Reload()
     for name, column in (("mean", "value"), ("low", "low"), ("high", "high")):
-        points = events.Scalars(f"eval/mixture_gap/{name}")
+        points = events.Scalars(f"eval/gap/{name}")
         assert [p.step for p in points] == [float(r["step"]) for r in curves]
         if name == "mean":
             assert [p.value for p in points] == pytest.approx(
@@ -281,10 +286,10 @@ def test_bands_load_in_tensorboard(two_algorithms):
     )
     content = events.Tensors(metadata.CONFIG_SUMMARY_TAG)[0].tensor_proto.string_val[0]
     charts = layout_pb2.Layout.FromString(content).category[0].chart
-    assert [chart.title for chart in charts] == ["eval/gap", "eval/mixture_gap"]
-    series = charts[1].margin.series[0]
+    assert [chart.title for chart in charts] == ["eval/gap", "eval/return"]
+    series = charts[0].margin.series[0]
     assert (series.value, series.lower, series.upper) == tuple(
-        f"eval/mixture_gap/{name}" for name in ("mean", "low", "high")
+        f"eval/gap/{name}" for name in ("mean", "low", "high")
     )
 
 

@@ -9,6 +9,7 @@ import pytest
 from rlentropy import cli
 from rlentropy.commands.envs import named, spaces
 from rlentropy.errors import InputError
+from rlentropy.perturbations import allowed
 
 MODULE = """
 import gymnasium
@@ -64,11 +65,13 @@ def test_ours_are_all_there_with_what_they_say(capsys):
             "horizon": gymnasium.spec(env_id).max_episode_steps,
             "known_model": hasattr(env.unwrapped, "mdp"),
             "unavailable": None,
+            "perturbations": allowed(env),
         }
 
 
 def test_gymnasiums_own(capsys):
     lake = listing(capsys, "frozenlake-v1")["FrozenLake-v1"]
+    assert list(lake.pop("perturbations")) == ["success_rate", "random_action"]
     assert lake == {
         **{"observation_space": "Discrete(16)", "action_space": "Discrete(4)"},
         **{"horizon": 100, "known_model": True, "unavailable": None},
@@ -76,6 +79,15 @@ def test_gymnasiums_own(capsys):
     pole = listing(capsys, "CartPole-v1")["CartPole-v1"]
     assert (pole["observation_space"], pole["known_model"]) == ("Box(4)", False)
     assert listing(capsys, "CliffWalking-v1")["CliffWalking-v1"]["horizon"] is None
+
+
+def test_of_one_environment_the_parameters_are_listed(capsys):
+    assert cli.main(["envs", "CartPole-v1"]) == 0
+    said = capsys.readouterr().out
+    assert "\n\nevaluate --perturb NAME=LO:HI:STEP\n  force_mag " in said
+    assert "  attr.tau " in said
+    assert cli.main(["envs", "Mountain"]) == 0
+    assert "--perturb" not in capsys.readouterr().out
 
 
 def test_a_table_for_people(capsys):

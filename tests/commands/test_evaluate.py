@@ -11,8 +11,11 @@ import numpy as np
 import pytest
 from examples import mixtures
 
+from rlentropy import FiniteMDP
 from rlentropy.cli import main
+from rlentropy.commands import evaluate as command
 from rlentropy.envs.ring import TOY10
+from rlentropy.errors import InputError
 from rlentropy.runs.table import COMMANDS, Command
 
 RING, LAKE = "rlentropy/Ring-v0", "FrozenLake-v1"
@@ -53,6 +56,74 @@ def read_csv(path):
 
 def numbers(rows, name):
     return np.array([float(row[name]) for row in rows])
+
+
+# ---------------------------------------------------------------- parameters of one's own
+
+
+class Coin(gymnasium.Env):
+    """Heads pays 1: state and model say how likely it is."""
+
+    def __init__(self, heads: float = 0.5, moving: bool = True):
+        self.observation_space = self.action_space = gymnasium.spaces.Discrete(2)
+        self.heads, self.moving, self.idle, self.first = heads, moving, 1.0, heads
+
+    @property
+    def mdp(self):
+        heads = self.heads if self.moving else self.first
+        P = np.tile([1 - heads, heads], (2, 2, 1))
+        return FiniteMDP(P, np.array([[0.0, 0.0], [1.0, 1.0]]), np.array([1.0, 0.0]))
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.s = 0
+        return 0, {}
+
+    def step(self, action):
+        reward = float(self.s)
+        self.s = int(self.np_random.random() < self.heads)
+        return self.s, reward, False, False, {}
+
+
+@pytest.fixture
+def coin(monkeypatch, tmp_path):
+    spec = gymnasium.envs.registration.EnvSpec("Coin-v0", Coin, max_episode_steps=6)
+    monkeypatch.setitem(gymnasium.registry, "Coin-v0", spec)
+    write_run(tmp_path / "run", np.full((2, 2), 0.5), "Coin-v0")
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ["heads", "attr.heads"])
+def test_a_model_that_changes_along_gives_exact_values(coin, name):
+    """From state 0, γ = 0.95: each later step pays heads, so V = γ heads / (1 - γ)."""
+    rows = evaluate(coin, "--perturb", f"{name}=0.25:0.75:0.25")
+    for heads in (0.25, 0.5, 0.75):
+        exact = float(rows["robust-pg", 0, "value", heads]["mean"])
+        assert exact == pytest.approx(0.95 / 0.05 * heads, abs=1e-6)
+        row = rows["robust-pg", 0, "return", heads]
+        assert abs(float(row["mean"]) - 5 * heads) < 4 * np.sqrt(5 * heads * (1 - heads) / 20)
+        assert float(row["nominal"]) == 0.5
+
+
+@pytest.mark.parametrize("grid", ["attr.heads=0.25:0.75:0.25", "random_action=0:0.5:0.5"])
+def test_a_model_that_does_not_claims_no_exact_values(coin, grid):
+    rows = evaluate(coin, "--perturb", grid, "--env-kwargs", '{"moving": false}')
+    assert {metric for _, _, metric, _ in rows} == {"return"}
+
+
+def test_an_attribute_that_changes_nothing_is_refused(coin, capsys):
+    arguments = ["--run", str(coin / "run"), "--perturb"]
+    assert main(["evaluate", *arguments, "attr.idle=0.5:1:0.25"]) == 2
+    said = capsys.readouterr().err
+    assert (
+        "perturb attr.idle must act in Coin-v0, got the same random play with 0.5 as with 1" in said
+    )
+    assert main(["evaluate", *arguments, "attr.s=0.5:1:0.25"]) == 2
+    assert "attr.s must name an attribute of Coin-v0, got 's'" in capsys.readouterr().err
+    assert main(["evaluate", *arguments, "idle=0.5:1:0.25"]) == 2
+    said = capsys.readouterr().err
+    assert "one of heads (nominal 0.5), random_action (nominal 0), attr.idle, attr.first, " in said
+    assert "attr.NAME of its other numbers in Coin-v0, got 'idle'" in said
 
 
 # ---------------------------------------------------------------- values
@@ -404,3 +475,31 @@ def test_wrong_runs_are_one_line(tmp_path, capsys):
 def test_measures_need_a_model(cart_pole, capsys):
     assert main(["evaluate", "--run", str(cart_pole), "--perturb", "kl-ball=0:1:1"]) == 2
     assert "whose model isn't known, got 'kl-ball'" in capsys.readouterr().err
+
+
+def test_pictures_come_in_the_formats_that_are_asked_for(tmp_path):
+    run, out = write_run(tmp_path / "a", STAY), tmp_path / "out"
+    arguments = ["--run", str(run), "--episodes", "2", "--perturb", "p=0:0.2:0.1"]
+    for kinds in (("png", "svg"), ("pdf",)):
+        assert main(["evaluate", *arguments, "--out", str(out), "--format", *kinds]) == 0
+        found = {path.name for path in out.iterdir() if path.suffix not in (".csv", ".json")}
+        assert found == {f"p-{name}.{kind}" for name in ("return", "value") for kind in kinds}
+    with pytest.raises(InputError, match="format must be of png, pdf, svg, got none"):
+        command.Config(run=("a",), format=())
+
+
+def test_axes_say_what_they_show():
+    assert command.named("return", {0.95}) == "return of an episode"
+    assert command.named("value", {0.95}) == "value (discount 0.95)"
+    assert command.named("value", {None}) == "value of an episode"
+    assert command.named("robust value", {0.9, 0.95}) == "robust value"
+    assert command.radius_of("kl-ball") == "radius of the kl ball (nats)"
+    assert command.radius_of("s-l1-ball") == "radius of the s-l1 ball"
+    assert command.radius_of("chi2-penalty") == "weight of the chi2 penalty"
+    assert command.radius_of("cvar") == "parameter of cvar"
+    config = command.Config(run=("a",), episodes=7)
+    bands = [SimpleNamespace(seeds=1, metric=metric) for metric in ("return", "value")]
+    assert command.note(bands[:1], config) == "one run: mean, 95 % bootstrap over 7 episodes"
+    assert command.note(bands[1:], config) == "one run, exact values"
+    many = [SimpleNamespace(seeds=seeds, metric="value") for seeds in (3, 5)]
+    assert command.note(many, config) == "mean, 95 % bootstrap over 3 to 5 seeds"

@@ -7,7 +7,7 @@ import pytest
 from examples.runs import summary
 
 from rlentropy.cli import main
-from rlentropy.commands import sweep
+from rlentropy.commands import board, plan, sweep
 from rlentropy.errors import InputError
 
 CHAIN = "rlentropy/DoubleChain-v0"
@@ -22,17 +22,19 @@ SMALL = ("--set", "episodes=20", "--set", "horizon=4", "--quiet")
     [(3, [0, 1, 2]), ("3", [0, 1, 2]), ("2:5", [2, 3, 4]), ([4, 1], [4, 1]), (["7", "8"], [7, 8])],
 )
 def test_seeds(given, seeds):
-    assert sweep.parse_seeds(given) == seeds
+    assert plan.parse_seeds(given) == seeds
 
 
 @pytest.mark.parametrize("given", [0, "0", "5:5", [], [1, 1], [-1], "a:b", "1:2:3", None, {}])
 def test_seeds_that_are_none(given):
     with pytest.raises(InputError, match="seeds must be"):
-        sweep.parse_seeds(given)
+        plan.parse_seeds(given)
 
 
 def jobs(config):
-    return list(sweep.plan(sweep.tables(config, sweep.read_file(config.config)), Path("out")))
+    file = plan.read_file(config.config)
+    lines = plan.tables(file, config.commands, config.env_ids, config.seeds, config.set)
+    return list(plan.plan(lines, Path("out")))
 
 
 def test_plan_is_the_product_one_seed_after_another():
@@ -202,9 +204,9 @@ def test_progress_is_a_live_line_on_a_terminal(monkeypatch, capsys):
 
     monkeypatch.setattr(sys, "stderr", Terminal(sys.stderr))
     job = sweep.Job("entgame", "A-v0", "entgame", 3, Path("x"), ())
-    progress = sweep.Progress(2, quiet=False)
-    with progress.showing():
-        progress.ended(sweep.Outcome(job, "failed", "no reason", "", 1.0))
+    table = board.Board(2, quiet=False)
+    with table.showing():
+        table.ended(sweep.Outcome(job, "failed", "no reason", "", 1.0))
     shown = capsys.readouterr()
     assert shown.out == ""
     assert "1/2" in shown.err

@@ -357,6 +357,35 @@ def test_max_entropy_refusals() -> None:
 # ---------------------------------------------------------------- three solvers
 
 
+@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("passes", [1, 10])
+def test_a_search_that_is_cut_off_knows_how_far_it_is(objective, passes) -> None:
+    """Value and certificate hold the optimum of the conic program, however early it is cut off."""
+    _, m, mdp = problem(3)
+    best = planning.max_visitation_entropy(mdp, H, objective, strict=False, max_passes=passes)
+    achieved = episodic.visitation_entropy(episodic.occupancy(m, best.pi), objective)
+    assert abs(best.value - achieved) <= 1e-10
+    assert (
+        best.iterations <= passes + 5
+    )  # a line search may go on; the last bound, and the plan behind it
+    conic = episodic.occupancy(m, episodic.conic(m, H, objective))
+    optimum = episodic.visitation_entropy(conic, objective)
+    assert best.value <= optimum + 1e-7
+    assert best.value + best.certificate >= optimum - 1e-10
+    whole = planning.max_visitation_entropy(mdp, H, objective)
+    assert best.certificate > whole.certificate
+    enough = planning.max_visitation_entropy(mdp, H, objective, max_passes=10**6)
+    assert (enough.value, enough.iterations) == (whole.value, whole.iterations)
+
+
+def test_a_strict_search_that_is_cut_off_says_what_to_raise() -> None:
+    mdp = problem(3)[2]
+    with pytest.raises(RuntimeError, match="raise tolerance or max_passes, or pass strict=False"):
+        planning.max_visitation_entropy(mdp, H, max_passes=3)
+    with pytest.raises(ValueError, match="max_passes must be >= 1, got 0"):
+        planning.max_visitation_entropy(mdp, H, max_passes=0)
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_three_solvers_agree(seed) -> None:
     """Test 17: the dual, a conic program and Frank-Wolfe, each with its own bound."""

@@ -10,7 +10,8 @@ from examples.runs import power_law, write_run
 
 from rlentropy import cli, load_run
 from rlentropy.errors import InputError
-from rlentropy.runs.reading import Refused, accepted, read_run, read_runs
+from rlentropy.runs.comparable import accepted
+from rlentropy.runs.reading import Refused, read_run, read_runs
 
 # ---------------------------------------------------------------- which runs
 
@@ -21,7 +22,7 @@ def test_unfinished_and_broken_folders_are_refused(tmp_path):
     (tmp_path / "unfinished" / "summary.json").unlink()
     (tmp_path / "broken" / "metrics.jsonl").write_text('{"tag": "eval/g')
     (tmp_path / "odd" / "summary.json").write_text('{"finished": true}')
-    _, refused = accepted(_read(tmp_path), force=True)
+    _, refused = accepted(_read(tmp_path))
     reasons = {folder.name: why for folder, why in refused}
     assert "no summary.json" in reasons["unfinished"]
     assert "not readable" in reasons["broken"]
@@ -35,7 +36,7 @@ def _read(folder):
 def test_labels_keep_settings_apart(tmp_path):
     for label in ("", "published"):
         write_run(tmp_path / "runs" / f"x{label}", {"eval/gap": power_law(1.0)}, label=label)
-    runs, refused = accepted(_read(tmp_path), force=False)
+    runs, refused = accepted(_read(tmp_path))
     assert [run.label for run in runs] == ["entgame", "published"]
     assert not refused
 

@@ -64,7 +64,7 @@ def test_intervals_in_summaries_are_reproducible_and_stay_in_the_range():
 def test_intervals_of_very_many_values_are_normal_and_go_on_from_the_bootstrap(rng, monkeypatch):
     x = rng.exponential(size=3000)
     drawn = intervals.mean_ci95(x)
-    monkeypatch.setattr(intervals, "MOST_RESAMPLED", len(x) - 1)
+    monkeypatch.setattr(intervals.seeds, "MOST_RESAMPLED", len(x) - 1)
     normal = intervals.mean_ci95(x)
     half = stats.norm.ppf(0.975) * stats.sem(x)
     assert normal == pytest.approx([x.mean() - half, x.mean() + half])

@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from rlentropy.types import Array, Mask
+from rlentropy.types import Array, Mask, in_short
 
 Statistic = Literal["mean", "iqm"]
 
@@ -36,6 +36,8 @@ class Estimate:
     value: Array
     low: Array
     high: Array
+
+    __repr__ = in_short
 
 
 def centre(values: Any, statistic: Statistic) -> Array:
@@ -135,12 +137,22 @@ def survival_medians(times: Array, reached: Mask, weights: Array) -> Array:
     return np.where(below.any(axis=1), times[order][first], np.inf)
 
 
-def median_time(times: Array, reached: Mask, rng: np.random.Generator) -> Estimate:
-    """Kaplan-Meier median with its bootstrap interval; infinite means: not within the budget."""
+def median_time(
+    times: Array, reached: Mask, rng: np.random.Generator, after: Array | None = None
+) -> Estimate:
+    """Kaplan-Meier median with its bootstrap interval; infinite means: not within the budget.
+
+    Args:
+        times, reached: as in `survival_medians`.
+        after: where times are those of evaluations, the ones before, (n,): the target was reached
+            between both, and the interval begins there.
+    """
     n = len(times)
     weights = rng.multinomial(n, np.full(n, 1.0 / n), size=RESAMPLES).astype(float)
     value = survival_medians(times, reached, np.ones((1, n)))[0]
     low, high = interval(survival_medians(times, reached, weights), n)
+    if after is not None:
+        low, _ = interval(survival_medians(after, reached, weights), n)
     return Estimate(value, low, high)
 
 
@@ -176,6 +188,28 @@ def log_slopes(steps: Array, curves: Array, from_step: float) -> Array:
     with np.errstate(divide="ignore", invalid="ignore"):
         slopes: Array = (x * y).sum(axis=1) / (x * x).sum(axis=1)
     return np.where(use.sum(axis=1) >= 3, slopes, np.nan)
+
+
+def off_the_line(steps: Array, band: Estimate, from_step: float) -> float:
+    """How far a curve leaves its log-log least-squares line, as a relative error: 0.2 is 20 %.
+
+    What counts is the largest distance from the line to the interval of the curve, over steps >=
+    from_step; 0 where the line runs through every interval. NaN with fewer than three steps,
+    infinite where the curve isn't positive.
+    """
+    use = steps >= max(from_step, 1)
+    if use.sum() < 3:
+        return math.nan
+    value, low, high = (end[use] for end in (band.value, band.low, band.high))
+    if not (value > 0).all():
+        return math.inf
+    x, y = np.log(steps[use]), np.log(value)
+    x = x - x.mean()
+    with np.errstate(invalid="ignore", divide="ignore"):
+        line = y.mean() + x * (x @ y) / (x @ x)
+        above = line - np.log(np.fmax(value, high))
+        below = np.log(np.clip(np.fmin(value, low), 0.0, None)) - line
+    return math.expm1(min(max(0.0, float(above.max()), float(below.max())), 700.0))
 
 
 def slope(

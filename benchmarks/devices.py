@@ -1,0 +1,172 @@
+"""When a GPU, more processes, or more environments at once pay: ratios side by side.
+
+python benchmarks/devices.py speed [--devices cpu cuda] [--out CSV]
+
+`speed` counts gradient updates a second of networks of two hidden layers, by batch and width, with
+one thread of the CPU, as runs have. Everything of an update counts: drawing the batch, taking it to
+the device, targets, gradients, Adam.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+from gymnasium.spaces import Box, Discrete
+
+from rlentropy.data import Transitions
+from rlentropy.exploration.samplers import Batch, SoftActorCritic, SoftQ, Tuning
+from rlentropy.neural import devices, losses
+from rlentropy.neural.actor_critic import ActorCritic, Config
+from rlentropy.neural.mixtures import Squashed
+from rlentropy.neural.spaces import ActionSet
+from rlentropy.offline import rfzi
+from rlentropy.offline.networks import Networks
+from rlentropy.offline.problem import split
+
+SECONDS = 0.6  # of each measurement, at least
+WIDTH, ACTIONS = 17, 5  # of observations; how many actions
+BATCHES, WIDTHS = (64, 256, 1024, 4096, 16384), (64, 256, 512, 1024)
+WORK = 2e10  # products of a forward pass, beyond which none is measured
+
+
+def transitions(n: int = 200_000) -> Transitions:
+    """Random ones, in episodes of 100 steps."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((n + 1, WIDTH)).astype(np.float32)
+    columns = (x[:-1], rng.integers(ACTIONS, size=n), rng.random(n), x[1:], np.zeros(n, bool))
+    names = ("observations", "actions", "rewards", "next_observations", "terminations")
+    spaces = {
+        "observation_space": Box(-np.inf, np.inf, (WIDTH,)),
+        "action_space": Discrete(ACTIONS),
+    }
+    ends = {"truncations": np.arange(n) % 100 == 99}
+    return Transitions.from_arrays(**dict(zip(names, columns, strict=True)), **ends, **spaces)
+
+
+def fitted(data: Transitions, batch: int, width: int) -> Callable[[], Any]:
+    """An update of rfzi."""
+    config = rfzi.Config(hidden=(width, width), batch_size=batch, target_every=50)
+    problem = split(data, config, lambda n: config.measure, None)
+
+    def objective(low: float, high: float) -> Any:
+        return losses.Linex(low, high, 0.1, 3.0)
+
+    learner = Networks(problem, config, objective, [np.random.default_rng(0)])
+    return lambda: learner.advance(1)
+
+
+def critic(data: Transitions, batch: int, width: int) -> Callable[[], Any]:
+    """An update of robust-actor-critic: a minibatch, of whose losses policy and critic learn."""
+    config = Config(
+        hidden=(width, width), num_envs=8, rollout_steps=max(1, batch // 8), epochs=4, minibatches=1
+    )
+    agent = ActorCritic(gymnasium.make("CartPole-v1"), config, np.random.default_rng(0))
+    made, _ = agent._estimate(agent.play())
+    return lambda: agent._update(made)
+
+
+critic.updates = 4  # a call
+
+
+def soft(data: Transitions, batch: int, width: int, discrete: bool) -> Callable[[], Any]:
+    """An update of a sampler of neural-entgame, of a pool that is on the device."""
+    tuning, rng = Tuning(0.1, 0.99, 1e-3, 0.01), np.random.default_rng(0)
+    head = Squashed(Box(-1.0, 1.0, (2,)))
+    sampler: Any
+    if discrete:
+        actions = ActionSet(Discrete(ACTIONS), 1)
+        sampler = SoftQ(actions, WIDTH, (width, width), rng, tuning)
+    else:
+        sampler = SoftActorCritic(head, WIDTH, (width, width), rng, tuning)
+    n, device = 50_000, devices.current()
+    acted = rng.integers(ACTIONS, size=(n, 1)) if discrete else rng.uniform(-1, 1, (n, 2))
+    x = rng.standard_normal((n, WIDTH)).astype(np.float32)
+    columns = (x, acted, rng.random(n), x[::-1].copy(), np.ones(n))
+    pool = Batch(*(devices.put(c, device, None if c.dtype == np.int64 else torch.float32)
+                   for c in columns))  # fmt: skip
+
+    def update() -> None:
+        index = torch.as_tensor(rng.integers(n, size=batch), device=device)
+        sampler.update(Batch(*(column[index] for column in pool)))
+
+    return update
+
+
+def soft_q(data: Transitions, batch: int, width: int) -> Callable[[], Any]:
+    return soft(data, batch, width, discrete=True)
+
+
+def soft_actor_critic(data: Transitions, batch: int, width: int) -> Callable[[], Any]:
+    return soft(data, batch, width, discrete=False)
+
+
+KINDS = (fitted, critic, soft_q, soft_actor_critic)
+
+
+def rate(update: Callable[[], Any], device: torch.device, seconds: float = SECONDS) -> float:
+    """Calls a second."""
+
+    def wait() -> None:
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
+    update(), wait()
+    began, calls, many = time.perf_counter(), 0, 1
+    while (passed := time.perf_counter() - began) < seconds:
+        for _ in range(many):
+            update()
+        wait()
+        calls, many = calls + many, min(2 * many, 64)
+    return calls / passed
+
+
+def speeds(names: list[str]) -> Iterator[dict[str, Any]]:
+    """A row for each kind of update, batch and width: updates a second on each device."""
+    data = transitions()
+    for kind in KINDS:
+        for width in WIDTHS:
+            for batch in BATCHES:
+                if batch * width * (WIDTH + width) > WORK:
+                    continue
+                row: dict[str, Any] = {"update": kind.__name__, "width": width, "batch": batch}
+                for name in names:
+                    device = devices.found(name)
+                    with devices.on(device):
+                        found = rate(kind(data, batch, width), device)
+                        row[name] = round(found * getattr(kind, "updates", 1), 1)
+                if len(names) > 1:
+                    row["ratio"] = round(row[names[1]] / row[names[0]], 2)
+                yield row
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
+    parser.add_argument("what", choices=["speed"])
+    parser.add_argument("--devices", nargs="+", default=["cpu"])
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    rows = []
+    for row in speeds(options.devices):
+        rows.append(row)
+        print("  ".join(f"{value!s:>18}" if k == "update" else f"{k} {value:>8}"
+                        for k, value in row.items()), flush=True)  # fmt: skip
+    if options.out:
+        with options.out.open("w", newline="") as file:
+            writer = csv.DictWriter(file, rows[0])
+            writer.writeheader()
+            writer.writerows(rows)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,313 @@
+"""Search over settings: trials of an Optuna study, each a run (or a few seeds of one) of a sweep.
+
+The study lies in the sweep's folder, and so do the runs. After a kill, at any instant, the same
+command goes on: with trials under way at their last checkpoint. The first trial is the command's
+defaults, where they are in the space.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+from rlentropy.commands.board import Board
+from rlentropy.commands.engines import Engine, Event, Job, Outcome, Progress
+from rlentropy.commands.plan import Table, parse_seeds
+from rlentropy.commands.space import Space, defaults, distributions
+from rlentropy.errors import InputError
+from rlentropy.files import csv_table, replace_file, writing
+
+STUDY, BEST, MARK = "study.db", "best.toml", "pruned.json"
+STARTUP, WARMUP = 10, 4  # trials, and evaluations of each, before anything is pruned
+FEW = 4  # complete trials, before settings are compared
+MISSING = "search must have Optuna, got none: pip install 'rlentropy[tune]'"
+
+
+@dataclass
+class Attempt:
+    """A trial under way."""
+
+    trial: Any  # optuna's
+    jobs: list[Job]  # a run for each seed
+    reported: int  # evaluations
+    scores: list[float] = field(default_factory=list)  # of the runs that ended
+    before: int = 0  # their evaluations
+    pruned: bool = False
+
+    @property
+    def job(self) -> Job:
+        return self.jobs[len(self.scores)]
+
+
+class Search:
+    """The trials of a study: what to run next, and what becomes of it.
+
+    Args:
+        space: what is searched.
+        out: the folder of the study and of all runs.
+        trials: how many there shall be; 0: as the space says.
+
+    Raises:
+        InputError: Optuna isn't installed, or the folder holds a study of another space.
+    """
+
+    def __init__(self, space: Space, out: Path, trials: int = 0) -> None:
+        self.space, self.out = space, out
+        self.trials = trials or space.trials
+        self.seeds = parse_seeds(space.seeds)
+        self.failed: list[Outcome] = []
+        self.study = open_study(space, out)
+        self._waiting: deque[Job] = deque()
+        self._attempts: dict[Job, Attempt] = {}
+        self._sizes: dict[Path, int] = {}
+        import optuna
+
+        for trial in self.study.get_trials(states=(optuna.trial.TrialState.RUNNING,)):
+            live = optuna.trial.Trial(self.study, trial._trial_id)
+            if set(trial.params) == set(space.space):
+                self._begin(live, len(trial.intermediate_values))
+            else:  # killed while it was drawn
+                self.study.tell(live, state=optuna.trial.TrialState.FAIL)
+
+    @property
+    def _over(self) -> int:
+        return sum(trial.state.is_finished() for trial in self.study.get_trials(deepcopy=False))
+
+    @property
+    def runs_left(self) -> int:
+        """Runs of the trials that aren't over, if none is pruned."""
+        return max(0, self.trials - self._over) * len(self.seeds)
+
+    def take(self) -> Job | None:
+        """The next run: of a trial under way, else of a new one."""
+        if (
+            not self._waiting
+            and self._over + len(set(map(id, self._attempts.values()))) < self.trials
+        ):
+            self._begin(self.study.ask(distributions(self.space)), 0)
+        return self._waiting.popleft() if self._waiting else None
+
+    def _begin(self, trial: Any, reported: int) -> None:
+        drawn = {name: self.space.value(name, value) for name, value in trial.params.items()}
+        jobs = [self.space.job(trial.number, seed, drawn, self.out) for seed in self.seeds]
+        self._next(Attempt(trial, jobs, reported))
+
+    def _next(self, attempt: Attempt) -> None:
+        self._attempts[attempt.job] = attempt
+        self._waiting.append(attempt.job)
+
+    def heard(self, event: Event, engine: Engine, board: Board) -> None:
+        """Take note of what happened, and stop the run of a trial that isn't worth it."""
+        if isinstance(event, Progress):
+            board.began(event)
+        elif isinstance(event, Outcome):
+            self._ended(event, board)
+        else:
+            for job, attempt in self._attempts.items():
+                if job not in self._waiting and not attempt.pruned and self._look(attempt):
+                    attempt.pruned = True
+                    engine.stop(job)
+
+    def _look(self, attempt: Attempt) -> bool:
+        """Report new evaluations of a trial's run; whether the trial should be pruned."""
+        values = self._evaluations(attempt.job.folder)
+        for n in range(attempt.reported - attempt.before, len(values)):
+            if n >= 0:
+                seen = [*attempt.scores, values[n]]
+                attempt.reported = attempt.before + n + 1
+                attempt.trial.report(sum(seen) / len(seen), attempt.reported)
+        return bool(values) and bool(attempt.trial.should_prune())
+
+    def _evaluations(self, folder: Path) -> list[float]:
+        """The metric at each evaluation of a run so far."""
+        path, values = folder / "metrics.jsonl", []
+        with contextlib.suppress(OSError):
+            for line in path.read_bytes().split(b"\n")[:-1]:  # the last may be half written
+                with contextlib.suppress(ValueError, KeyError, TypeError):
+                    entry = json.loads(line)
+                    if entry["tag"] == self.space.metric:
+                        value = entry["value"]
+                        values.append(math.nan if value is None else float(value))
+        return values
+
+    def _ended(self, outcome: Outcome, board: Board) -> None:
+        from optuna.trial import TrialState
+
+        attempt = self._attempts.pop(outcome.job)
+        trial, left = attempt.trial, len(attempt.jobs) - len(attempt.scores) - 1
+        board.ended(outcome)
+        if outcome.state == "failed":
+            self.failed.append(outcome)
+            self.study.tell(trial, state=TrialState.FAIL)
+        elif attempt.pruned or outcome.state == "stopped":
+            self._look(attempt)
+            self._mark(attempt)
+            self.study.tell(trial, state=TrialState.PRUNED)
+            board.line(f"trial {trial.number}: pruned after {attempt.reported} evaluations")
+        else:
+            self._look(attempt)
+            values = self._evaluations(outcome.job.folder)
+            if not values:
+                raise InputError(
+                    f"metric must be a tag that {self.space.command} logs (docs/tags.md), "
+                    f"got {self.space.metric!r}"
+                )
+            attempt.scores.append(values[-1])
+            attempt.before += len(values)
+            if left:
+                self._next(attempt)
+                return
+            self.study.tell(trial, sum(attempt.scores) / len(attempt.scores), skip_if_finished=True)
+            board.line(f"trial {trial.number}: {self._standing(trial.number)}")
+            self.write_best()
+        board.total -= left
+
+    def _standing(self, number: int) -> str:
+        trial, best = self.study.trials[number], self._best()
+        if trial.value is None:
+            return "failed: its score isn't finite"
+        return f"{trial.value:.5g}; best {best.value:.5g}, of trial {best.number}"
+
+    def _mark(self, attempt: Attempt) -> None:
+        """Say in the run's folder that it was pruned."""
+        facts = {"trial": attempt.trial.number, "evaluations": attempt.reported}
+        replace_file(attempt.job.folder / MARK, (json.dumps(facts) + "\n").encode())
+
+    # ---------------------------------------------------------------- what was found
+
+    def _best(self) -> Any:
+        """The best trial so far; None where none is complete."""
+        try:
+            return self.study.best_trial
+        except ValueError:
+            return None
+
+    def write_best(self) -> None:
+        """Write the best settings, as --config reads them."""
+        if (best := self._best()) is None:
+            return
+        settings = {name: self.space.value(name, value) for name, value in best.params.items()}
+        lines = [
+            f"# The best of {self._over} trials of {self.space.command} on {self.space.env_id}:",
+            f"# {self.space.metric} = {best.value:.6g}, the mean of {len(self.seeds)} seeds, "
+            f"in trial {best.number}.",
+            *toml_lines({"env_id": self.space.env_id} | self.space.options | settings),
+        ]
+        replace_file(self.out / BEST, ("\n".join(lines) + "\n").encode())
+
+    def report(self) -> Iterator[str]:
+        """Write the table of trials and the pictures; lines that say what was found."""
+        self.write_best()
+        trials = [t for t in self.study.get_trials(deepcopy=False) if t.state.is_finished()]
+        if not trials:
+            return
+        rows = [
+            {
+                "trial": t.number,
+                "state": t.state.name.lower(),
+                self.space.metric: t.value,
+                "seconds": round(t.duration.total_seconds(), 1) if t.duration else None,
+                **{name: t.params.get(name) for name in self.space.space},
+            }
+            for t in trials
+        ]
+        replace_file(self.out / "trials.csv", csv_table(rows))
+        counts = {
+            name: sum(r["state"] == name for r in rows) for name in ("complete", "pruned", "fail")
+        }
+        yield ", ".join(f"{number} {name}" for name, number in counts.items())
+        self._draw(trials)
+        if (best := self._best()) is not None:
+            yield f"best: {best.value:.6g} in trial {best.number}"
+            settings = {k: self.space.value(k, v) for k, v in best.params.items()}
+            yield from (f"  {line}" for line in toml_lines(settings))
+            yield f"written: {self.out / BEST}; use it with --config"
+
+    def _draw(self, trials: Sequence[Any]) -> None:
+        """Draw what the trials found, and which settings mattered, where there are some."""
+        from optuna.importance import get_param_importances
+
+        from rlentropy import plots
+
+        metric, maximise = self.space.metric, self.space.direction == "maximize"
+        scores = [(t.number, t.state.name.lower(), score_of(t)) for t in trials]
+        scores = [score for score in scores if math.isfinite(score[2])]
+        complete = [t for t in trials if t.state.name == "COMPLETE"]
+        pictures = {}
+        if scores:
+            pictures["history"] = plots.history(scores, metric, maximise)
+        if len(complete) >= FEW:
+            logs = {name for name, d in self.space.space.items() if d.get("log")}
+            found = [{name: t.params[name] for name in self.space.space} for t in complete]
+            values = [t.value for t in complete]
+            pictures["settings"] = plots.slices(found, values, logs, metric)
+            with contextlib.suppress(RuntimeError, ValueError):  # all scores are the same
+                shares = get_param_importances(self.study)
+                pictures["importance"] = plots.importance(list(shares.items()))
+        for name, figure in pictures.items():
+            plots.save(figure, self.out / name)
+
+
+def score_of(trial: Any) -> float:
+    """The score of a trial; of a pruned one the last that was seen of it."""
+    seen = trial.intermediate_values
+    return float(trial.value if trial.value is not None else seen[max(seen)] if seen else math.nan)
+
+
+def toml_lines(table: Table) -> list[str]:
+    """A table as lines of TOML, tables in it as JSON texts."""
+    texts = {k: json.dumps(v) if isinstance(v, dict) else v for k, v in table.items()}
+    return [f"{name} = {json.dumps(value)}" for name, value in texts.items()]
+
+
+def open_study(space: Space, out: Path) -> Any:
+    """The study in a folder, or a new one there.
+
+    Raises:
+        InputError: Optuna isn't installed, or the study there is of another space.
+    """
+    try:
+        import optuna
+    except ImportError:
+        raise InputError(MISSING) from None
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
+    pruner: Any = optuna.pruners.NopPruner()
+    if space.prune == "median":
+        pruner = optuna.pruners.MedianPruner(n_startup_trials=STARTUP, n_warmup_steps=WARMUP)
+    try:
+        study = optuna.create_study(
+            storage=f"sqlite:///{(out / STUDY).resolve()}",
+            study_name="search",
+            direction=cast(Any, space.direction),
+            pruner=pruner,
+            load_if_exists=True,
+        )
+    except Exception as error:  # sqlalchemy has dozens of kinds
+        reason = str(error).splitlines()[0]
+        raise InputError(
+            f"out must hold a study of ours, or none, got {out / STUDY}: {reason}"
+        ) from None
+    # Seeded by how many there are, or a search that goes on would draw its first trials again.
+    drawn = len(study.get_trials(deepcopy=False))
+    study.sampler = optuna.samplers.TPESampler(seed=drawn, multivariate=True)
+    facts = json.loads(json.dumps(space.facts()))
+    if "space" not in study.user_attrs:
+        study.set_user_attr("space", facts)
+        if (first := defaults(space)) is not None:
+            study.enqueue_trial(first)
+        return study
+    for name, value in study.user_attrs["space"].items():
+        if facts.get(name) != value:
+            raise InputError(
+                f"{name} must be {value!r} as when the study in {out} began, "
+                f"got {facts.get(name)!r}"
+            )
+    return study
