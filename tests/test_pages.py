@@ -23,7 +23,7 @@ from rlentropy.runs.table import COMMANDS, TOOLS
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
-PROGRAM = re.compile(r"(?:rlentropy|python train\.py) +([a-z].*)")
+PROGRAM = re.compile(r"(?:rlentropy|python train\.py) +([a-z-].*)")
 
 # ---------------------------------------------------------------- what is cut down
 
@@ -59,6 +59,7 @@ INSTEAD = {  # option and value: another value
 
 ELSEWHERE = {  # beginnings of lines
     "pip ": "installs",
+    "export PYTHONPATH=": "as the test does",
     "tensorboard ": "serves until it is stopped",
     "ssh ": "needs another machine",
     "unzip ": "of what pip has downloaded",

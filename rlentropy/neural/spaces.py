@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from rlentropy.errors import InputError
 from rlentropy.neural.networks import Activation, Layers, Rows, forward
-from rlentropy.policies import one_or_many, states_of
+from rlentropy.policies import Policy, one_or_many, states_of
 from rlentropy.types import Array, Count, Env, State
 
 Space = gymnasium.Space[Any]
@@ -316,7 +316,7 @@ def make_head(space: Space) -> Head:
     )
 
 
-class NeuralPolicy:
+class NeuralPolicy(Policy):
     """A trained policy: draws its actions, or takes the likeliest (of a normal, the mean)."""
 
     def __init__(

@@ -22,7 +22,7 @@ from rlentropy.neural.spaces import (
     standardised,
     state_features,
 )
-from rlentropy.policies import one_or_many
+from rlentropy.policies import Policy, one_or_many
 from rlentropy.types import Count, Env
 
 Tensor = torch.Tensor
@@ -89,7 +89,7 @@ def unlikely(logits: Tensor, support: float) -> Tensor:
     return logits < logits.amax(-1, keepdim=True) + float(np.log(support))
 
 
-class Greedy:
+class Greedy(Policy):
     """Takes the action of one member's largest output; see `rlentropy.policies.Policy`."""
 
     def __init__(self, saved: dict[str, Any], member: int = 0) -> None:

@@ -51,17 +51,48 @@ def densities(film: Film, title: str = "") -> list[bytes]:
     draw = kind(figure, axes, film.axes, maps)
     of_tables = film.grid_shape or film.axes[0][0] == "state"
     cells = "states" if of_tables else "cells of both" if len(shape) > 2 else "cells"
-    finish(figure, axes)
-    pictures = []
+    heads = [shown(title)] if title else []
+    texts = []
     for (step, _), counts in zip(film.frames, maps, strict=True):
-        draw(counts)
         at = [f"{number(step)} environment steps"] if step >= 0 else []
         visited = f"{np.count_nonzero(counts)} of {counts.size} {cells} visited"
-        heads = [shown(title)] if title else []
-        axes.set_title("\n".join([*heads, *at, visited]))
-        pictures.append(style.png(figure, dpi=SCREEN))
-        figure.set_layout_engine("none")  # the first picture's, which is what takes the time
+        texts.append("\n".join([*heads, *at, visited]))
+    finish(figure, axes).set_dpi(SCREEN)
+    return _frames(figure, axes, *draw, maps, texts)
+
+
+def _frames(
+    figure: Any, axes: Any, drawn: Any, show: Any, maps: Any, texts: Sequence[str]
+) -> list[bytes]:
+    """PNGs of a figure in which nothing changes but one artist and the title: these alone are
+    drawn again.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas, heading = FigureCanvasAgg(figure), axes.set_title(texts[0])
+    for artist in (drawn, heading):
+        artist.set_animated(True)
+    canvas.draw()
+    background = canvas.copy_from_bbox(figure.bbox)
+    pictures = []
+    for counts, text in zip(maps, texts, strict=True):
+        show(counts)
+        heading.set_text(text)
+        canvas.restore_region(background)
+        for artist in (drawn, heading):
+            axes.draw_artist(artist)
+        pictures.append(encoded(figure, np.asarray(canvas.buffer_rgba())))
     return pictures
+
+
+def encoded(_: Any, pixels: Any) -> bytes:
+    """Pixels of a figure, (height, width, 4), as a PNG of at most 256 colours."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    picture = Image.fromarray(pixels).convert("RGB")
+    picture.quantize(256, dither=Image.Dither.NONE).save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def _scale(maps: Any) -> dict[str, Any]:
@@ -75,32 +106,32 @@ def _scale(maps: Any) -> dict[str, Any]:
 
 
 def _grid(figure: Any, axes: Any, _: Any, maps: Any) -> Any:
-    """What shows a map of visits to the states of a grid, (rows, columns)."""
+    """An artist, and what lets it show a map of visits to the states of a grid, (rows, columns)."""
     image = axes.imshow(np.zeros(maps.shape[1:]), **_scale(maps))
     bare(axes)
     colour_bar(figure, image, "visits (grey: none)")
-    return lambda counts: image.set_data(np.ma.masked_equal(counts, 0))
+    return image, lambda counts: image.set_data(np.ma.masked_equal(counts, 0))
 
 
 def _heat_map(figure: Any, axes: Any, features: Any, maps: Any) -> Any:
-    """What shows a map of visits to the cells of two features, (bins, bins)."""
+    """An artist, and what lets it show visits to the cells of two features, (bins, bins)."""
     (x, left, right, _), (y, bottom, top, _) = features[:2]
     place = {"extent": (left, right, bottom, top), "origin": "lower", "aspect": "auto"}
     image = axes.imshow(np.zeros(maps.shape[2:0:-1]), **place, **_scale(maps))
     axes.set(xlabel=shown(x), ylabel=shown(y))
     axes.grid(visible=False)
     colour_bar(figure, image, "visits (grey: none)")
-    return lambda counts: image.set_data(np.ma.masked_equal(counts.T, 0))
+    return image, lambda counts: image.set_data(np.ma.masked_equal(counts.T, 0))
 
 
 def _bars(figure: Any, axes: Any, features: Any, maps: Any) -> Any:
-    """What shows visits of the bins of one feature, (bins,), on a scale for all."""
+    """An artist, and what lets it show visits of the bins of one feature, (bins,), on a scale for all."""
     ((name, left, right, bins),) = features
     edges = np.linspace(left, right, bins + 1)
     drawn = axes.stairs(np.zeros(bins), edges, fill=True, color=style.COLOURS[0])
     axes.set(xlabel=shown(name), ylabel="visits", yscale="symlog", xlim=(left, right))
     axes.set_ylim(0.0, 2.0 * max(maps.max(), 1.0))
-    return drawn.set_data
+    return drawn, drawn.set_data
 
 
 def animation(pictures: Sequence[bytes], milliseconds: int) -> bytes:

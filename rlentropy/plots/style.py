@@ -14,7 +14,7 @@ import math
 import textwrap
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, get_args
 
 import numpy as np
 
@@ -28,7 +28,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 LONGEST = 60  # characters of a name in a picture
-FORMATS = ("png", "pdf", "svg")
+Format = Literal["png", "pdf", "svg"]
+FORMATS: tuple[Format, ...] = get_args(Format)
 COLUMN, PAGE = 3.3, 6.9  # inches: widths of a column and of a page of print
 DPI = 220
 
@@ -148,7 +149,7 @@ def over_seeds(statistic: str, seeds: Collection[int], of: str = "seed") -> str:
     """What lines and bands over so many seeds (of each series) are: a caption for a picture."""
     few, many = min(seeds), max(seeds)
     if many <= 1:
-        return f"one {of} each"
+        return f"one {of}"
     name = {"iqm": "interquartile mean", "": "mean"}.get(statistic, statistic)
     return f"{name}, 95 % bootstrap over {few if few == many else f'{few} to {many}'} {of}s"
 
@@ -276,7 +277,7 @@ def png(figure: Any, dpi: float | str = "figure") -> bytes:
     return encode(figure, "png", dpi)
 
 
-def known_formats(formats: Sequence[str]) -> tuple[str, ...]:
+def known_formats(formats: Sequence[str]) -> tuple[Format, ...]:
     """The formats, each once.
 
     Raises:
@@ -286,7 +287,7 @@ def known_formats(formats: Sequence[str]) -> tuple[str, ...]:
         raise InputError(
             f"format must be of {', '.join(FORMATS)}, got {' '.join(formats) or 'none'}"
         )
-    return tuple(dict.fromkeys(formats))
+    return tuple(kind for kind in FORMATS if kind in formats)
 
 
 def save(figure: Any, path: Path | str, formats: Sequence[str] = ("png",)) -> list[Path]:
@@ -298,10 +299,10 @@ def save(figure: Any, path: Path | str, formats: Sequence[str] = ("png",)) -> li
         InputError: an unknown format.
         OutputError: the folder can't be written to.
     """
-    formats, paths = known_formats(formats), []
+    known, paths = known_formats(formats), []
     for kind in FORMATS:
         file = Path(f"{path}.{kind}")
-        if kind in formats:
+        if kind in known:
             replace_file(file, encode(figure, kind))
             paths.append(file)
         else:

@@ -36,7 +36,8 @@ from rlentropy.runs.comparable import Task
 from rlentropy.types import Array
 
 RANDOM = ("random-policy", "neural-random")  # commands whose policy is where scores are 0
-THRESHOLDS = 101  # of a profile
+THRESHOLDS = 201  # of a profile
+LOWEST = -1.0  # of them: a run that is as far below 0 as the optimum is above is just bad
 EVERY_TASK = "all tasks, as scores"
 
 Row = dict[str, Any]
@@ -222,7 +223,7 @@ def score_row(name: str, scores: Sequence[Array], rng: np.random.Generator) -> R
 
 def profile_rows(scores: dict[str, list[Array]], rng: np.random.Generator) -> Iterator[Row]:
     every = np.concatenate([x for parts in scores.values() for x in parts])
-    low, high = min(0.0, float(np.quantile(every, 0.02))), max(1.0, float(every.max()))
+    low, high = max(LOWEST, min(0.0, float(every.min()))), max(1.0, float(every.max()))
     thresholds = np.linspace(low, high, THRESHOLDS)
     for name, parts in scores.items():
         e = profile(parts, thresholds, rng)
