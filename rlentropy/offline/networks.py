@@ -17,6 +17,7 @@ import torch
 
 from rlentropy.errors import InputError
 from rlentropy.files import available_memory, size_text
+from rlentropy.log import ranks
 from rlentropy.neural import devices
 from rlentropy.neural.losses import Objective, TVDual
 from rlentropy.neural.networks import MLP, Adam, Descent, weights_of
@@ -147,13 +148,17 @@ class Networks:
             x = self._worst(batch, self.objective)
         u = batch.read(self.network, self.objective.head)
         batch.total(self.objective.loss(u, x, self.updates)).backward()
-        self.optimisers["network"].step()
+        self._descend("network")
         if self.restricts:
             assert isinstance(batch, TransitionBatch)
             self._imitate(batch)
         self.updates += 1
         if self.updates % self.config.target_every == 0:
             self._move_target()
+
+    def _descend(self, network: str) -> None:
+        ranks.add_up(self.networks[network].gradient)
+        self.optimisers[network].step()
 
     def _move_target(self) -> None:
         with torch.no_grad():
@@ -168,7 +173,7 @@ class Networks:
         for _ in range(objective.steps):
             eta = batch.read(dual, objective.threshold)
             batch.total(-objective.dual(eta, batch.x)).backward()
-            self.optimisers["dual"].step()
+            self._descend("dual")
         with torch.no_grad():
             return objective.dual(batch.read(dual, objective.threshold), batch.x)
 
@@ -179,7 +184,7 @@ class Networks:
         if batch.mixture is not None:
             likelihood = likelihood * batch.mixture
         batch.total(-likelihood.sum(-1)).backward()
-        self.optimisers["behaviour"].step()
+        self._descend("behaviour")
 
     # ------------------------------------------------------------ what comes out
 
