@@ -26,7 +26,7 @@ from typing import Any
 import rlentropy
 from rlentropy.errors import InputError
 from rlentropy.files import TEMPORARY, pack, read_json, replace_file, writing
-from rlentropy.log import Log, compress_checkpoint, owner_of
+from rlentropy.log import Log, compress_checkpoint, owner_of, ranks
 from rlentropy.runs.table import COMMANDS
 from rlentropy.types import Result
 
@@ -218,6 +218,8 @@ class RunFolder:
             "settings": self.settings,
             "seed": self.settings.get("seed"),
             "threads": 1,
+            "processes": ranks.size(),
+            "accelerator": accelerator(self.settings.get("device", "cpu")),
             "platform": platform.platform(),
             "versions": versions(),
             "git_commit": git_commit(),
@@ -317,6 +319,14 @@ def versions() -> dict[str, str | None]:
         except PackageNotFoundError:
             installed[package] = None
     return installed
+
+
+def accelerator(device: str) -> str | None:
+    """The name of the GPU that networks are on, where torch is in use."""
+    torch = sys.modules.get("torch")
+    if torch is None or not device.startswith("cuda") or not torch.cuda.is_available():
+        return None
+    return str(torch.cuda.get_device_name(device))
 
 
 def git_commit() -> str | None:
