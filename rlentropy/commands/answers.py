@@ -32,7 +32,7 @@ NATS = {"kl", "knn_entropy", "knn_ci95", "episode_value", "visit_entropy", "cert
 NATS |= {"last_iterate_value", "mixture_value", "last_iterate_ci95", "mixture_ci95"}
 REWARD = {"mean_return", "return_ci95", "reference_return", "optimal_return", "return_auc"}
 REWARD |= {"lower_bound", "upper_bound", "domination_bound", "overestimation", "value_ci95"}
-REWARD |= {"episode_return", "reference_episode_return"}
+REWARD |= {"episode_return", "reference_episode_return", "next_value_spread"}
 REWARD |= {"episode_return_ci95", "reference_episode_return_ci95"}
 FAMILY = {*AGAINST, "certified_gap"}  # nats of exploration, reward of the others
 
