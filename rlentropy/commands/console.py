@@ -40,7 +40,8 @@ def exit_code(command: Callable[[], int]) -> int:
     except Exception as error:
         if (refusal := refusal_of(error)) is None:
             raise
-        print("error:", plain(" ".join(refusal.split())), file=sys.stderr)
+        if speaks():
+            print("error:", plain(" ".join(refusal.split())), file=sys.stderr)
         return 2
 
 
@@ -61,6 +62,13 @@ def warnings_as_lines() -> Iterator[None]:
         warnings.simplefilter("always", InputWarning)
         warnings.showwarning = show
         yield
+
+
+def speaks() -> bool:
+    """Whether this process says what is wrong: of those that torchrun starts, one a machine."""
+    from rlentropy.log import ranks
+
+    return ranks.started().local == 0
 
 
 def refusal_of(error: Exception) -> str | None:

@@ -76,8 +76,8 @@ tbody th { color: inherit; position: sticky; left: 0; background: var(--card); f
   max-width: 46vw; white-space: normal; }
 .notes { color: var(--soft); font-size: .82rem; margin: 0; padding: 4px 12px 10px; }
 .pictures { columns: 400px; column-gap: 14px; margin: .8rem 0; }
-figure { break-inside: avoid; margin: 0 0 14px; padding: 10px; background: var(--card); border: 1px solid var(--line);
-  border-radius: 8px; }
+figure { break-inside: avoid; margin: 0 0 14px; padding: 10px; background: var(--card);
+  border: 1px solid var(--line); border-radius: 8px; }
 figure img, figure video { display: block; width: 100%; height: auto; max-height: 75vh;
   object-fit: contain; background: #fff; border-radius: 4px; }
 figcaption { font-size: .82rem; color: var(--soft); padding-top: 6px; }

@@ -19,6 +19,7 @@ from gymnasium.spaces import Discrete
 from rlentropy.data.spaces import LARGEST
 from rlentropy.errors import InputError
 from rlentropy.files import available_memory, size_text
+from rlentropy.log import ranks
 from rlentropy.neural import devices
 from rlentropy.neural.losses import Objective, TVDual
 from rlentropy.neural.networks import MLP, Adam, Descent, weights_of
@@ -150,13 +151,17 @@ class Networks:
             x = self._worst(batch, self.objective)
         u = batch.read(self.network, self.objective.head)
         batch.total(self.objective.loss(u, x, self.updates)).backward()
-        self.optimisers["network"].step()
+        self._descend("network")
         if self.restricts:
             assert isinstance(batch, TransitionBatch)
             self._imitate(batch)
         self.updates += 1
         if self.updates % self.config.target_every == 0:
             self._move_target()
+
+    def _descend(self, network: str) -> None:
+        ranks.add_up(self.networks[network].gradient)
+        self.optimisers[network].step()
 
     def _move_target(self) -> None:
         with torch.no_grad():
@@ -171,7 +176,7 @@ class Networks:
         for _ in range(objective.steps):
             eta = batch.read(dual, objective.threshold)
             batch.total(-objective.dual(eta, batch.x)).backward()
-            self.optimisers["dual"].step()
+            self._descend("dual")
         with torch.no_grad():
             return objective.dual(batch.read(dual, objective.threshold), batch.x)
 
@@ -182,7 +187,7 @@ class Networks:
         if batch.mixture is not None:
             likelihood = likelihood * batch.mixture
         batch.total(-likelihood.sum(-1)).backward()
-        self.optimisers["behaviour"].step()
+        self._descend("behaviour")
 
     # ------------------------------------------------------------ what comes out
 

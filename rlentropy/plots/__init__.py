@@ -12,7 +12,17 @@ if TYPE_CHECKING:
     from rlentropy.plots.comparisons import curves, final, heat_maps, reach
     from rlentropy.plots.evaluations import robustness
     from rlentropy.plots.preferences import margins, reliability
-    from rlentropy.plots.runs import FRAME, animation, densities, density, gif, visits
+    from rlentropy.plots.runs import (
+        FRAME,
+        SCREEN,
+        animation,
+        densities,
+        density,
+        gaps,
+        gif,
+        occupancies,
+        visits,
+    )
     from rlentropy.plots.searches import history, importance, slices
     from rlentropy.plots.style import (
         COLOURS,
@@ -32,6 +42,7 @@ __all__ = [
     "FORMATS",
     "FRAME",
     "MARKERS",
+    "SCREEN",
     "STYLES",
     "animation",
     "curves",
@@ -39,6 +50,7 @@ __all__ = [
     "density",
     "final",
     "finish",
+    "gaps",
     "gif",
     "heat_maps",
     "history",
@@ -46,6 +58,7 @@ __all__ = [
     "improvement",
     "margins",
     "mark_nominal",
+    "occupancies",
     "over_seeds",
     "png",
     "profiles",
@@ -65,7 +78,8 @@ HOMES = {
     "robustness": "evaluations",
     **dict.fromkeys(("margins", "reliability"), "preferences"),
     **dict.fromkeys(("history", "importance", "slices"), "searches"),
-    **dict.fromkeys(("FRAME", "animation", "densities", "density", "gif", "visits"), "runs"),
+    **dict.fromkeys(("FRAME", "SCREEN", "animation", "densities", "density", "gaps"), "runs"),
+    **dict.fromkeys(("gif", "occupancies", "visits"), "runs"),
 }
 
 
