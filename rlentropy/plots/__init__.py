@@ -11,6 +11,13 @@ if TYPE_CHECKING:
     from rlentropy.plots.across import improvement, profiles, scores
     from rlentropy.plots.comparisons import curves, final, heat_maps, reach
     from rlentropy.plots.evaluations import robustness
+    from rlentropy.plots.notebooks import (
+        gap_curves,
+        grid_values,
+        occupancy,
+        reliability_diagram,
+        robustness_curves,
+    )
     from rlentropy.plots.preferences import margins, reliability
     from rlentropy.plots.runs import (
         FRAME,
@@ -49,19 +56,24 @@ __all__ = [
     "density",
     "final",
     "finish",
+    "gap_curves",
     "gaps",
     "gif",
+    "grid_values",
     "heat_maps",
     "improvement",
     "margins",
     "mark_nominal",
     "occupancies",
+    "occupancy",
     "over_seeds",
     "png",
     "profiles",
     "reach",
     "reliability",
+    "reliability_diagram",
     "robustness",
+    "robustness_curves",
     "save",
     "scores",
     "shown",
@@ -69,6 +81,8 @@ __all__ = [
 ]
 
 HOMES = {
+    **dict.fromkeys(("gap_curves", "grid_values", "occupancy"), "notebooks"),
+    **dict.fromkeys(("reliability_diagram", "robustness_curves"), "notebooks"),
     **dict.fromkeys(("improvement", "profiles", "scores"), "across"),
     **dict.fromkeys(("curves", "final", "heat_maps", "reach"), "comparisons"),
     "robustness": "evaluations",
@@ -76,6 +90,10 @@ HOMES = {
     **dict.fromkeys(("FRAME", "SCREEN", "animation", "densities", "density", "gaps"), "runs"),
     **dict.fromkeys(("gif", "occupancies", "visits"), "runs"),
 }
+
+
+def __dir__() -> list[str]:
+    return __all__
 
 
 def __getattr__(name: str) -> Any:
