@@ -56,11 +56,11 @@ def draw(result: Result, log: Log, command: str = "", title: str = "") -> None:
     step = int(max((steps[-1] for steps, _ in curves.values()), default=0))
     for name, content in result.pictures.items():
         picture = getattr(plots, name)(**content, title=title)
-        log.figure(name, plots.png(picture, plots.SCREEN), step)
+        log.figure(name, plots.on_screen(picture), step)
     if gaps:
         axes = {"ylabel": f"gap ({unit_of('gap', command)})", "cost": COMMANDS[command].axis}
         picture = plots.gaps(gaps, **axes, title=title)
-        log.figure("gaps", plots.png(picture, plots.SCREEN), step)
+        log.figure("gaps", plots.on_screen(picture), step)
 
 
 def curves_of(log: Log) -> dict[str, Any]:

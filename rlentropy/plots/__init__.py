@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from rlentropy.plots.preferences import margins, reliability
     from rlentropy.plots.runs import (
         FRAME,
-        SCREEN,
         animation,
         densities,
         density,
         gaps,
         gif,
         occupancies,
+        on_screen,
         visits,
     )
     from rlentropy.plots.style import (
@@ -48,7 +48,6 @@ __all__ = [
     "FORMATS",
     "FRAME",
     "MARKERS",
-    "SCREEN",
     "STYLES",
     "animation",
     "curves",
@@ -66,6 +65,7 @@ __all__ = [
     "mark_nominal",
     "occupancies",
     "occupancy",
+    "on_screen",
     "over_seeds",
     "png",
     "profiles",
@@ -87,8 +87,8 @@ HOMES = {
     **dict.fromkeys(("curves", "final", "heat_maps", "reach"), "comparisons"),
     "robustness": "evaluations",
     **dict.fromkeys(("margins", "reliability"), "preferences"),
-    **dict.fromkeys(("FRAME", "SCREEN", "animation", "densities", "density", "gaps"), "runs"),
-    **dict.fromkeys(("gif", "occupancies", "visits"), "runs"),
+    **dict.fromkeys(("FRAME", "animation", "densities", "density", "gaps"), "runs"),
+    **dict.fromkeys(("gif", "occupancies", "on_screen", "visits"), "runs"),
 }
 
 
