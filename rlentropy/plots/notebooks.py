@@ -45,8 +45,8 @@ def grid_values(
     Args:
         where: an environment whose states are the cells of a grid, row by row, or (rows, columns).
         V: a number for each state, (S,); NaN is grey: a wall, a state that was never visited.
-        pi: probabilities of actions, (S, A), as lengths of arrows; or actions, (S,). Actions that
-            stay are dots, and states that nothing leaves have none.
+        pi: probabilities of actions, (S, A), as lengths of arrows beside that of the likeliest; or
+            actions, (S,). Actions that stay are dots; states that nothing leaves have none.
         moves: how actions go, (A, 2): rows down, columns right; default: by the known model.
         label: what V is, beside its colours.
 
@@ -292,21 +292,21 @@ def _moves(where: Any, moves: Any, A: int, columns: int) -> tuple[Array, Any]:
 
 
 def _arrows(axes: Any, chances: Array, steps: Array, drawn: Any, columns: int) -> None:
-    """An arrow for each state and action, as long as the action is probable; dots stay."""
+    """An arrow for each action, as long as it is probable beside the likeliest; dots stay."""
     use = (chances > LEAST_ARROW) & np.broadcast_to(drawn, len(chances))[:, None]
     states, actions = np.nonzero(use)
     y, x = np.divmod(states, columns)
-    size = 0.45 * chances[states, actions]
+    size = 0.45 * (chances / chances.max(axis=1, keepdims=True))[states, actions]
     down, right = steps[actions].T
     stays = (down == 0.0) & (right == 0.0)
     go = ~stays
     outline: dict[str, Any] = {"facecolor": "black", "edgecolor": "white", "linewidth": 0.25}
     axes.quiver(
         x[go], y[go], (right * size)[go], (down * size)[go], angles="xy", scale_units="xy",
-        scale=1.0, width=0.09, units="xy", headwidth=3.2, headlength=3.0, headaxislength=2.8,
-        **outline,
+        scale=1.0, width=0.08, units="xy", headwidth=3.2, headlength=3.0, headaxislength=2.8,
+        minlength=0.1, minshaft=0.1, **outline,
     )  # fmt: skip
-    axes.scatter(x[stays], y[stays], s=14.0 * chances[states, actions][stays], **outline)
+    axes.scatter(x[stays], y[stays], s=30.0 * size[stays], **outline)
 
 
 # ---------------------------------------------------------------- runs

@@ -170,6 +170,7 @@ def occupancies(
         for k, (name, d) in enumerate(parts.items()):
             axes.plot(np.asarray(d), drawstyle="steps-mid", label=shown(name), **style.series(k))
         axes.set_ylim(bottom=0.0)
+        axes.locator_params(axis="x", integer=True)
         return finish(figure, axes, title=title)
     side = (style.COLUMN - 0.6) / 2 * min(max(grid_shape[0] / grid_shape[1], 0.15), 1.5)
     figure, panes = style.panels(len(parts), side + 0.2, columns=2)
