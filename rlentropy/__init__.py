@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         offline,
         perturbations,
         planning,
+        plots,
         risk,
         robust,
     )
@@ -37,6 +38,7 @@ __all__ = [
     "offline",
     "perturbations",
     "planning",
+    "plots",
     "risk",
     "robust",
 ]
