@@ -15,6 +15,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from sphinx.util.typing import stringify_annotation
+
 import rlentropy
 from rlentropy.runs.table import COMMANDS
 
@@ -28,7 +30,7 @@ exclude_patterns = [".*", "build", "results", "tests", "rlentropy", "envs", "ben
 html_theme, html_title = "furo", "rlentropy"
 html_static_path, html_css_files = ["site.css"], ["site.css"]
 html_copy_source = False
-pygments_style = "tango"
+pygments_style, highlight_language = "tango", "text"
 myst_heading_anchors = 4
 default_role = "py:obj"
 autodoc_member_order = "bysource"
@@ -127,7 +129,10 @@ def fields(cls: type) -> list[str]:
             said |= comments(base)
     lines = [""]
     for field in dataclasses.fields(cls):
-        kind = field.type if isinstance(field.type, str) else getattr(field.type, "__name__", "")
+        kind = (
+            field.type if isinstance(field.type, str) else stringify_annotation(field.type, "smart")
+        )
+        kind = kind.replace("~", "")
         default = "" if field.default is dataclasses.MISSING else f" = {field.default!r}"
         text = plain(said.get(field.name, ""))
         lines += [f"- ``{field.name}: {kind}{default}``" + (f" — {text}" if text else "")]
@@ -150,7 +155,7 @@ def formulas(lines: list[str]) -> list[str]:
             section = True
         indented = line.startswith("    ")
         if indented and not section and not literal and result and not result[-1].strip():
-            result += ["::", ""]
+            result += [] if "".join(result[-2:]).endswith("::") else [".. code-block:: text", ""]
             literal = True
         elif line.strip() and not indented:
             literal = False

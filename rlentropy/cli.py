@@ -17,7 +17,7 @@ with loading(is_ours()):
     from rlentropy.commands.console import exit_code
     from rlentropy.commands.help import command_help, overview
     from rlentropy.commands.options import ask_tyro, check_sizes
-    from rlentropy.commands.train import train
+    from rlentropy.commands.train import check_processes, train
     from rlentropy.errors import one_of
     from rlentropy.runs.table import COMMANDS, TOOLS
 
@@ -52,6 +52,7 @@ def dispatch(arguments: list[str]) -> int:
 
 def use(tool: str, arguments: list[str]) -> int:
     """Run a command that takes no environment."""
+    check_processes(tool)
     with loading():
         module = import_module(TOOLS[tool].module)
     config = ask_tyro(module.Config, tool, arguments)

@@ -7,11 +7,12 @@ import os
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from rlentropy.commands.answers import Pace, rows
-from rlentropy.errors import InputError
+from rlentropy.errors import InputError, InputWarning
 from rlentropy.files import plain
 
 EVERY = 30.0  # seconds between lines of progress, at most
@@ -25,7 +26,8 @@ def exit_code(command: Callable[[], int]) -> int:
         What the command does, 2 for wrong input, 130 where it was interrupted.
     """
     try:
-        code = command()
+        with warnings_as_lines():
+            code = command()
         sys.stdout.flush()
         return code
     except KeyboardInterrupt:
@@ -37,8 +39,35 @@ def exit_code(command: Callable[[], int]) -> int:
     except Exception as error:
         if (refusal := refusal_of(error)) is None:
             raise
-        print("error:", plain(" ".join(refusal.split())), file=sys.stderr)
+        if speaks():
+            print("error:", plain(" ".join(refusal.split())), file=sys.stderr)
         return 2
+
+
+@contextlib.contextmanager
+def warnings_as_lines() -> Iterator[None]:
+    """Show each warning of ours once, as a line on standard error, where quiet too."""
+    told: set[str] = set()
+    others = warnings.showwarning
+
+    def show(message: Any, category: type[Warning], *place: Any, **more: Any) -> None:
+        if not issubclass(category, InputWarning):
+            others(message, category, *place, **more)
+        elif str(message) not in told:
+            told.add(str(message))
+            print("warning:", plain(" ".join(str(message).split())), file=sys.stderr)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", InputWarning)
+        warnings.showwarning = show
+        yield
+
+
+def speaks() -> bool:
+    """Whether this process says what is wrong: of those that torchrun starts, one a machine."""
+    from rlentropy.log import ranks
+
+    return ranks.started().local == 0
 
 
 def refusal_of(error: Exception) -> str | None:

@@ -11,7 +11,7 @@ import contextlib
 import json
 import math
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -24,7 +24,8 @@ from rlentropy.errors import InputError
 from rlentropy.files import csv_table, replace_file, writing
 
 STUDY, BEST, MARK = "study.db", "best.toml", "pruned.json"
-STARTUP, WARMUP = 5, 2  # trials, and evaluations of each, before anything is pruned
+STARTUP, WARMUP = 10, 4  # trials, and evaluations of each, before anything is pruned
+FEW = 4  # complete trials, before settings are compared
 MISSING = "search must have Optuna, got none: pip install 'rlentropy[tune]'"
 
 
@@ -221,11 +222,42 @@ class Search:
             name: sum(r["state"] == name for r in rows) for name in ("complete", "pruned", "fail")
         }
         yield ", ".join(f"{number} {name}" for name, number in counts.items())
+        self._draw(trials)
         if (best := self._best()) is not None:
             yield f"best: {best.value:.6g} in trial {best.number}"
             settings = {k: self.space.value(k, v) for k, v in best.params.items()}
             yield from (f"  {line}" for line in toml_lines(settings))
             yield f"written: {self.out / BEST}; use it with --config"
+
+    def _draw(self, trials: Sequence[Any]) -> None:
+        """Draw what the trials found, and which settings mattered, where there are some."""
+        from optuna.importance import get_param_importances
+
+        from rlentropy import plots
+
+        metric, maximise = self.space.metric, self.space.direction == "maximize"
+        scores = [(t.number, t.state.name.lower(), score_of(t)) for t in trials]
+        scores = [score for score in scores if math.isfinite(score[2])]
+        complete = [t for t in trials if t.state.name == "COMPLETE"]
+        pictures = {}
+        if scores:
+            pictures["history"] = plots.history(scores, metric, maximise)
+        if len(complete) >= FEW:
+            logs = {name for name, d in self.space.space.items() if d.get("log")}
+            found = [{name: t.params[name] for name in self.space.space} for t in complete]
+            values = [t.value for t in complete]
+            pictures["settings"] = plots.slices(found, values, logs, metric)
+            with contextlib.suppress(RuntimeError, ValueError):  # all scores are the same
+                shares = get_param_importances(self.study)
+                pictures["importance"] = plots.importance(list(shares.items()))
+        for name, figure in pictures.items():
+            plots.save(figure, self.out / name)
+
+
+def score_of(trial: Any) -> float:
+    """The score of a trial; of a pruned one the last that was seen of it."""
+    seen = trial.intermediate_values
+    return float(trial.value if trial.value is not None else seen[max(seen)] if seen else math.nan)
 
 
 def toml_lines(table: Table) -> list[str]:

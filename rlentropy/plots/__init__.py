@@ -12,7 +12,18 @@ if TYPE_CHECKING:
     from rlentropy.plots.comparisons import curves, final, heat_maps, reach
     from rlentropy.plots.evaluations import robustness
     from rlentropy.plots.preferences import margins, reliability
-    from rlentropy.plots.runs import FRAME, animation, densities, density, gif, visits
+    from rlentropy.plots.runs import (
+        FRAME,
+        SCREEN,
+        animation,
+        densities,
+        density,
+        gaps,
+        gif,
+        occupancies,
+        visits,
+    )
+    from rlentropy.plots.searches import history, importance, slices
     from rlentropy.plots.style import (
         COLOURS,
         FORMATS,
@@ -31,6 +42,7 @@ __all__ = [
     "FORMATS",
     "FRAME",
     "MARKERS",
+    "SCREEN",
     "STYLES",
     "animation",
     "curves",
@@ -38,11 +50,15 @@ __all__ = [
     "density",
     "final",
     "finish",
+    "gaps",
     "gif",
     "heat_maps",
+    "history",
+    "importance",
     "improvement",
     "margins",
     "mark_nominal",
+    "occupancies",
     "over_seeds",
     "png",
     "profiles",
@@ -52,6 +68,7 @@ __all__ = [
     "save",
     "scores",
     "shown",
+    "slices",
     "visits",
 ]
 
@@ -60,7 +77,9 @@ HOMES = {
     **dict.fromkeys(("curves", "final", "heat_maps", "reach"), "comparisons"),
     "robustness": "evaluations",
     **dict.fromkeys(("margins", "reliability"), "preferences"),
-    **dict.fromkeys(("FRAME", "animation", "densities", "density", "gif", "visits"), "runs"),
+    **dict.fromkeys(("history", "importance", "slices"), "searches"),
+    **dict.fromkeys(("FRAME", "SCREEN", "animation", "densities", "density", "gaps"), "runs"),
+    **dict.fromkeys(("gif", "occupancies", "visits"), "runs"),
 }
 
 

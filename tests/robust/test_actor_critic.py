@@ -211,7 +211,7 @@ def test_every_space_is_acted_in(observations, actions):
 def test_other_spaces_are_refused(space, where):
     spaces = {"observations": LINE, "actions": Discrete(2)} | {where: space}
     env = Probe(spaces["observations"], spaces["actions"], lambda a, r: 0.0)
-    with pytest.raises(InputError, match=f"env must have Box.* {where}, got"):
+    with pytest.raises(InputError, match=f"{where} must be of a Box.*, got"):
         run(env, Config(steps=8, **SMALL), np.random.default_rng(0), Log(None))
 
 
