@@ -45,7 +45,20 @@ REPORT = "report.html"
 
 @dataclass(frozen=True)
 class Config:
-    """Tables, pictures and TensorBoard curves of algorithms, from the folders of their runs."""
+    """Compare algorithms over seeds and tasks: tables, pictures, a page, curves for TensorBoard.
+
+    Runs with one label are the seeds of an algorithm, and runs of one environment, objective and
+    horizon a task. Of each task: final values, the cost of targets, slopes, paired differences with
+    Holm's correction. Of several: normalised scores, interquartile means, performance profiles and
+    the probability of improvement.
+
+    Use it on whatever the learners left, several seeds of each; `evaluate` scores policies anew.
+
+    Example::
+
+        rlentropy compare results/runs --html
+        rlentropy compare results/runs --baseline random-policy --format pdf
+    """
 
     runs: Positional[tuple[str, ...]] = ()  # run folders, folders that hold some, or quoted globs
     out: Path = Path("results/compare")  # where tables and pictures go; replaces those there
