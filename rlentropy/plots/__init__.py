@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from rlentropy.plots.across import improvement, profiles, scores
     from rlentropy.plots.comparisons import curves, final, heat_maps, reach
     from rlentropy.plots.evaluations import robustness
+    from rlentropy.plots.films import video
     from rlentropy.plots.preferences import margins, reliability
     from rlentropy.plots.runs import FRAME, animation, densities, density, gif, visits
     from rlentropy.plots.searches import history, importance, slices
@@ -56,6 +57,7 @@ __all__ = [
     "scores",
     "shown",
     "slices",
+    "video",
     "visits",
 ]
 
@@ -63,6 +65,7 @@ HOMES = {
     **dict.fromkeys(("improvement", "profiles", "scores"), "across"),
     **dict.fromkeys(("curves", "final", "heat_maps", "reach"), "comparisons"),
     "robustness": "evaluations",
+    "video": "films",
     **dict.fromkeys(("margins", "reliability"), "preferences"),
     **dict.fromkeys(("history", "importance", "slices"), "searches"),
     **dict.fromkeys(("FRAME", "animation", "densities", "density", "gif", "visits"), "runs"),
