@@ -77,3 +77,8 @@ def __getattr__(name: str) -> Any:
     if name in __all__:
         return getattr(import_module(f"rlentropy.plots.{HOMES.get(name, 'style')}"), name)
     raise AttributeError(f"module 'rlentropy.plots' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """What users want, without what is imported on the way."""
+    return [*__all__]
