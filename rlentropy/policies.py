@@ -19,6 +19,13 @@ from rlentropy.errors import InputError
 from rlentropy.types import Array, Count
 from rlentropy.wrappers import Checked, uniform_actions
 
+__all__ = ["Mixture", "Policy", "Tabular", "Uniform", "play", "random"]
+
+
+def __dir__() -> list[str]:
+    """What users want, without what is imported on the way."""
+    return [*__all__]
+
 
 class Policy(Protocol):
     """Acts in n episodes at once."""

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from rlentropy.plots.across import improvement, profiles, scores
     from rlentropy.plots.comparisons import curves, final, heat_maps, reach
     from rlentropy.plots.evaluations import robustness
+    from rlentropy.plots.films import video
     from rlentropy.plots.notebooks import (
         gap_curves,
         grid_values,
@@ -81,6 +82,7 @@ __all__ = [
     "scores",
     "shown",
     "slices",
+    "video",
     "visits",
 ]
 
@@ -90,6 +92,7 @@ HOMES = {
     **dict.fromkeys(("improvement", "profiles", "scores"), "across"),
     **dict.fromkeys(("curves", "final", "heat_maps", "reach"), "comparisons"),
     "robustness": "evaluations",
+    "video": "films",
     **dict.fromkeys(("margins", "reliability"), "preferences"),
     **dict.fromkeys(("history", "importance", "slices"), "searches"),
     **dict.fromkeys(("FRAME", "animation", "densities", "density", "gaps"), "runs"),
@@ -106,3 +109,8 @@ def __getattr__(name: str) -> Any:
     if name in __all__:
         return getattr(import_module(f"rlentropy.plots.{HOMES.get(name, 'style')}"), name)
     raise AttributeError(f"module 'rlentropy.plots' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """What users want, without what is imported on the way."""
+    return [*__all__]

@@ -254,7 +254,7 @@ class RunFolder:
         if result.policy:
             replace_file(self.path / "policy.npz", pack(result.policy, compressed=True))
         if result.mixture is not None and len(result.mixture):
-            content = pack({"pi": result.mixture}, compressed=True)
+            content = pack({"pi": result.mixture}, small=True)
             replace_file(self.path / "mixture.npz", content)
         if result.network is not None:
             import torch
@@ -275,7 +275,7 @@ class RunFolder:
         ]
         text = "{\n" + ",\n".join(lines) + "\n}\n"  # a line a key, however long its list
         if self.settings["keep_checkpoint"]:
-            compress_checkpoint(self.path)
+            compress_checkpoint(self.path, {"mixture.npz": ("pi", result.mixture)})
         replace_file(self.path / "summary.json", text.encode())
         if not self.settings["keep_checkpoint"]:
             with writing(self.path):
