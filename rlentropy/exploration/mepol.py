@@ -160,7 +160,7 @@ class MEPOL:
         if features.discrete:
             raise InputError(f"env must have states with a density, got {env.observation_space}")
         network_rng, input_rng, round_rng, self.member_rng = rng.spawn(4)
-        self.rounds = Rounds(env, features, horizon, config.episodes, round_rng)
+        self.rounds = Rounds(env, features, horizon, config.episodes, round_rng, config.env_workers)
         if config.neighbours >= (most := self.rounds.size * horizon):
             k = config.neighbours
             raise InputError(f"neighbours must be < {most}, the steps of a batch, got {k}")

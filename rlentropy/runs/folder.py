@@ -31,7 +31,15 @@ from rlentropy.types import Result
 
 # What a resumed run may change, beside its budget: how often it reports, where it writes and what,
 # and where it computes, which moves numbers by no more than rounding.
-FREE = {"out", "device", "eval_every", "checkpoint_every", "keep_checkpoint", "quiet"}
+FREE = {
+    "out",
+    "device",
+    "env_workers",
+    "eval_every",
+    "checkpoint_every",
+    "keep_checkpoint",
+    "quiet",
+}
 PASSING = {"resume", "overwrite", "config"}  # how the command was typed; not part of the run
 
 LOCK = TEMPORARY + "lock"  # held by the process that writes in the folder

@@ -11,13 +11,13 @@ import time
 
 import numpy as np
 import pytest
+from examples.command_line import ROOT, check_refusal, process
+from examples.ranks import RUNS, free_ports, places, play
 from hypothesis import given
 from hypothesis import strategies as st
 
 from rlentropy.errors import InputError
 from rlentropy.log import ranks
-from examples.command_line import ROOT, check_refusal, process
-from examples.ranks import RUNS, free_ports, places, play
 
 TWO = {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1"}
 DATA = ("--env-id", "CartPole-v1", "--steps", "2000", "--data", "cart.npz")
