@@ -100,10 +100,6 @@ HOMES = {
 }
 
 
-def __dir__() -> list[str]:
-    return __all__
-
-
 def __getattr__(name: str) -> Any:
     """Import on first use."""
     if name in __all__:

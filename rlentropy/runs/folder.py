@@ -32,7 +32,8 @@ from rlentropy.types import Result
 
 # What a resumed run may change, beside its budget: how often it reports, where it writes and what,
 # and where it computes, which moves numbers by no more than rounding.
-FREE = {"out", "device", "eval_every", "checkpoint_every", "keep_checkpoint", "quiet"}
+FREE = {"out", "device", "env_workers", "eval_every", "checkpoint_every"}
+FREE |= {"keep_checkpoint", "quiet"}
 PASSING = {"resume", "overwrite", "config", "tuned"}  # how it was typed; not part of the run
 
 # The figure that TensorBoard's HParams tab compares runs by: the first that a summary has.
