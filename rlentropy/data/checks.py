@@ -8,7 +8,7 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 from numpy.typing import NDArray
 
-from rlentropy.data.columns import CHUNK, Batch, converted, row_bytes, slices
+from rlentropy.data.columns import CHUNK, Batch, converted, extremes, release, row_bytes, slices
 from rlentropy.data.spaces import Space, inside, short
 from rlentropy.errors import InputError
 
@@ -57,10 +57,13 @@ def with_flags(columns: Batch) -> Batch:
         column = np.asarray(getattr(columns, key))
         if column.shape != (N,) or column.dtype.kind not in "iuf":
             raise InputError(f"{key} must be flags (N,), got {column.shape} of {column.dtype}")
-        if (bad := np.flatnonzero((column != 0) & (column != 1))).size:
-            k = bad[0]
-            raise InputError(f"{key} must be 0 or 1, got {column[k]} at transition {k}")
-        flags[key] = column.astype(bool)
+        begin = 0
+        for piece in slices(column):
+            if (bad := np.flatnonzero((piece != 0) & (piece != 1))).size:
+                k = begin + bad[0]
+                raise InputError(f"{key} must be 0 or 1, got {column[k]} at transition {k}")
+            begin += len(piece)
+        flags[key] = column.view(bool) if column.itemsize == 1 else column.astype(bool)
     return columns._replace(**flags)
 
 
@@ -80,16 +83,18 @@ def guessed_actions(x: NDArray[Any]) -> Space:
     if x.dtype.kind not in "iuf" or not all(np.isfinite(c).all() for c in slices(x)):
         return Box(-np.inf, np.inf, x.shape[1:], np.float64)  # refused for its content
     if x.shape[1:] in ((), (1,)):
-        if x.dtype.kind in "iu" and (x.ndim == 1 or x.min() >= 0):
+        if x.dtype.kind in "iu" and (x.ndim == 1 or extremes(x)[0] >= 0):
             return _ids("actions", x)
-        if x.dtype.kind == "f" and x.min() >= 0 and _whole(x):
+        if x.dtype.kind == "f" and extremes(x)[0] >= 0 and _whole(x):
             return _ids("actions", x)
-    return Box(x.min(0), x.max(0), x.shape[1:], x.dtype.type)
+    ends = [(piece.min(0), piece.max(0)) for piece in slices(x)]
+    low, high = np.min([low for low, _ in ends], 0), np.max([high for _, high in ends], 0)
+    return Box(low, high, x.shape[1:], x.dtype.type)
 
 
 def _ids(key: str, *columns: NDArray[Any]) -> Discrete:
     """The smallest space of ids from 0 that holds what occurs."""
-    largest = max(int(x.max()) for x in columns)
+    largest = max(int(extremes(x)[1]) for x in columns)
     if largest >= 2**63 - 1:
         raise InputError(f"{key} must be ids below 2^63 - 1, got {largest}")
     return Discrete(max(largest + 1, 1))
@@ -184,6 +189,7 @@ def check_content(columns: Batch, observation_space: Space, action_space: Space)
                 "episodes must end terminated or truncated, got neither at transition "
                 f"{k}, though transition {k + 1} begins elsewhere"
             )
+        release(*columns)
     if not (columns.terminations[-1] or columns.truncations[-1]):
         raise InputError(
             "episodes must end terminated or truncated, got neither at the last transition, "

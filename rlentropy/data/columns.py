@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import mmap
 import shutil
 import tempfile
 import zlib
@@ -40,9 +41,63 @@ def row_bytes(x: NDArray[Any]) -> int:
 
 
 def slices(x: NDArray[Any]) -> Iterator[NDArray[Any]]:
-    """An array in slices of about CHUNK bytes."""
+    """An array in slices of about CHUNK bytes; those behind are no longer held in memory."""
     rows = max(1, CHUNK // row_bytes(x))
-    return (x[k : k + rows] for k in range(0, len(x), rows))
+    for k in range(0, len(x), rows):
+        yield x[k : k + rows]
+        release(x)
+
+
+def extremes(x: NDArray[Any]) -> tuple[Any, Any]:
+    """The least and the largest number of an array, in one pass."""
+    ends = [(piece.min(), piece.max()) for piece in slices(x)]
+    return min(low for low, _ in ends), max(high for _, high in ends)
+
+
+# ---------------------------------------------------------------- what memory is held by
+
+
+def mapping_of(x: Any) -> mmap.mmap | None:
+    """The memory map that an array is a part of."""
+    while x is not None and not isinstance(x, mmap.mmap):
+        x = getattr(x, "base", None)
+    return x
+
+
+def release(*columns: NDArray[Any]) -> None:
+    """Give back the memory that holds what was read of mapped columns, which stays on the disk."""
+    if hasattr(mmap, "MADV_DONTNEED"):  # not on Windows
+        for mapping in {id(m): m for m in map(mapping_of, columns) if m is not None}.values():
+            mapping.madvise(mmap.MADV_DONTNEED)
+
+
+class Reading:
+    """Rows drawn from mapped columns at random, of which a bounded part is held in memory.
+
+    The system maps pages around a page that is missing: PAGES bytes for each row and column, at
+    most. Where all columns fit, nothing is ever given back.
+
+    Args:
+        memory: bytes.
+    """
+
+    PAGES = 2**16
+
+    def __init__(self, columns: Batch, memory: int) -> None:
+        self.columns = [x for x in columns if mapping_of(x) is not None]
+        self.memory, self.held = memory, 0
+        self.bounded = sum(x.nbytes for x in self.columns) > memory
+        if self.bounded and hasattr(mmap, "MADV_RANDOM"):
+            for x in self.columns:  # else the system reads 128 KiB of the disk ahead of each row
+                mapping_of(x).madvise(mmap.MADV_RANDOM)  # type: ignore[union-attr]
+
+    def read(self, rows: int) -> None:
+        """So many rows were read, of each column."""
+        if self.bounded:
+            self.held += rows * sum(self.PAGES + row_bytes(x) for x in self.columns)
+            if self.held > self.memory:
+                release(*self.columns)
+                self.held = 0
 
 
 def checksum(x: NDArray[Any], before: int | None = None) -> int:

@@ -20,7 +20,7 @@ from rlentropy.data.checks import (
     said,
     with_flags,
 )
-from rlentropy.data.columns import Batch, GrowingColumns
+from rlentropy.data.columns import Batch, GrowingColumns, release
 from rlentropy.data.spaces import Space, outline, short
 from rlentropy.errors import InputError
 from rlentropy.files import available_memory, size_text
@@ -142,9 +142,10 @@ class Transitions:
             yield self.sample(rng.integers(len(self), size=size))
 
     def chunks(self, size: int) -> Iterator[Batch]:
-        """All transitions in order, `size` at a time."""
+        """All transitions in order, `size` at a time; of mapped ones no more are held in memory."""
         for begin in range(0, len(self), size):
             yield self.sample(slice(begin, begin + size))
+            release(*self.columns)
 
     @property
     def episode_starts(self) -> NDArray[np.int64]:
@@ -154,8 +155,9 @@ class Transitions:
 
     def returns(self) -> NDArray[np.float64]:
         """Undiscounted return of each episode, (episodes,)."""
-        rewards = np.asarray(self.rewards, np.float64)
-        result: NDArray[np.float64] = np.add.reduceat(rewards, self.episode_starts)
+        starts = self.episode_starts
+        result: NDArray[np.float64] = np.add.reduceat(self.rewards, starts, dtype=np.float64)
+        release(self.rewards)
         return result
 
     def counts(self, num_states: int | None = None, num_actions: int | None = None) -> Counts:

@@ -15,7 +15,9 @@ import numpy as np
 import torch
 
 from rlentropy.data import Transitions
+from rlentropy.data.columns import Reading, extremes
 from rlentropy.errors import InputError
+from rlentropy.files import available_memory
 from rlentropy.log import ranks
 from rlentropy.neural import devices
 from rlentropy.neural.networks import MLP
@@ -101,14 +103,16 @@ class TransitionBatches:
         if not self.own:
             least = ranks.size()
             raise InputError(f"batch_size must be >= {least}, the processes, got {self.size}")
+        memory = config.memory * 2**20 or available_memory() // 2
+        self.reading = Reading(self.data.columns, memory)
         # Whether evaluating all next states once takes fewer evaluations than those of each batch.
         self.caches = len(self.data) <= self.own * config.target_every
         self.cached_values: Tensor | None = None  # (M, N)
 
     @property
     def excess_range(self) -> tuple[float, float]:
-        rewards = self.data.rewards
-        return float(rewards.min()) / self.gamma, float(rewards.max()) / self.gamma
+        low, high = extremes(self.data.rewards)
+        return float(low) / self.gamma, float(high) / self.gamma
 
     def action_values(self, u: Tensor) -> Tensor:
         return self.gamma * u
@@ -118,11 +122,13 @@ class TransitionBatches:
         rows = np.stack([rng.integers(N, size=self.size)[self.part] for rng in rngs]).ravel()
         inputs, index, weights = self.seen(self.data, rows)
         reward, alive = (part.view(shape) for part in self.ends(self.data, rows))
+        x = reward / self.gamma + alive * self._next_values(rows, shape, target)
+        self.reading.read(rows.size)
         return TransitionBatch(
             inputs=inputs.view(*shape, -1),
             index=index.view(*shape, -1),
             mixture=None if index.shape[1] == 1 else weights.float().view(*shape, -1),
-            x=reward / self.gamma + alive * self._next_values(rows, shape, target),
+            x=x,
             share=self.own / self.size,
         )
 

@@ -13,6 +13,7 @@ from gymnasium.spaces import Discrete
 
 from rlentropy import calls
 from rlentropy.data import Batch, Transitions, load
+from rlentropy.data.columns import extremes
 from rlentropy.errors import InputError, in_range, one_of, whole
 from rlentropy.log import Agent
 from rlentropy.offline.tabular import Model
@@ -43,6 +44,8 @@ class Config:
 
     # networks:
 
+    # MiB of a dataset on disk that are held at once; 0: half of what the machine has free
+    memory: int = 0
     # networks trained side by side, with seeds --seed, --seed + 1, …; the policy is the first's
     seeds: int = 1
     hidden: tuple[int, ...] = (256, 256)  # widths of the hidden layers
@@ -64,6 +67,7 @@ class Config:
         for name in ("updates", "batch_size", "target_every"):
             whole(name, getattr(self, name), 1)
         whole("action_grid", self.action_grid, 2)
+        whole("memory", self.memory, 0)
         whole("episodes", self.episodes, 1, 10**6)
         whole("seeds", self.seeds, 1, 10**4)
         if self.horizon is not None:
@@ -165,7 +169,7 @@ def part(data: Transitions, rows: slice) -> Transitions:
 
 def value_range(data: Transitions, gamma: float) -> tuple[float, float]:
     """The least and largest discounted return that the rewards of the data allow."""
-    least, most = float(np.min(data.rewards)), float(np.max(data.rewards))
+    least, most = map(float, extremes(data.rewards))
     low, high = least / (1.0 - gamma), most / (1.0 - gamma)
     if np.any(data.terminations):
         low, high = min(low, least, 0.0), max(high, most, 0.0)
