@@ -33,8 +33,11 @@ MOST = {  # of a command: its budgets, also where the line leaves them at their 
     "entgame": {"--episodes": 200},
     "evaluate": {"--episodes": 5},
     "fqi": {"--updates": 60},
-    "language-preference": {"--labels": 8, "--batch-size": 4, "--max-new-tokens": 4},
-    "mepol": {"--steps": 2000, "--final-episodes": 4},
+    "language-preference": {
+        **{"--labels": 8, "--batch-size": 4, "--max-new-tokens": 4, "--epochs": 2},
+        **{"--evaluation-prompts": 4, "--evaluation-pairs": 4},
+    },
+    "mepol": {"--steps": 2000, "--final-episodes": 4, "--inner-steps": 3},
     "neural-entgame": {"--steps": 2000, "--final-episodes": 4},
     "neural-maxent": {"--steps": 2000, "--final-episodes": 4},
     "neural-random": {"--steps": 2000, "--final-episodes": 4},
