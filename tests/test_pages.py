@@ -28,7 +28,7 @@ PROGRAM = re.compile(r"(?:rlentropy|python train\.py) +([a-z-].*)")
 # ---------------------------------------------------------------- what is cut down
 
 MOST = {  # of a command: its budgets, also where the line leaves them at their defaults
-    "active-preference": {"--labels": 32, "--batch-size": 16},
+    "active-preference": {"--labels": 16, "--batch-size": 8},
     "collect": {"--steps": 2000},
     "entgame": {"--episodes": 200},
     "evaluate": {"--episodes": 5},
@@ -139,7 +139,7 @@ def why_not(line: str) -> str | None:
 
 def parse(command: str, arguments: list[str]) -> None:
     if command in TOOLS:
-        ask_tyro(import_module(TOOLS[command].module).Config, command, "", arguments)
+        ask_tyro(import_module(TOOLS[command].module).Config, command, arguments)
     else:
         parse_arguments(command, import_module(COMMANDS[command].module).Config, arguments)
 
@@ -158,8 +158,8 @@ def cut(command: str, given: list[str]) -> list[str]:
             name, _, value = argument.partition("=")
             if name in SWEPT and value:
                 arguments[i] = f"{name}={SWEPT[name]}"
-        arguments += ["--seeds", "2"] if "--seeds" not in arguments else []
-        arguments[arguments.index("--seeds") + 1] = "2"
+        arguments += ["--seeds", "1"] if "--seeds" not in arguments else []
+        arguments[arguments.index("--seeds") + 1] = "1"
     return arguments
 
 
