@@ -101,10 +101,7 @@ class RunFolder:
                 "config.json nor a checkpoint of ours"
             )
         if before is not None and not (resume or overwrite):
-            raise InputError(
-                f"out must be a new folder, got {path}: pass --resume to go on with the run there, "
-                "or --overwrite to replace it"
-            )
+            raise InputError(f"out must be a new folder, got {path}{run._taken(before)}")
         if before is not None and resume:
             run._check_same(before)
             if (owner := owner_of(path)) is not None:
@@ -133,6 +130,18 @@ class RunFolder:
                     f"{name} must be {before[name]!r} as when the run{where} was started, "
                     f"got {now!r}"
                 )
+
+    def _taken(self, before: dict[str, Any]) -> str:
+        """What a run is that is in the way, and the ways on."""
+        budget = COMMANDS[self.command].budget
+        if (self.path / "summary.json").exists():
+            more = f" with a larger --{budget}" if budget else ""
+            same = {"command": self.command} | self.settings == before
+            return (
+                f", where {'this very' if same else 'a'} run is finished: --resume shows it, or "
+                f"goes on{more}; --overwrite replaces it; --seed or --out makes another"
+            )
+        return ": pass --resume to go on with the run there, or --overwrite to replace it"
 
     def _check_finished(self) -> None:
         """Refuse to extend a finished run that has no checkpoint: it would be played anew."""
