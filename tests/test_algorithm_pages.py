@@ -2,11 +2,13 @@
 
 import dataclasses
 import re
+import shlex
 from importlib import import_module
 from pathlib import Path
 
 import pytest
 
+from rlentropy import cli
 from rlentropy.commands.options import Options
 from rlentropy.risk import NAMES
 from rlentropy.runs.table import COMMANDS, TOOLS
@@ -80,3 +82,31 @@ def test_choosing_names_measures_that_exist() -> None:
     measures = set(re.findall(r"`([a-z0-9-]+):[^`]*`", text)) - {"bradley-terry", "regret"}
     assert measures
     assert measures <= set(NAMES)
+
+
+FIGURE = re.compile(r"-?\d+(?:\.\d+)?(?:e-?\d+)?")
+LEARNT = {"neural-entgame", "mepol", "neural-maxent", "robust-actor-critic", "language-preference"}
+
+
+def figures(line: str) -> tuple[str, list[float]]:
+    """The name that a line of a summary begins with, and its figures."""
+    name, _, rest = line.strip().partition(" ")
+    return name, [float(figure) for figure in FIGURE.findall(rest)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", sorted(LEARNING - LEARNT))
+def test_runs_print_what_their_pages_say(page, tmp_path, monkeypatch, capsys) -> None:
+    """Of tables, whose figures are the same everywhere but for rounding."""
+    monkeypatch.chdir(tmp_path)
+    run = sections(page)["A run"]
+    for block in re.findall(r"```sh\n(.*?)```", run, re.S):
+        for line in block.replace("\\\n", " ").splitlines():
+            assert cli.main(shlex.split(line)[1:]) == 0
+    printed = [figures(line) for line in capsys.readouterr().out.splitlines()]
+    blocks = re.findall(r"```text\n(.*?)```", run, re.S)
+    said = [figures(line) for block in blocks for line in block.splitlines()]
+    assert said
+    for name, values in said:
+        close = pytest.approx(values, rel=1e-3, abs=1e-8)
+        assert any(found == close for key, found in printed if key == name), name
