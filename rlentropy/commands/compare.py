@@ -47,7 +47,16 @@ Format = Literal["png", "pdf", "svg"]
 
 @dataclass(frozen=True)
 class Config:
-    """Tables, pictures and TensorBoard curves of algorithms, from the folders of their runs."""
+    """Compares finished runs: tables, pictures, a page, and curves with bands for TensorBoard.
+
+    Use it on several seeds of several algorithms, such as a sweep leaves them. Runs are grouped by
+    --label, or by their command; environments, objectives and horizons are tasks of their own.
+
+    Example::
+
+        rlentropy compare results/runs/rlentropy-DoubleChain-v0
+        rlentropy compare results/runs --html
+    """
 
     runs: Positional[tuple[str, ...]] = ()  # run folders, folders that hold some, or quoted globs
     out: Path = Path("results/compare")  # where tables and pictures go; replaces those there
