@@ -71,10 +71,22 @@ def replace_file(path: Path, content: bytes, must: str = WRITABLE) -> None:
             raise
 
 
-def pack(arrays: Mapping[str, Any], compressed: bool = False) -> bytes:
-    """Arrays as the bytes of an .npz file, the same bytes for the same arrays."""
+def pack(arrays: Mapping[str, Any], compressed: bool = False, small: bool = False) -> bytes:
+    """Arrays as the bytes of an .npz file, the same bytes for the same arrays.
+
+    Args:
+        small: compressed better, for which all takes some times as long.
+    """
     buffer = io.BytesIO()
-    (np.savez_compressed if compressed else np.savez)(buffer, **arrays)
+    if small:
+        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_BZIP2) as archive:
+            for name, array in arrays.items():
+                member = zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0))
+                member.compress_type = zipfile.ZIP_BZIP2
+                with archive.open(member, "w", force_zip64=True) as file:
+                    npy.write_array(file, np.asarray(array), allow_pickle=False)
+    else:
+        (np.savez_compressed if compressed else np.savez)(buffer, **arrays)
     return buffer.getvalue()
 
 

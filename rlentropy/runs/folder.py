@@ -32,7 +32,8 @@ from rlentropy.types import Result
 
 # What a resumed run may change, beside its budget: how often it reports, where it writes and what,
 # and where it computes, which moves numbers by no more than rounding.
-FREE = {"out", "device", "eval_every", "checkpoint_every", "keep_checkpoint", "quiet"}
+FREE = {"out", "device", "env_workers", "eval_every", "checkpoint_every"}
+FREE |= {"keep_checkpoint", "quiet"}
 PASSING = {"resume", "overwrite", "config", "tuned"}  # how it was typed; not part of the run
 
 # The figure that TensorBoard's HParams tab compares runs by: the first that a summary has.
@@ -254,7 +255,7 @@ class RunFolder:
         if result.policy:
             replace_file(self.path / "policy.npz", pack(result.policy, compressed=True))
         if result.mixture is not None and len(result.mixture):
-            content = pack({"pi": result.mixture}, compressed=True)
+            content = pack({"pi": result.mixture}, small=True)
             replace_file(self.path / "mixture.npz", content)
         if result.network is not None:
             import torch
@@ -275,7 +276,7 @@ class RunFolder:
         ]
         text = "{\n" + ",\n".join(lines) + "\n}\n"  # a line a key, however long its list
         if self.settings["keep_checkpoint"]:
-            compress_checkpoint(self.path)
+            compress_checkpoint(self.path, {"mixture.npz": ("pi", result.mixture)})
         replace_file(self.path / "summary.json", text.encode())
         if not self.settings["keep_checkpoint"]:
             with writing(self.path):
