@@ -135,7 +135,7 @@ def test_groups_come_in_order():
     ]
     run = text.split("\nrun:\n")[1].split("\n\n")[0]
     assert re.findall(r"^  --([a-z-]+)", run, re.M) == [
-        *("env-id", "env-kwargs", "horizon", "config", "seed", "resume", "device")
+        *("env-id", "env-kwargs", "horizon", "config", "tuned", "seed", "resume", "device")
     ]
 
 
