@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING, Any
 from rlentropy.commands.answers import Pace
 from rlentropy.commands.console import Console
 from rlentropy.commands.drawing import draw, film_if_interrupted, title_of
-from rlentropy.commands.options import Options, as_settings, check_sizes, folder_of, parse
+from rlentropy.commands.options import (
+    Options,
+    as_settings,
+    check_sizes,
+    folder_of,
+    parse,
+    tuned_file,
+)
 from rlentropy.errors import LISTED, InputError, one_of, whole
 from rlentropy.files import locked
 from rlentropy.runs.table import COMMANDS, TOOLS, Command
@@ -37,6 +44,7 @@ def train(
     """
     one_of("command", command, COMMANDS | TOOLS)
     row = COMMANDS[command]
+    check_processes(command)
     with loading():
         module = import_module(row.module)
     options, config = parse(command, module.Config, arguments)
@@ -45,21 +53,29 @@ def train(
         import numpy as np
         from threadpoolctl import threadpool_limits
 
-        from rlentropy.log import Log
+        from rlentropy.log import Log, ranks
         from rlentropy.runs.folder import LOCK, RunFolder, stoppable
 
         env, config = environment(options, config)
     given, named = inputs(row, config, env)
     path = folder_of(command, options, config)
     settings = {**as_settings(options), **as_settings(config), "out": str(path)}
-    log = Log(path, eval_every=options.eval_every, checkpoint_every=options.checkpoint_every)
     rng = np.random.default_rng(np.random.SeedSequence(options.seed))
     say = Console(options.quiet)
-    with on_device(options.device), locked(path / LOCK, "out", path):
+    with contextlib.ExitStack() as stack:
+        device = stack.enter_context(ranks.joined(options.device))
+        stack.enter_context(on_device(device))
+        if ranks.follows():
+            stack.enter_context(threadpool_limits(1))
+            return ranks.follow(lambda: module.run(*given, config, rng, Log(None), **named))
+        stack.enter_context(locked(path / LOCK, "out", path))
+        log = Log(path, eval_every=options.eval_every, checkpoint_every=options.checkpoint_every)
         folder = RunFolder.open(path, command, settings, options.resume, options.overwrite)
-        say.line(f"run folder: {path}")
+        say.opening(f"run folder: {path}")
+        if options.tuned:
+            say.opening(f"tuned settings: {tuned_file(command)}, {options.env_id}")
         if row.needs == "data" and given[0].guessed:
-            say.line(f"assumed of the data: {given[0].guessed}")
+            say.opening(f"assumed of the data: {given[0].guessed}")
         if (summary := folder.finished_summary()) is not None:
             say.line("already finished with this budget")
             say.table(summary)
@@ -83,6 +99,19 @@ def train(
     say.table(summary)
     say.line(f"run folder: {path}")
     return 0
+
+
+def check_processes(command: str) -> None:
+    """Refuse several processes of torchrun where they would all do the same."""
+    from rlentropy.log import ranks
+
+    row = (COMMANDS | TOOLS)[command]
+    if (size := ranks.started().size) > 1 and not row.parallel:
+        able = ", ".join(name for name, row in COMMANDS.items() if row.parallel)
+        raise InputError(
+            f"{command} must run in one process, got {size} of torchrun, which {able} share "
+            "batches among"
+        )
 
 
 def check(row: Command, options: Options, config: Any) -> None:

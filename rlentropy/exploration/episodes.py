@@ -36,7 +36,7 @@ class EpisodicConfig(Protocol):
     def simulator(self) -> Simulator: ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Explored(Result):
     """What an exploration run returns: pi is (H, S, A), the mixture's policies (K, H, S, A)."""
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from rlentropy.plots.across import improvement, profiles, scores
     from rlentropy.plots.comparisons import curves, final, heat_maps, reach
     from rlentropy.plots.evaluations import robustness
+    from rlentropy.plots.films import video
     from rlentropy.plots.notebooks import (
         gap_curves,
         grid_values,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
         on_screen,
         visits,
     )
+    from rlentropy.plots.searches import history, importance, slices
     from rlentropy.plots.style import (
         COLOURS,
         FORMATS,
@@ -60,6 +62,8 @@ __all__ = [
     "gif",
     "grid_values",
     "heat_maps",
+    "history",
+    "importance",
     "improvement",
     "margins",
     "mark_nominal",
@@ -77,6 +81,8 @@ __all__ = [
     "save",
     "scores",
     "shown",
+    "slices",
+    "video",
     "visits",
 ]
 
@@ -86,14 +92,12 @@ HOMES = {
     **dict.fromkeys(("improvement", "profiles", "scores"), "across"),
     **dict.fromkeys(("curves", "final", "heat_maps", "reach"), "comparisons"),
     "robustness": "evaluations",
+    "video": "films",
     **dict.fromkeys(("margins", "reliability"), "preferences"),
+    **dict.fromkeys(("history", "importance", "slices"), "searches"),
     **dict.fromkeys(("FRAME", "animation", "densities", "density", "gaps"), "runs"),
     **dict.fromkeys(("gif", "occupancies", "on_screen", "visits"), "runs"),
 }
-
-
-def __dir__() -> list[str]:
-    return __all__
 
 
 def __getattr__(name: str) -> Any:
@@ -101,3 +105,8 @@ def __getattr__(name: str) -> Any:
     if name in __all__:
         return getattr(import_module(f"rlentropy.plots.{HOMES.get(name, 'style')}"), name)
     raise AttributeError(f"module 'rlentropy.plots' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """What users want, without what is imported on the way."""
+    return [*__all__]

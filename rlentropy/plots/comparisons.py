@@ -90,7 +90,8 @@ def final(rows: Sequence[dict[str, Any]], xlabel: str, log: bool, note: str = ""
 
 def _interval(row: dict[str, Any], statistic: str) -> str:
     value, low, high = (f"{row[k]:#.3g}".rstrip(".") for k in (statistic, "low", "high"))
-    sure = "" if np.isnan(row["low"]) else f"  [{low}, {high}]"
+    alike = np.isclose(row["low"], row["high"], rtol=1e-9, atol=0.0)
+    sure = "" if np.isnan(row["low"]) or alike else f"  [{low}, {high}]"
     return f"{value}{sure}".replace("-", "\N{MINUS SIGN}").replace("e\N{MINUS SIGN}", "e-")
 
 
