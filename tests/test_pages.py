@@ -65,6 +65,7 @@ ELSEWHERE = {  # beginnings of lines
     "unzip ": "of what pip has downloaded",
     "python -m pytest": "these tests",
     ".ci/": "runs these tests",
+    "sphinx-build ": "in .ci/run, or asks the network",
     "python benchmarks/": "takes minutes to hours",
 }
 OURS = {"label": "serves people until it is stopped"}  # commands that are parsed alone

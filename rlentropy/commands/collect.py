@@ -117,7 +117,7 @@ def run(config: Config) -> int:
             check_held(part, space)
         warn_if_unlearnable(*spaces)
         play, settings = player(config, env)
-        say.line(f"data: {store.path}")
+        say.opening(f"data: {store.path}")
         finished = store.begin(config.mode, config.steps, settings, spaces)
         if finished is not None:
             say.line("already finished with this budget")

@@ -16,6 +16,7 @@ from rlentropy.errors import InputError, InputWarning
 from rlentropy.files import plain
 
 EVERY = 30.0  # seconds between lines of progress, at most
+PATIENCE = 1.0  # seconds until a run that says nothing is taken to have begun
 TOO_LARGE = ("can't allocate memory", "Maximum allowed dimension", "array is too big")  # of arrays
 
 
@@ -89,13 +90,27 @@ class Console:
     def __init__(self, quiet: bool) -> None:
         self.quiet = quiet
         self.talks = False  # whether a person is asked, over whose questions a bar would be drawn
+        self.waiting: list[str] = []
+
+    def opening(self, text: str) -> None:
+        """A line for when the work has begun: not of what is refused at once."""
+        self.waiting.append(text)
+
+    def begin(self) -> None:
+        """Show the opening lines, once."""
+        while self.waiting:
+            text = self.waiting.pop(0)
+            if not self.quiet:
+                print(plain(text), flush=True)
 
     def line(self, text: str) -> None:
+        self.begin()
         if not self.quiet:
             print(plain(text), flush=True)
 
     def table(self, summary: dict[str, Any]) -> None:
         """A summary, the answer first; without what doesn't apply."""
+        self.begin()
         if self.quiet:
             return
         found = rows(summary)
@@ -107,16 +122,26 @@ class Console:
     def progress(self, log: Any, pace: Pace) -> Iterator[None]:
         """Show the log's progress: a bar on a terminal, lines elsewhere."""
         if self.quiet or self.talks:
+            self.begin()
             yield
             return
         show = Lines(log, pace, self.line)
+        opening = threading.Timer(PATIENCE, self.begin)
+        opening.daemon = True
+        opening.start()
         if not sys.stdout.isatty():
             show.begin()
         try:
             with self._bar() if sys.stderr.isatty() else contextlib.nullcontext() as bar:
-                log.on_progress = lambda done, total: show(done, total, bar)
+
+                def on_progress(done: int, total: int) -> None:
+                    self.begin()
+                    show(done, total, bar)
+
+                log.on_progress = on_progress
                 yield
         finally:
+            opening.cancel()
             show.end()
 
     @staticmethod

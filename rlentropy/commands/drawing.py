@@ -46,30 +46,32 @@ def film_if_interrupted(log: Log, title: str) -> Iterator[None]:
 def draw(result: Result, log: Log, command: str = "", title: str = "") -> None:
     """Add the pictures of what a run found."""
     draw_film(result.film, log, title)
-    if not result.pictures and not any(tag in log.latest for tag in GAPS.values()):
+    curves = curves_of(log)
+    gaps = {name: curves[tag] for name, tag in GAPS.items() if tag in curves}
+    gaps = {name: curve for name, curve in gaps.items() if len(curve[0]) > 1}
+    if not result.pictures and not gaps:
         return
     from rlentropy import plots
 
-    step = max(step for step, _ in log.latest.values())
+    step = int(max((steps[-1] for steps, _ in curves.values()), default=0))
     for name, content in result.pictures.items():
-        log.figure(
-            name, plots.png(getattr(plots, name)(**content, title=title), plots.SCREEN), step
-        )
-    if found := gaps(log):
+        picture = getattr(plots, name)(**content, title=title)
+        log.figure(name, plots.on_screen(picture), step)
+    if gaps:
         axes = {"ylabel": f"gap ({unit_of('gap', command)})", "cost": COMMANDS[command].axis}
-        log.figure("gap", plots.png(plots.gaps(found, **axes, title=title), plots.SCREEN), step)
+        picture = plots.gaps(gaps, **axes, title=title)
+        log.figure("gaps", plots.on_screen(picture), step)
 
 
-def gaps(log: Log) -> dict[str, Any]:
-    """Steps and values of the gaps that a run has logged, those of two points and more."""
+def curves_of(log: Log) -> dict[str, Any]:
+    """Steps and values of each eval/* tag so far, also of the processes before this one."""
     if log.directory is None:
         return {}
     from rlentropy.runs.reading import read_curves
 
     log.mark()  # what is logged is in the file then
     curves = read_curves(log.directory / "metrics.jsonl")
-    found = {name: curves[tag] for name, tag in GAPS.items() if tag in curves}
-    return {name: curve for name, curve in found.items() if len(curve[0]) > 1}
+    return {tag: curve for tag, curve in curves.items() if tag.startswith("eval/")}
 
 
 def draw_film(film: Film | None, log: Log, title: str) -> None:

@@ -71,11 +71,11 @@ def train(
         stack.enter_context(locked(path / LOCK, "out", path))
         log = Log(path, eval_every=options.eval_every, checkpoint_every=options.checkpoint_every)
         folder = RunFolder.open(path, command, settings, options.resume, options.overwrite)
-        say.line(f"run folder: {path}")
+        say.opening(f"run folder: {path}")
         if options.tuned:
-            say.line(f"tuned settings: {tuned_file(command)}, {options.env_id}")
+            say.opening(f"tuned settings: {tuned_file(command)}, {options.env_id}")
         if row.needs == "data" and given[0].guessed:
-            say.line(f"assumed of the data: {given[0].guessed}")
+            say.opening(f"assumed of the data: {given[0].guessed}")
         if (summary := folder.finished_summary()) is not None:
             say.line("already finished with this budget")
             say.table(summary)

@@ -170,7 +170,7 @@ class MEPOL:
                 "neural-entgame takes others"
             )
         network_rng, input_rng, round_rng, self.member_rng = rng.spawn(4)
-        self.rounds = Rounds(env, features, horizon, config.episodes, round_rng)
+        self.rounds = Rounds(env, features, horizon, config.episodes, round_rng, config.env_workers)
         if config.neighbours >= (most := self.rounds.size * horizon):
             k = config.neighbours
             raise InputError(f"neighbours must be < {most}, the steps of a batch, got {k}")

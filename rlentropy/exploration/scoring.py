@@ -14,6 +14,8 @@ from rlentropy.exploration.setting import Goal
 from rlentropy.mdp import FiniteMDP
 from rlentropy.types import Array, State
 
+WORK = 5 * 10**9  # transitions that a run's search for its optimum may go over: about a minute
+
 
 def optimum(
     goal: Goal, mdp: FiniteMDP, horizon: int, max_passes: int | None = None
@@ -29,7 +31,8 @@ def optimum(
 class Scores(EntropyScores):
     """Entropies, how far they are from the optimum, and how diverse trajectories are.
 
-    The optimum is found at the first evaluation, and kept in checkpoints.
+    The optimum is found at the first evaluation, and kept in checkpoints. Of models so large that
+    WORK ends the search, the certificate says what it may lack.
     """
 
     best: list[float] | None = None  # value and certificate of the optimum
@@ -38,7 +41,7 @@ class Scores(EntropyScores):
     def exact(self, learner: Learner, mdp: FiniteMDP) -> dict[str, Any]:
         H, rng = self.setting.horizon, np.random.default_rng([self.seed, learner.episodes])
         if self.best is None:
-            best = optimum(self.goal, mdp, H)
+            best = optimum(self.goal, mdp, H, max(1, WORK // (H * mdp.rows.successor.size)))
             self.best = [best.value, best.certificate]
             self.optimal = over_stages(visitation(mdp, best.pi, H))
         vendi_score = vendi_score_of_policy(mdp, learner.policy(), H, rng)

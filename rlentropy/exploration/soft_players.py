@@ -116,7 +116,9 @@ class SoftPlayer:
         space, decisions = env.action_space, -(-horizon // self.repeat)
         self.options = chosen_sampler(config, space, decisions, features.num_cells)
         rounds_rng, self.network_rng, self.batch_rng, self.member_rng = rng.spawn(4)
-        self.rounds = Rounds(env, features, horizon, config.episodes, rounds_rng)
+        self.rounds = Rounds(
+            env, features, horizon, config.episodes, rounds_rng, config.env_workers
+        )
         warn_if_wide(env.observation_space)
         self.scaling = InputScaling(env.observation_space)
         check_replay(config.steps, self.repeat, self.scaling.width)

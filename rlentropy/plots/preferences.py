@@ -61,6 +61,6 @@ def reliability(curves: Sequence[tuple[str, Any]], title: str = "") -> Figure:
     for k, (name, curve) in enumerate(curves):
         axes.plot(curve.grid, curve.frequency, label=shown(name), **style.series(k))
         below.plot(curve.grid, curve.density, lw=1.0, **style.series(k))
-    axes.set(ylabel="frequency of the answer", xlim=(0, 1), ylim=(0, 1))
+    axes.set(ylabel="observed frequency", xlim=(0, 1), ylim=(0, 1))
     below.set(xlabel="predicted probability", ylabel="density", ylim=(0, None))
     return finish(figure, axes, "dashed: as often as predicted", title=title)

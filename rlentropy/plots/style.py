@@ -81,11 +81,12 @@ def canvas(
     rows: int = 1, columns: int = 1, *, width: float = COLUMN, height: float = 2.3, **shared: Any
 ) -> tuple[Any, Any]:
     """A figure and its axes (rows, columns), of so many inches; `finish` adds those of a legend."""
-    from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+    from rlentropy.plots.figure import Picture
+
     layout = ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.03)
-    figure = Figure(figsize=(width, height), layout=layout)
+    figure = Picture(figsize=(width, height), layout=layout)
     return figure, figure.subplots(rows, columns, squeeze=False, **shared)
 
 

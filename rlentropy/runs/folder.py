@@ -32,7 +32,8 @@ from rlentropy.types import Result
 
 # What a resumed run may change, beside its budget: how often it reports, where it writes and what,
 # and where it computes, which moves numbers by no more than rounding.
-FREE = {"out", "device", "eval_every", "checkpoint_every", "keep_checkpoint", "quiet"}
+FREE = {"out", "device", "env_workers", "eval_every", "checkpoint_every"}
+FREE |= {"keep_checkpoint", "quiet"}
 PASSING = {"resume", "overwrite", "config", "tuned"}  # how it was typed; not part of the run
 
 # The figure that TensorBoard's HParams tab compares runs by: the first that a summary has.
@@ -101,10 +102,7 @@ class RunFolder:
                 "config.json nor a checkpoint of ours"
             )
         if before is not None and not (resume or overwrite):
-            raise InputError(
-                f"out must be a new folder, got {path}: pass --resume to go on with the run there, "
-                "or --overwrite to replace it"
-            )
+            raise InputError(f"out must be a new folder, got {path}{run._taken(before)}")
         if before is not None and resume:
             run._check_same(before)
             if (owner := owner_of(path)) is not None:
@@ -133,6 +131,18 @@ class RunFolder:
                     f"{name} must be {before[name]!r} as when the run{where} was started, "
                     f"got {now!r}"
                 )
+
+    def _taken(self, before: dict[str, Any]) -> str:
+        """What a run is that is in the way, and the ways on."""
+        budget = COMMANDS[self.command].budget
+        if (self.path / "summary.json").exists():
+            more = f" with a larger --{budget}" if budget else ""
+            same = {"command": self.command} | self.settings == before
+            return (
+                f", where {'this very' if same else 'a'} run is finished: --resume shows it, or "
+                f"goes on{more}; --overwrite replaces it; --seed or --out makes another"
+            )
+        return ": pass --resume to go on with the run there, or --overwrite to replace it"
 
     def _check_finished(self) -> None:
         """Refuse to extend a finished run that has no checkpoint: it would be played anew."""
@@ -245,7 +255,7 @@ class RunFolder:
         if result.policy:
             replace_file(self.path / "policy.npz", pack(result.policy, compressed=True))
         if result.mixture is not None and len(result.mixture):
-            content = pack({"pi": result.mixture}, compressed=True)
+            content = pack({"pi": result.mixture}, small=True)
             replace_file(self.path / "mixture.npz", content)
         if result.network is not None:
             import torch
@@ -266,7 +276,7 @@ class RunFolder:
         ]
         text = "{\n" + ",\n".join(lines) + "\n}\n"  # a line a key, however long its list
         if self.settings["keep_checkpoint"]:
-            compress_checkpoint(self.path)
+            compress_checkpoint(self.path, {"mixture.npz": ("pi", result.mixture)})
         replace_file(self.path / "summary.json", text.encode())
         if not self.settings["keep_checkpoint"]:
             with writing(self.path):
