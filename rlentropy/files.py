@@ -333,14 +333,15 @@ def locked(file: Path, what: str, folder: Path) -> Iterator[None]:
     """Hold a place for this process alone, until the block or the process ends, however it ends.
 
     Args:
-        file: the lock, which holds the process's number; removed in the end. Its folder is made.
+        file: the lock, which holds the process's number; removed in the end. Its folders are made,
+            and removed where nothing was put into them.
         what: the option that named the place.
         folder: the place.
 
     Raises:
         InputError: another process holds it.
     """
-    new = not os.path.exists(file.parent)  # of a name that is too long, too
+    new = [p for p in file.parents if not os.path.exists(p)]  # of a name that is too long, too
     descriptor = _take(file, what, folder)
     try:
         yield
@@ -350,18 +351,22 @@ def locked(file: Path, what: str, folder: Path) -> Iterator[None]:
                 file.unlink()  # before it is let go, so that nobody holds a file that is gone
             with suppress(OSError):
                 os.close(descriptor)
-        if new:
-            with suppress(OSError):  # where something was written there
-                file.parent.rmdir()
+        with suppress(OSError):  # where something was written there
+            for empty in new:
+                empty.rmdir()
 
 
 def _take(file: Path, what: str, folder: Path) -> int | None:
     """A descriptor that holds the lock; None where nothing can be written, or locked."""
+    vanished = 0
     while True:
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
-        except OSError:  # whoever writes there says so
+        except OSError as error:  # whoever writes there says so
+            vanished += 1
+            if isinstance(error, FileNotFoundError) and vanished < 10:
+                continue  # another process has just removed a folder that was empty
             return None
         try:
             _lock(descriptor)

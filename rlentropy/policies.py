@@ -17,7 +17,7 @@ from gymnasium.spaces import Discrete
 
 from rlentropy.errors import InputError, floats, shown, whole
 from rlentropy.types import Array, Count
-from rlentropy.wrappers import Checked, uniform_actions
+from rlentropy.wrappers import Several, side_by_side, uniform_actions
 
 __all__ = ["Mixture", "Policy", "Tabular", "Uniform", "play", "random"]
 
@@ -262,7 +262,7 @@ def random(env: gymnasium.Env[Any, Any]) -> Policy:
 
 
 def play(
-    envs: Sequence[gymnasium.Env[Any, Any]],
+    envs: Sequence[gymnasium.Env[Any, Any]] | Several,
     policy: Policy,
     seeds: Any,
     horizon: int,
@@ -271,29 +271,32 @@ def play(
     """An episode in each of n environments, in step: undiscounted returns and lengths, (n,) each.
 
     Args:
-        envs: not vectorised; the policy's slot i plays in the i-th.
+        envs: not vectorised, at least n; the policy's slot i plays in the i-th.
         seeds: of their resets, (n,).
         horizon: steps after which an episode is cut off.
     """
     whole("horizon", horizon, 1)
-    if not (
-        isinstance(envs, Sequence) and envs and all(isinstance(e, gymnasium.Env) for e in envs)
-    ):
-        raise InputError(f"envs must be a list of gymnasium.Env, not vectorised, got {shown(envs)}")
     if not (callable(getattr(policy, "act", None)) and callable(getattr(policy, "begin", None))):
         raise InputError(f"policy must be one of rlentropy.policies, got {shown(policy)}")
-    if np.shape(seeds := floats("seeds", seeds).astype(np.int64)) != (len(envs),):
-        raise InputError(f"seeds must be one for each of {len(envs)} envs, got {shown(seeds)}")
-    n, played = len(envs), [Checked(env) for env in envs]
-    starts = [env.reset(int(seed)) for env, seed in zip(played, seeds, strict=True)]
-    observations = np.stack(starts)
+    if np.ndim(seeds := floats("seeds", seeds).astype(np.int64)) != 1 or not len(seeds):
+        raise InputError(f"seeds must be numbers (n,), n >= 1, got {shown(seeds)}")
+    if isinstance(envs, Sequence):
+        if not all(isinstance(env, gymnasium.Env) for env in envs):
+            raise InputError(f"envs must hold gymnasium.Envs, not vectorised, got {shown(envs)}")
+        if len(envs) < len(seeds):
+            raise InputError(f"envs must be one for each of {len(seeds)} seeds, got {len(envs)}")
+    elif isinstance(envs, gymnasium.Env) or not hasattr(envs, "action_space"):
+        raise InputError(f"envs must be a list of gymnasium.Env, got {shown(envs)}")
+    n, played = len(seeds), side_by_side(envs)
+    observations = np.stack(played.reset(range(n), seeds.tolist()))
     returns, lengths, over = [0.0] * n, [0] * n, [False] * n
     alive = list(range(n))
     policy.begin(np.arange(n), rng)
     for t in range(horizon):
-        actions = plain(policy.act(observations, np.full(n, t), rng), envs[0].action_space)
-        for i in alive:
-            observations[i], reward, terminated, truncated = played[i].step(actions[i])
+        actions = plain(policy.act(observations, np.full(n, t), rng), played.action_space)
+        steps = played.step(alive, [actions[i] for i in alive])
+        for i, (observation, reward, terminated, truncated) in zip(alive, steps, strict=True):
+            observations[i] = observation
             returns[i] += reward
             lengths[i] = t + 1
             over[i] = terminated or truncated

@@ -32,10 +32,11 @@ from rlentropy.commands.engines import (
     execute,
 )
 from rlentropy.errors import InputError
-from rlentropy.files import TEMPORARY, locked, replace_file, writing
+from rlentropy.files import TEMPORARY, lives, locked, replace_file, writing
 from rlentropy.runs.folder import LOCK
 
 SENDING = 60.0  # seconds between the files that a run without the sweep's disk sends, at least
+MARKER = TEMPORARY + "shared-"  # and the number of the sweep's process
 MISSING = "engine ray must have Ray, got none: pip install 'rlentropy[ray]'"
 
 Files = dict[str, bytes]  # of a folder, by their names in it
@@ -138,12 +139,15 @@ def perform(call: Call, office: Any) -> tuple[str, str, str, str]:
     where = f"{socket.gethostname()} {os.getpid()}"
     sys.path += [entry for entry in call.path if entry not in sys.path]
     shared = reads(call.marker) == call.token
+    here = shared and os.path.isdir(call.cwd)
     with ExitStack() as stack:
-        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rlentropy-")))
         stack.callback(os.chdir, os.getcwd())
-        here = shared and os.path.isdir(call.cwd)
-        os.chdir(call.cwd if here else scratch)
-        folder = Path(call.folder) if shared else scratch / "run"
+        if here:
+            place = call.cwd
+        else:
+            place = stack.enter_context(tempfile.TemporaryDirectory(prefix="rlentropy-"))
+        os.chdir(place)
+        folder = Path(call.folder) if shared else Path(place, "run")
         if not shared:
             store(folder, ray.get(office.lend.remote(call.folder)))
         sent = time.monotonic()
@@ -205,11 +209,14 @@ class RayEngine:
             InputError: Ray isn't installed, no cluster has this address, or it is lost.
         """
         ray = self._connect()
-        marker = Path(self.out, f"{TEMPORARY}shared-{secrets.token_hex(4)}").absolute()
+        marker, token = self.out.absolute() / f"{MARKER}{os.getpid()}", secrets.token_hex(16)
         try:
             with writing(self.out):
                 self.out.mkdir(parents=True, exist_ok=True)
-                replace_file(marker, (token := secrets.token_hex(16)).encode())
+                for old in self.out.glob(f"{MARKER}*"):
+                    if not lives(int(old.name.removeprefix(MARKER))):
+                        old.unlink()
+                replace_file(marker, token.encode())
             self.office = self._office(ray)
             yield from self._events(ray, take, marker, token)
         except ray.exceptions.RayError as error:
@@ -340,16 +347,10 @@ DEATHS = {
 
 
 def end(ray: Any, office: Any, running: Sequence[Any]) -> None:
-    """End tasks, at a checkpoint where that is soon; at once on a second Ctrl-C."""
-    if not running:
-        return
-    try:
+    """Let tasks end at a checkpoint, if that is soon; what is left ends when Ray is left."""
+    if running:
         ray.get(office.stop.remote(None))
         ray.wait(list(running), num_returns=len(running), timeout=GRACE)
-    finally:
-        for reference in running:
-            with suppress(Exception):  # it has ended
-                ray.cancel(reference, force=True)
 
 
 def one_line(error: BaseException) -> str:

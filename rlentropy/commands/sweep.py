@@ -184,7 +184,7 @@ def listen(
         ):
             for event in events:
                 heard(event)
-                board.tick()
+                board.remind()
     except KeyboardInterrupt:
         return False
     return True
