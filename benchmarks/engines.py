@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -39,25 +40,25 @@ def main() -> None:
     command += SWEEP
     began = time.monotonic()
     subprocess.run([*command, "--out", str(out / "local")], check=True)
-    print(f"local engine: {time.monotonic() - began:.0f} s")
-    environment = os.environ | {"RAY_USAGE_STATS_ENABLED": "0"}
+    print(f"local engine: {time.monotonic() - began:.0f} s", flush=True)
+    environment = os.environ | {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "token"}
+    environment["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
     ray = Path(sys.executable).with_name("ray")
     nodes = []
     try:
         head = [ray, "start", "--head", f"--port={PORT}", "--num-cpus=1", "--block"]
-        head += ["--include-dashboard=false", "--node-ip-address=127.0.0.1", "--min-worker-port=0"]
+        head += ["--include-dashboard=false", "--node-ip-address=127.0.0.1"]
         nodes.append(start(head, environment, out / "head.log"))
         time.sleep(8)
         other = [ray, "start", f"--address=127.0.0.1:{PORT}", "--num-cpus=1", "--block"]
-        other += ["--node-ip-address=127.0.0.1", "--min-worker-port=0"]
+        other += ["--node-ip-address=127.0.0.1"]
         nodes.append(start(other, environment, out / "other.log"))
         time.sleep(5)
         broken(command, environment, out, f"127.0.0.1:{PORT}")
     finally:
         for node in nodes:
-            os.killpg(node.pid, signal.SIGTERM)
-        for node in nodes:
-            node.wait(30)
+            os.killpg(node.pid, signal.SIGKILL)  # else they wait half a minute for nobody
+            node.wait()
     compare(out / "local", out / "ray")
 
 

@@ -11,9 +11,12 @@ import inspect
 import io
 import re
 import tokenize
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+
+from sphinx.util.typing import stringify_annotation
 
 import rlentropy
 from rlentropy.runs.table import COMMANDS
@@ -28,7 +31,7 @@ exclude_patterns = [".*", "build", "results", "tests", "rlentropy", "envs", "ben
 html_theme, html_title = "furo", "rlentropy"
 html_static_path, html_css_files = ["site.css"], ["site.css"]
 html_copy_source = False
-pygments_style = "tango"
+pygments_style, highlight_language = "tango", "text"
 myst_heading_anchors = 4
 default_role = "py:obj"
 autodoc_member_order = "bysource"
@@ -127,7 +130,10 @@ def fields(cls: type) -> list[str]:
             said |= comments(base)
     lines = [""]
     for field in dataclasses.fields(cls):
-        kind = field.type if isinstance(field.type, str) else getattr(field.type, "__name__", "")
+        kind = (
+            field.type if isinstance(field.type, str) else stringify_annotation(field.type, "smart")
+        )
+        kind = kind.replace("~", "")
         default = "" if field.default is dataclasses.MISSING else f" = {field.default!r}"
         text = plain(said.get(field.name, ""))
         lines += [f"- ``{field.name}: {kind}{default}``" + (f" — {text}" if text else "")]
@@ -150,12 +156,29 @@ def formulas(lines: list[str]) -> list[str]:
             section = True
         indented = line.startswith("    ")
         if indented and not section and not literal and result and not result[-1].strip():
-            result += ["::", ""]
+            result += [] if "".join(result[-2:]).endswith("::") else [".. code-block:: text", ""]
             literal = True
         elif line.strip() and not indented:
             literal = False
-        result.append(line if literal else plain(line))
+        result.append(line if literal else re.sub(CITATION, cited, plain(line)))
     return result
+
+
+CITATION = r"\b(exploration|robust|preferences|diversity) §([\d.]*\d)"
+
+
+@cache
+def sections(page: str) -> dict[str, str]:
+    """The sections of a page of theory by their numbers, as addresses have them."""
+    text = (ROOT / "docs" / "theory" / f"{page}.md").read_text("utf-8")
+    headings = re.findall(r"^#+ (([\d.]+) .+)$", text, re.M)
+    return {k: re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h, k in headings}
+
+
+def cited(found: re.Match[str]) -> str:
+    page, number = found.groups()
+    anchor = sections(page).get(number, "")
+    return f"`{found[0]} <../theory/{page}.html#{anchor}>`__" if anchor else found[0]
 
 
 def document(app: Any, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
@@ -199,11 +222,14 @@ def side_bar(text: str, is_root: bool) -> str:
     for section in re.split(r"^## ", text, flags=re.M):
         links = re.findall(r"\]\(([^)#:]+)\.md\)", section)
         below = [link for link in dict.fromkeys(links) if is_root or "/" not in link]
-        title = "" if section.startswith("#") else f":caption: {section.partition(chr(10))[0]}\n"
+        title = "" if section.startswith("#") else section.partition("\n")[0]
+        if title == "Reference":
+            below.append("api/index")
+        elif is_root and not title:
+            continue  # the introduction
         if below:
-            trees += "\n".join(["\n```{toctree}", f":hidden:\n{title}", *below, "```\n"])
-    if is_root:
-        trees += "\n```{toctree}\n:hidden:\n:caption: Reference\n\napi/index\n```\n"
+            options = [":hidden:", *([f":caption: {title}"] if title else [])]
+            trees += "\n".join(["\n```{toctree}", *options, "", *below, "```\n"])
     return trees
 
 

@@ -19,6 +19,13 @@ from rlentropy.errors import InputError
 from rlentropy.types import Array, Count
 from rlentropy.wrappers import Several, side_by_side, uniform_actions
 
+__all__ = ["Mixture", "Policy", "Tabular", "Uniform", "play", "random"]
+
+
+def __dir__() -> list[str]:
+    """What users want, without what is imported on the way."""
+    return [*__all__]
+
 
 class Policy(Protocol):
     """Acts in n episodes at once."""
@@ -36,8 +43,27 @@ class Policy(Protocol):
             rng: default: one of the policy's own, seeded with 0.
 
         Raises:
-            InputError: observations of another shape, or outside a Discrete space.
+            InputError: observations of another shape, that are not finite, or outside a Discrete
+                space.
         """
+
+    def act_batch(
+        self, observations: Any, t: Any = 0, rng: np.random.Generator | None = None
+    ) -> Any:
+        """Actions (n, ...) of a batch (n, *shape) of observations, which may hold just one.
+
+        Raises:
+            InputError: as of `act`, or for one observation that is no batch.
+        """
+        shape = getattr(self, "shape", None)
+        if shape is None:  # then times say how many there are
+            t = np.broadcast_to(t, len(observations))
+        elif np.ndim(observations) == len(shape):
+            raise InputError(
+                f"observations must be a batch (n, {', '.join(map(str, shape))}), got one of shape "
+                f"{np.shape(observations)}, which is for act"
+            )
+        return self.act(observations, t, rng)
 
 
 def one_or_many(act: Callable[[Any, Any, Count, np.random.Generator], Any]) -> Callable[..., Any]:
@@ -50,6 +76,8 @@ def one_or_many(act: Callable[[Any, Any, Count, np.random.Generator], Any]) -> C
         x, t, single = as_batch(observations, t, self.shape)
         if rng is None:
             rng = vars(self).setdefault("_own_rng", np.random.default_rng(0))
+        if not hasattr(rng, "random"):  # a seed
+            raise InputError(f"rng must be a numpy.random.Generator, got {rng!r:.60}")
         actions = act(self, x, t, rng)
         return actions[0] if single else actions
 
@@ -63,20 +91,36 @@ def as_batch(observations: Any, t: Any, shape: tuple[int, ...] | None) -> tuple[
         shape: of an observation; None: any, and a single time says that it is one.
     """
     try:
-        x, times = np.asarray(observations), np.asarray(t, np.int64)
+        x, times = np.asarray(observations), np.asarray(t)
         single = times.ndim == 0 if shape is None else x.shape == shape
         x = x[None] if single else x
         if (shape is not None and x.shape[1:] != shape) or not x.ndim:
             raise ValueError
+        if times.dtype.kind not in "iu" or (times.size and times.min() < 0):
+            raise ValueError
+        if shape is not None:
+            check_numbers(x)
         return x, np.broadcast_to(times, len(x)), single
+    except InputError:
+        raise
     except (TypeError, ValueError):
         raise InputError(
-            f"observations must be (n, *{shape}), or one of shape {shape}, and t (n,), got "
-            f"{getattr(observations, 'shape', type(observations).__name__)} and {np.shape(t)}"
+            f"observations must be (n, *{shape}), or one of shape {shape}, and t whole numbers "
+            f">= 0 (n,), got {getattr(observations, 'shape', type(observations).__name__)} and "
+            f"{np.shape(t) or t}"
         ) from None
 
 
-class Tabular:
+def check_numbers(x: Any) -> None:
+    """Refuse observations that are no real numbers, or not finite."""
+    if x.dtype.kind not in "biuf":
+        raise InputError(f"observations must be numbers, got {x.dtype}")
+    if x.dtype.kind == "f" and not np.isfinite(x).all():
+        first = np.argwhere(~np.isfinite(x))[0].tolist()
+        raise InputError(f"observations must be finite, got {x[tuple(first)]} at index {first}")
+
+
+class Tabular(Policy):
     """Draws actions from π_t(· | s), t taken modulo H: beyond its horizon a policy starts over.
 
     Args:
@@ -84,7 +128,7 @@ class Tabular:
         first_state, first_action: what the environment calls state and action 0.
     """
 
-    shape = ()  # of an observation
+    shape: tuple[int, ...] = ()  # of an observation
 
     def __init__(self, pi: Array, first_state: int = 0, first_action: int = 0) -> None:
         self.pi = pi
@@ -104,14 +148,14 @@ class Tabular:
         return self.first_action + draw(self._cumulative[t % len(self.pi), s], rng)
 
 
-class Mixture:
+class Mixture(Policy):
     """Draws one of K policies for each episode, and plays it to the episode's end.
 
     Args:
         pi: (K, H, S, A).
     """
 
-    shape = ()  # of an observation
+    shape: tuple[int, ...] = ()  # of an observation
 
     def __init__(self, pi: Array, first_state: int = 0, first_action: int = 0) -> None:
         self.pi = pi
@@ -136,7 +180,7 @@ class Mixture:
         return self.first_action + draw(self._cumulative[self._chosen[: t.size], stage, s], rng)
 
 
-class Uniform:
+class Uniform(Policy):
     """Uniformly random actions.
 
     Args:
@@ -144,13 +188,13 @@ class Uniform:
         observation_space: by which one observation is told from several; default: by its time.
     """
 
-    shape: tuple[int, ...] | None
-
     def __init__(
         self, space: gymnasium.Space[Any], observation_space: gymnasium.Space[Any] | None = None
     ) -> None:
         self.space = copy.deepcopy(space)  # sampling seeds it
-        self.shape = None if observation_space is None else observation_space.shape
+        self.shape: tuple[int, ...] | None = None
+        if observation_space is not None:
+            self.shape = observation_space.shape
 
     def __repr__(self) -> str:
         return f"Uniform({self.space})"

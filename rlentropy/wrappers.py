@@ -21,7 +21,7 @@ from typing import Any, NoReturn, Protocol
 
 import gymnasium
 import numpy as np
-from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
+from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tuple
 from gymnasium.utils import RecordConstructorArgs
 from numpy.typing import NDArray
 
@@ -265,7 +265,8 @@ def make_env(env_id: str, env_kwargs: str, unlimited: bool) -> Env:
     """Make an environment; unlimited drops its time limit, since the horizon takes its place.
 
     `max_episode_steps` among the keyword arguments is that of `gymnasium.make`. So that nothing is
-    said twice, gymnasium's own checker is left out: `Checked` does its work.
+    said twice, gymnasium's own checker is left out: `Checked` does its work. Dict and Tuple
+    observations are flattened into one Box.
     """
     try:
         kwargs = json.loads(env_kwargs)
@@ -300,7 +301,18 @@ def make_env(env_id: str, env_kwargs: str, unlimited: bool) -> Env:
     for name in ("observation_space", "action_space"):
         if not isinstance(space := getattr(env, name, None), gymnasium.Space):
             raise InputError(f"env must have a gymnasium space as its {name}, got {space!r}")
+    if isinstance(env.observation_space, Dict | Tuple) and _flattens(env.observation_space):
+        return gymnasium.wrappers.FlattenObservation(env)
     return env
+
+
+def _flattens(space: gymnasium.Space[Any]) -> bool:
+    """Whether a space is made of such as are numbers, to be laid side by side."""
+    if isinstance(space, Dict):
+        return bool(space.spaces) and all(map(_flattens, space.spaces.values()))
+    if isinstance(space, Tuple):
+        return bool(space.spaces) and all(map(_flattens, space.spaces))
+    return isinstance(space, Box | Discrete | MultiBinary | MultiDiscrete)
 
 
 def headless() -> None:

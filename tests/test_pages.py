@@ -23,7 +23,7 @@ from rlentropy.runs.table import COMMANDS, TOOLS
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
-PROGRAM = re.compile(r"(?:rlentropy|python train\.py) +([a-z].*)")
+PROGRAM = re.compile(r"(?:rlentropy|python train\.py) +([a-z-].*)")
 
 # ---------------------------------------------------------------- what is cut down
 
@@ -59,14 +59,14 @@ INSTEAD = {  # option and value: another value
 
 ELSEWHERE = {  # beginnings of lines
     "pip ": "installs",
+    "export PYTHONPATH=": "as the test does",
     "tensorboard ": "serves until it is stopped",
     "ssh ": "needs another machine",
     "unzip ": "of what pip has downloaded",
     "python -m pytest": "these tests",
     ".ci/": "runs these tests",
+    "sphinx-build ": "in .ci/run, or asks the network",
     "python benchmarks/": "takes minutes to hours",
-    "python train.py COMMAND": "stands for any command",
-    "rlentropy COMMAND": "stands for any command",
 }
 OURS = {"label": "serves people until it is stopped"}  # commands that are parsed alone
 STUDIES = ROOT / "docs" / "results"  # pages of it are parsed alone: they take hours
@@ -166,6 +166,7 @@ def desk(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{ROOT}")
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
     ids = set(gymnasium.registry)
     yield tmp_path
     for env_id in set(gymnasium.registry) - ids:

@@ -5,12 +5,15 @@ from types import SimpleNamespace
 import gymnasium
 import numpy as np
 import pytest
+import torch
 from gymnasium.spaces import Box, Discrete, MultiDiscrete
 from hypothesis import given
 from hypothesis import strategies as st
 
 from rlentropy import policies
 from rlentropy.errors import InputError
+from rlentropy.neural.spaces import NeuralPolicy
+from rlentropy.offline.policy import Greedy
 from rlentropy.policies import Mixture, Tabular, play
 from rlentropy.wrappers import uniform_actions
 
@@ -161,19 +164,67 @@ def test_uniform_actions_for_one_and_for_many(rng):
 @pytest.mark.parametrize(
     ("observations", "t", "said"),
     [
-        ([[1, 2]], 0, r"must be \(n, \*\(\)\), or one of shape \(\), .* got list and \(\)"),
+        ([[1, 2]], 0, r"must be \(n, \*\(\)\), or one of shape \(\), .* got list and 0"),
         (np.array([1, 2]), [0, 1, 2], r"got \(2,\) and \(3,\)"),
         (4, 0, r"must be in 0\.\.3, got 4\.\.4"),
         ([-1, 2], 0, r"must be in 0\.\.3, got -1\.\.2"),
         (1.0, 0, "must be whole numbers, got float64"),
         (True, 0, "must be whole numbers, got bool"),
-        ("a", 0, "must be whole numbers"),
+        ("a", 0, "must be numbers, got <U1"),
+        ([1, 2], 0.5, r"t whole numbers >= 0 \(n,\), got list and 0\.5"),
+        ([1, 2], -1, r"t whole numbers >= 0 \(n,\), got list and -1"),
+        (np.array([1.0, np.nan]), 0, r"observations must be finite, got nan at index \[1\]"),
+        (None, 0, "must be numbers, got object"),
         ([[1], [2, 3]], 0, "observations must be"),
     ],
 )
 def test_observations_that_are_none(observations, t, said, rng):
     with pytest.raises(InputError, match=said):
         Tabular(np.full((1, 4, 2), 0.5)).act(observations, t, rng)
+
+
+def networks():
+    env = spaces(Box(-1, 1, (3,)), Discrete(4))
+    layers = [(torch.zeros(3, 4).numpy(), np.arange(4.0))]
+    yield NeuralPolicy(env, layers, "tanh", (np.zeros(3), np.ones(3)), stochastic=False)
+    saved = {
+        **{"discrete": False, "first_state": 0, "features": torch.tensor([[0.0] * 3, [1.0] * 3])},
+        **{"sizes": [3, 4], "observation_shape": [3], "actions": torch.arange(4)},
+        "network": [torch.zeros(1, 3, 4), torch.arange(4.0).reshape(1, 1, 4)],
+    }
+    yield Greedy(saved)
+
+
+@pytest.mark.parametrize("k", range(4))
+def test_batches_have_a_name_of_their_own(k, rng):
+    table = Tabular(np.eye(4)[[3] * 5][None])
+    policy = [table, *networks(), policies.random(spaces(Box(-1, 1, (3,)), Discrete(4)))][k]
+    one = 2 if k == 0 else np.full(3, 0.5)
+    shape = "" if k == 0 else "3"
+    for n in (1, 2):
+        assert policy.act_batch([one] * n, 0, rng).shape == (n,)
+    if k < 3:
+        np.testing.assert_array_equal(policy.act_batch([one, one]), [3, 3])
+        assert policy.act(one) == 3
+    with pytest.raises(
+        InputError, match=rf"must be a batch \(n, {shape}\), got one of shape .* for act"
+    ):
+        policy.act_batch(one)
+    with pytest.raises(InputError, match=r"rng must be a numpy\.random\.Generator, got 0"):
+        policy.act_batch([one], 0, 0)
+    with pytest.raises(InputError, match="observations must be"):
+        policy.act(np.zeros((2, 4)))
+    if k:
+        with pytest.raises(InputError, match=r"must be finite, got inf at index \[1, 0\]"):
+            policy.act_batch([one, [np.inf, 0, 0]])
+        with pytest.raises(InputError, match="must be numbers, got <U1"):
+            policy.act(list("abc"))
+
+
+def test_batches_without_a_shape_take_their_number_from_the_list(rng):
+    policy = policies.Uniform(Discrete(4))
+    assert policy.act_batch([{}, {}, {}], 0, rng).shape == (3,)
+    assert policy.act_batch([{}], 0, rng).shape == (1,)
 
 
 def test_policies_say_what_they_are():

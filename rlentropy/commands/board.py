@@ -76,7 +76,7 @@ class Board:
         elif not passing:
             self.live.console.print(plain(text), markup=False)
 
-    def tick(self) -> None:
+    def remind(self) -> None:
         """Time passes: off a terminal, what runs where is told now and then."""
         if time.monotonic() >= self._told + EVERY:
             self._told = time.monotonic()

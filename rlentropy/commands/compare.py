@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from tyro.conf import Positional
@@ -28,21 +28,37 @@ from rlentropy.commands.outputs import (
     task_pictures,
     write_tables,
 )
+from rlentropy.commands.report import Section, films_of, page
 from rlentropy.commands.tables import Table, across_tables, task_tables
 from rlentropy.errors import InputError, one_of, whole
 from rlentropy.files import plain, replace_file, writing
 from rlentropy.intervals import Statistic
+from rlentropy.plots.style import Format, known_formats
 from rlentropy.runs.across import Across, compare_across, task_pairs
 from rlentropy.runs.comparable import Task, accepted, tasks_of
 from rlentropy.runs.comparisons import Compared, compare_task
+from rlentropy.runs.folder import git_commit, versions
 from rlentropy.runs.reading import read_runs
 
-Format = Literal["png", "pdf", "svg"]
+REPORT = "report.html"
 
 
 @dataclass(frozen=True)
 class Config:
-    """Tables, pictures and TensorBoard curves of algorithms, from the folders of their runs."""
+    """Compare algorithms over seeds and tasks: tables, pictures, a page, curves for TensorBoard.
+
+    Runs with one label are the seeds of an algorithm, and runs of one environment, objective and
+    horizon a task. Of each task: final values, the cost of targets, slopes, paired differences with
+    Holm's correction. Of several: normalised scores, interquartile means, performance profiles and
+    the probability of improvement.
+
+    Use it on whatever the learners left, several seeds of each; `evaluate` scores policies anew.
+
+    Example::
+
+        rlentropy compare results/runs --html
+        rlentropy compare results/runs --baseline random-policy --format pdf
+    """
 
     runs: Positional[tuple[str, ...]] = ()  # run folders, folders that hold some, or quoted globs
     out: Path = Path("results/compare")  # where tables and pictures go; replaces those there
@@ -59,6 +75,7 @@ class Config:
     # final value that is a score of 1; default: the optimum where known, else the best algorithm's
     one: tuple[str, ...] = ()
     format: tuple[Format, ...] = ("png",)  # of pictures
+    html: bool = False  # also a page, report.html, with everything inside
     force: bool = False  # one task of all runs, whatever their environments, objectives, horizons
     seed: int = 0  # seed of the bootstrap, >= 0
     quiet: bool = False  # print nothing but errors
@@ -69,6 +86,7 @@ class Config:
         if not 0 < self.slope_decades <= 300:
             raise InputError(f"slope_decades must be > 0 and <= 300, got {self.slope_decades}")
         whole("seed", self.seed, 0)
+        known_formats(self.format)
 
 
 def run(config: Config) -> int:
@@ -90,8 +108,14 @@ def run(config: Config) -> int:
         config.out.mkdir(parents=True, exist_ok=True)
         remove_stale(config.out)
         files = write_tables(config.out, compared, across)
-        files += write_pictures(config, compared, across)
+        pictures, pngs = write_pictures(config, compared, across)
+        files += pictures
         write_bands(config.out / "aggregate", tasks, config.statistic, rng)
+        if config.html:
+            replace_file(
+                path := config.out / REPORT, report(config, compared, across, pngs, refused)
+            )
+            files.append(path)
         names = [str(path.relative_to(config.out)) for path in files]
         settings: dict[str, Any] = {"statistic": config.statistic, "gaps": config.gaps}
         settings["baseline"] = config.baseline
@@ -103,6 +127,8 @@ def run(config: Config) -> int:
             print("\n\n".join(table.text() for table in tables) + "\n")
         aggregate = config.out / "aggregate"
         print(plain(f"written to {config.out}; tensorboard --logdir {aggregate}"))
+        if config.html:
+            print(plain(f"page: {config.out / REPORT}"))
     return 0
 
 
@@ -140,15 +166,60 @@ def sections(
     return found
 
 
-def write_pictures(config: Config, compared: Sequence[Compared], across: Across) -> list[Path]:
-    """Every picture in every format; several tasks have a folder each."""
-    folders = task_folders([c.task for c in compared])
-    files = []
-    for c in compared:
-        here = config.out / folders[c.task.name]
+def write_pictures(
+    config: Config, compared: Sequence[Compared], across: Across
+) -> tuple[list[Path], dict[str, dict[str, bytes]]]:
+    """Every picture in every format; several tasks have a folder each.
+
+    Returns:
+        The files, and where there is a page its PNGs: by task ("" for all of them), and name.
+    """
+    folders = task_folders([c.task for c in compared]) | {"": "."}
+    drawn = [(c.task.name, task_pictures(c, config.statistic)) for c in compared] + [
+        ("", across_pictures(across))
+    ]
+    files: list[Path] = []
+    pngs: dict[str, dict[str, bytes]] = {}
+    for task, pictures in drawn:
+        here = config.out / folders[task]
         here.mkdir(parents=True, exist_ok=True)
-        for name, figure in task_pictures(c):
+        pngs[task] = {}
+        for name, figure in pictures:
             files += plots.save(figure, here / name, config.format)
-    for name, figure in across_pictures(across):
-        files += plots.save(figure, config.out / name, config.format)
-    return files
+            if config.html:
+                pngs[task][name] = plots.png(figure)
+    return files, pngs
+
+
+def report(
+    config: Config,
+    compared: Sequence[Compared],
+    across: Across,
+    pngs: dict[str, dict[str, bytes]],
+    refused: Sequence[tuple[Path, str]],
+) -> bytes:
+    """The page: all tasks first, then each."""
+    films = films_of([c.task for c in compared])
+    found = []
+    for c in compared:
+        name, tables = c.task.name, task_tables(c, config.statistic)
+        found.append(Section(name, c.task.said, tables, pngs[name], films[name]))
+    if tables := across_tables(across):
+        found.insert(0, Section(f"{len(across.tasks)} tasks", "", tables, pngs[""]))
+    names = dict.fromkeys(a.name for c in compared for a in c.task.algorithms)
+    used = {"commit": git_commit() or "", **versions()}
+    facts = {
+        "Command": shlex.join(["rlentropy", *sys.argv[1:]]),
+        "Versions": ", ".join(f"{name} {number}" for name, number in used.items() if number),
+    }
+    lines = [
+        f"{c.task.name}, {a.name}, seed {seed}: {run.folder}"
+        for c in compared
+        for a in c.task.algorithms
+        for seed, run in zip(a.seeds, a.runs, strict=True)
+    ]
+    lines += [f"refused {folder}: {why}" for folder, why in refused]
+    title = f"{len(names)} algorithms on {len(compared)} tasks"
+    if len(compared) == 1:
+        title = f"{len(names)} algorithms on {compared[0].task.name}"
+    return page(title, found, facts, "\n".join(map(plain, lines)))

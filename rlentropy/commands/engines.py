@@ -14,7 +14,7 @@ import time
 import traceback
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import get_all_start_methods, get_context, parent_process
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -77,6 +77,8 @@ Tell = Callable[[float, str], bool]  # share and text; whether the run shall go 
 class Engine(Protocol):
     """Runs jobs, side by side."""
 
+    asked: set[Job]  # those that `stop` was called for
+
     def run(self, take: Take) -> Events:
         """What happens, as it does, and a tick at least every `TICK` seconds.
 
@@ -96,24 +98,29 @@ def cores() -> int:
 def persistent(engine: Engine, take: Take, retries: int, say: Callable[[str], None]) -> Events:
     """The events of an engine, where a run whose process dies is taken up again so often.
 
-    A run that dies once more has failed.
+    One that was stopped by somebody else is taken up again, too. A run that dies once more has
+    failed.
     """
     again: deque[Job] = deque()
     deaths: Counter[Job] = Counter()
     with contextlib.closing(engine.run(lambda: again.popleft() if again else take())) as events:
         for event in events:
-            if not isinstance(event, Outcome) or event.state != "died":
+            if not isinstance(event, Outcome) or event.state not in ("died", "stopped"):
                 yield event
                 continue
             job = event.job
+            if job in engine.asked:
+                yield replace(event, state="stopped")
+                continue
             deaths[job] += 1
+            why = event.why or "told to stop by another process"
             if deaths[job] <= retries:
-                say(f"{job}: {event.why}; taken up again, {deaths[job]} of {retries} times")
+                say(f"{job}: {why}; taken up again, {deaths[job]} of {retries} times")
                 again.append(job)
                 yield None
             else:
                 times = f" ({deaths[job]} times)" if retries else ""
-                yield Outcome(job, "failed", event.why + times, event.output, event.seconds)
+                yield replace(event, state="failed", why=why + times)
 
 
 # ---------------------------------------------------------------- processes on this machine
@@ -128,6 +135,7 @@ class LocalEngine:
 
     def __init__(self, workers: int) -> None:
         self.limit = workers
+        self.asked: set[Job] = set()
         self.workers: list[Worker] = []
 
     def run(self, take: Take) -> Events:
@@ -156,9 +164,10 @@ class LocalEngine:
 
     def stop(self, job: Job) -> None:
         """As `Engine.stop` says."""
+        self.asked.add(job)
         for worker in self.workers:
             if worker.job == job:
-                worker.interrupt()
+                worker.process.terminate()
 
 
 def stop(workers: Sequence[Worker]) -> None:
@@ -180,7 +189,7 @@ class Worker:
     def __init__(self, name: str) -> None:
         self.name = name
         self.job: Job | None = None
-        self.began, self.stopping = 0.0, False
+        self.began = 0.0
         self._start()
 
     def _start(self) -> None:
@@ -193,7 +202,7 @@ class Worker:
         far_end.close()
 
     def give(self, job: Job) -> Progress:
-        self.job, self.began, self.stopping = job, time.monotonic(), False
+        self.job, self.began = job, time.monotonic()
         with contextlib.suppress(OSError):  # it died idle; `event` will tell
             self.connection.send(job.argv)
         return Progress(job, self.name, 0.0, "")
@@ -209,15 +218,10 @@ class Worker:
             state, why, output = said
         except (EOFError, OSError):
             self.process.join()
-            state = "stopped" if self.stopping else "died"
-            why = reason(self.process.exitcode, "")
+            state, why = "died", reason(self.process.exitcode, "")
             self._start()
         self.job = None
         return Outcome(job, state, why, output, time.monotonic() - self.began)
-
-    def interrupt(self) -> None:
-        self.stopping = True
-        self.process.terminate()
 
     def stop(self) -> None:
         """End it: at once where idle, else when the run has saved a checkpoint."""

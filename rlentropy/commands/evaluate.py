@@ -9,7 +9,7 @@ import json
 import math
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,6 +23,7 @@ from rlentropy.errors import InputError, whole
 from rlentropy.files import csv_table, replace_file, writing
 from rlentropy.intervals import estimate
 from rlentropy.perturbations.grids import Grid
+from rlentropy.plots.style import Format, known_formats
 from rlentropy.runs import scores
 from rlentropy.runs.reading import find_folders
 from rlentropy.runs.scores import Band, Curve
@@ -57,6 +58,7 @@ class Config:
     mixture: bool = False  # evaluate the mixture that a run played, one policy an episode
     seed: int = 0  # of the episodes, >= 0
     out: Path | None = None  # folder of the results; default: evaluation in the first run's folder
+    format: tuple[Format, ...] = ("png",)  # of the pictures
     quiet: bool = False  # print nothing but errors
 
     def __post_init__(self) -> None:
@@ -66,6 +68,7 @@ class Config:
         if self.horizon is not None:
             whole("horizon", self.horizon, 1)
         whole("seed", self.seed, 0)
+        known_formats(self.format)
 
 
 def run(config: Config) -> int:
@@ -102,6 +105,7 @@ def run(config: Config) -> int:
         record = asdict(nominal) | {"episodes": config.episodes, "seed": config.seed}
         record |= {"perturb": config.perturb, "mixture": config.mixture}
         write(out, rows, bands, record | {"runs": members, "argv": shlex.join(sys.argv)})
+        draw(out, bands, config, {agent.gamma for agent in agents})
     if not config.quiet:
         print(report(rows, bands))
         print(f"written to {out}")
@@ -166,21 +170,57 @@ def area_row(b: Band) -> Row:
 
 
 def write(out: Path, rows: Sequence[Row], bands: Sequence[Band], record: Row) -> None:
-    """CSV files, a picture for each grid and metric, and, last, evaluation.json.
+    """CSV files and evaluation.json.
 
-    Replaces those of an earlier evaluation, also where this one has no such file.
+    Replaces those of an earlier evaluation, also where this one has no such file, and its pictures.
     """
-    for stale in ("*-return.png", "*-value.png", "areas.csv", "evaluation.json"):
+    pictures = [f"*-{end}.{kind}" for end in ("return", "value") for kind in plots.FORMATS]
+    for stale in (*pictures, "areas.csv", "evaluation.json"):
         for path in out.glob(stale):
             path.unlink()
     replace_file(out / "evaluation.csv", csv_table(rows))
     replace_file(out / "bands.csv", csv_table([row for b in bands for row in band_rows(b)]))
     if areas := [area_row(b) for b in bands if b.grid.name]:
         replace_file(out / "areas.csv", csv_table(areas))
+    replace_file(out / "evaluation.json", (json.dumps(record, indent=2) + "\n").encode())
+
+
+def draw(out: Path, bands: Sequence[Band], config: Config, gammas: Set[float | None]) -> None:
+    """A picture for each grid and metric."""
     for name, metric in dict.fromkeys((b.grid.name, b.metric) for b in bands if b.grid.name):
         shown = [b for b in bands if (b.grid.name, b.metric) == (name, metric)]
-        plots.save(plots.robustness(shown, metric), out / f"{name}-{metric.replace(' ', '-')}")
-    replace_file(out / "evaluation.json", (json.dumps(record, indent=2) + "\n").encode())
+        xlabel = radius_of(name) if name in scores.measures() else shown[0].grid.axis
+        figure = plots.robustness(shown, named(metric, gammas), xlabel, note(shown, config))
+        plots.save(figure, out / f"{name}-{metric.replace(' ', '-')}", config.format)
+
+
+def named(metric: str, gammas: Set[float | None]) -> str:
+    """What an axis of a metric is called."""
+    if metric == scores.RETURN:
+        return "return of an episode"
+    discounts = [f"{gamma:g}" for gamma in gammas if gamma is not None]
+    if len(discounts) == len(gammas) == 1:
+        return f"{metric} (discount {discounts[0]})"
+    return f"{metric} of an episode" if not discounts else metric
+
+
+def radius_of(measure: str) -> str:
+    """What an axis of a risk measure's parameter is called."""
+    family, _, kind = measure.rpartition("-")
+    if kind == "ball":
+        unit = " (nats)" if family in ("kl", "burg") else ""
+        return f"radius of the {family} ball{unit}"
+    return f"weight of the {family} penalty" if kind == "penalty" else f"parameter of {measure}"
+
+
+def note(bands: Sequence[Band], config: Config) -> str:
+    """What lines and bands are."""
+    seeds, exact = [b.seeds for b in bands], bands[0].metric != scores.RETURN
+    if max(seeds) > 1:
+        return plots.over_seeds("mean", seeds)
+    one = "one run each" if len(bands) > 1 else "one run"
+    episodes = plots.over_seeds("mean", [config.episodes], "episode")
+    return f"{one}, exact values" if exact else f"{one}: {episodes}"
 
 
 def report(rows: Sequence[Row], bands: Sequence[Band]) -> str:

@@ -29,6 +29,7 @@ class Options:
     env_id: str = ""  # gymnasium id, as `rlentropy envs` lists them; module:id imports that first
     env_kwargs: str = "{}"  # JSON object of its keyword arguments; max_episode_steps is its limit
     config: Path | None = None  # TOML file of any of these options; the command line wins
+    tuned: bool = False  # settings found for this environment by a search; all that is given wins
     seed: int = 0  # of everything random, >= 0
     label: str = ""  # what compare calls these settings; default: the command
     out: Path | None = None  # run folder; default: results/runs/<env>/<command>/seed<k>
@@ -49,6 +50,9 @@ def parse(command: str, config_class: type[Any], arguments: list[str]) -> tuple[
         table = read_toml(options.config)
         check_table(table, config_class)
         before = as_arguments(table)
+        options, config = parse_arguments(command, config_class, before + arguments)
+    if options.tuned:
+        before = as_arguments(tuned_settings(command, options.env_id)) + before
         options, config = parse_arguments(command, config_class, before + arguments)
     if options.resume:
         from rlentropy.runs.folder import stored_settings
@@ -79,6 +83,30 @@ def read_toml(path: Path, option: str = "config") -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{option} must be a readable TOML file, got {path}: {error}") from None
+
+
+def tuned_file(command: str) -> Path:
+    """The file of a command's tuned settings: a table of options for each environment."""
+    return Path(__file__).parents[1] / "tuned" / f"{command}.toml"
+
+
+def tuned_settings(command: str, env_id: str) -> dict[str, Any]:
+    """Settings that a search found for an environment.
+
+    Raises:
+        InputError: none are known; names those that are.
+    """
+    path = tuned_file(command)
+    known = read_toml(path, "tuned") if path.is_file() else {}
+    env_id = env_id.rpartition(":")[2]  # without the module that registers it
+    if env_id not in known:
+        others = sorted(file.stem for file in path.parent.glob("*.toml"))
+        there = f"for {', '.join(known)}" if known else f"of {', '.join(others)} alone"
+        raise InputError(
+            f"tuned must be asked where {command} has settings, which are {there}, "
+            f"got {env_id or 'no environment'}{did_you_mean(env_id, known)}"
+        )
+    return dict(known[env_id])
 
 
 def check_table(table: dict[str, Any], config_class: type[Any]) -> None:
@@ -148,8 +176,9 @@ def ask_tyro(target: Callable[..., Parsed], command: str, arguments: list[str]) 
         if re.search("[\0\ud800-\udc7f\udd00-\udfff]", argument):  # what no file name can hold
             raise InputError(f"options must be without null characters, got {argument!r}")
     complaint = io.StringIO()
+    unseen = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")  # whose letters decide how it draws
     try:
-        with contextlib.redirect_stderr(complaint), contextlib.redirect_stdout(io.StringIO()):
+        with contextlib.redirect_stderr(complaint), contextlib.redirect_stdout(unseen):
             return tyro.cli(target, prog=f"{Path(sys.argv[0]).name} {command}", args=arguments)
     except SystemExit as end:
         if not end.code:  # --quiet=--help

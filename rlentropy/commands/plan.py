@@ -16,6 +16,7 @@ from rlentropy.commands.options import (
     check_table,
     parse_arguments,
     read_toml,
+    tuned_settings,
 )
 from rlentropy.errors import InputError, one_of
 from rlentropy.runs.folder import default_folder
@@ -134,6 +135,8 @@ def job_of(line: Table, env_id: str, seed: int, out: Path) -> Job:
     options = {name: value for name, value in line.items() if name not in PLAN}
     for name in set(options) & {*RESERVED, *(name.replace("_", "-") for name in RESERVED)}:
         raise InputError(f"{name} must be left to the sweep, got {name} = {options[name]!r}")
+    if str(options.pop("tuned", False)).lower() == "true":
+        options = tuned_settings(command, env_id) | options
     label = str(options.get("label") or command)
     if not re.fullmatch(r"[\w.,=+-]+", label) or label.startswith("."):
         raise InputError(f"label must be letters, digits and any of .,=+-_, got {label!r}")

@@ -16,7 +16,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -32,10 +32,11 @@ from rlentropy.commands.engines import (
     execute,
 )
 from rlentropy.errors import InputError
-from rlentropy.files import TEMPORARY, locked, replace_file, writing
+from rlentropy.files import TEMPORARY, lives, locked, replace_file, writing
 from rlentropy.runs.folder import LOCK
 
 SENDING = 60.0  # seconds between the files that a run without the sweep's disk sends, at least
+MARKER = TEMPORARY + "shared-"  # and the number of the sweep's process
 MISSING = "engine ray must have Ray, got none: pip install 'rlentropy[ray]'"
 
 Files = dict[str, bytes]  # of a folder, by their names in it
@@ -138,12 +139,15 @@ def perform(call: Call, office: Any) -> tuple[str, str, str, str]:
     where = f"{socket.gethostname()} {os.getpid()}"
     sys.path += [entry for entry in call.path if entry not in sys.path]
     shared = reads(call.marker) == call.token
+    here = shared and os.path.isdir(call.cwd)
     with ExitStack() as stack:
-        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rlentropy-")))
         stack.callback(os.chdir, os.getcwd())
-        here = shared and os.path.isdir(call.cwd)
-        os.chdir(call.cwd if here else scratch)
-        folder = Path(call.folder) if shared else scratch / "run"
+        if here:
+            place = call.cwd
+        else:
+            place = stack.enter_context(tempfile.TemporaryDirectory(prefix="rlentropy-"))
+        os.chdir(place)
+        folder = Path(call.folder) if shared else Path(place, "run")
         if not shared:
             store(folder, ray.get(office.lend.remote(call.folder)))
         sent = time.monotonic()
@@ -196,6 +200,7 @@ class RayEngine:
     workers: int = 0
     cpus: int = 1
     gpus: float = 0.0
+    asked: set[Job] = field(default_factory=set)
 
     def run(self, take: Take) -> Events:
         """As `Engine.run` says.
@@ -204,11 +209,14 @@ class RayEngine:
             InputError: Ray isn't installed, no cluster has this address, or it is lost.
         """
         ray = self._connect()
-        marker = Path(self.out, f"{TEMPORARY}shared-{secrets.token_hex(4)}").absolute()
+        marker, token = self.out.absolute() / f"{MARKER}{os.getpid()}", secrets.token_hex(16)
         try:
             with writing(self.out):
                 self.out.mkdir(parents=True, exist_ok=True)
-                replace_file(marker, (token := secrets.token_hex(16)).encode())
+                for old in self.out.glob(f"{MARKER}*"):
+                    if not lives(int(old.name.removeprefix(MARKER))):
+                        old.unlink()
+                replace_file(marker, token.encode())
             self.office = self._office(ray)
             yield from self._events(ray, take, marker, token)
         except ray.exceptions.RayError as error:
@@ -221,14 +229,13 @@ class RayEngine:
             ray.shutdown()
 
     def _connect(self) -> Any:
-        # Set before Ray is loaded: nothing of a sweep is told to anybody.
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        configure(self.address)
         try:
             import ray
         except ImportError:
             raise InputError(MISSING) from None
         options: dict[str, Any] = {"address": self.address or "local"}
+        answers(self.address)
         if not self.address:
             options["num_cpus"] = max(cores(), self.workers * self.cpus)
             options["include_dashboard"] = False
@@ -249,6 +256,7 @@ class RayEngine:
 
     def stop(self, job: Job) -> None:
         """As `Engine.stop` says."""
+        self.asked.add(job)
         self.office.stop.remote(str(job.folder.absolute()))
 
     def _events(self, ray: Any, take: Take, marker: Path, token: str) -> Events:
@@ -288,6 +296,35 @@ class RayEngine:
         return max(1, int(room))
 
 
+def configure(address: str) -> None:
+    """Set what Ray reads from the environment when it is loaded, unless the user has.
+
+    Nothing is told to Ray's makers. What is started here is for those who know a token that only
+    this user's processes can read; elsewhere a token is used where one was laid down.
+    """
+    environ = os.environ
+    environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    given = environ.get("RAY_AUTH_TOKEN") or environ.get("RAY_AUTH_TOKEN_PATH")
+    if not address and not given:
+        environ["RAY_AUTH_TOKEN"] = given = secrets.token_hex(32)
+    if given or Path("~/.ray/auth_token").expanduser().is_file():
+        environ.setdefault("RAY_AUTH_MODE", "token")
+
+
+def answers(address: str) -> None:
+    """Refuse an address at which nobody listens, for which Ray itself would wait for minutes."""
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=5.0).close()
+    except (OSError, OverflowError) as error:
+        raise InputError(
+            f"ray_address must be of a cluster that answers, got {address!r}: {error}"
+        ) from None
+
+
 def outcome_of(ray: Any, reference: Any, job: Job, seconds: float) -> Outcome:
     """How a task ended."""
     broken = ray.exceptions
@@ -310,16 +347,10 @@ DEATHS = {
 
 
 def end(ray: Any, office: Any, running: Sequence[Any]) -> None:
-    """End tasks, at a checkpoint where that is soon; at once on a second Ctrl-C."""
-    if not running:
-        return
-    try:
+    """Let tasks end at a checkpoint, if that is soon; what is left ends when Ray is left."""
+    if running:
         ray.get(office.stop.remote(None))
         ray.wait(list(running), num_returns=len(running), timeout=GRACE)
-    finally:
-        for reference in running:
-            with suppress(Exception):  # it has ended
-                ray.cancel(reference, force=True)
 
 
 def one_line(error: BaseException) -> str:

@@ -11,7 +11,7 @@ import contextlib
 import json
 import math
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -24,7 +24,8 @@ from rlentropy.errors import InputError
 from rlentropy.files import csv_table, replace_file, writing
 
 STUDY, BEST, MARK = "study.db", "best.toml", "pruned.json"
-STARTUP, WARMUP = 5, 2  # trials, and evaluations of each, before anything is pruned
+STARTUP, WARMUP = 10, 4  # trials, and evaluations of each, before anything is pruned
+FEW = 4  # complete trials, before settings are compared
 MISSING = "search must have Optuna, got none: pip install 'rlentropy[tune]'"
 
 
@@ -64,19 +65,15 @@ class Search:
         self.study = open_study(space, out)
         self._waiting: deque[Job] = deque()
         self._attempts: dict[Job, Attempt] = {}
-        self._sizes: dict[Path, int] = {}
         import optuna
 
+        self._over: int = sum(trial.state.is_finished() for trial in self.study.get_trials())
         for trial in self.study.get_trials(states=(optuna.trial.TrialState.RUNNING,)):
             live = optuna.trial.Trial(self.study, trial._trial_id)
             if set(trial.params) == set(space.space):
                 self._begin(live, len(trial.intermediate_values))
             else:  # killed while it was drawn
-                self.study.tell(live, state=optuna.trial.TrialState.FAIL)
-
-    @property
-    def _over(self) -> int:
-        return sum(trial.state.is_finished() for trial in self.study.get_trials(deepcopy=False))
+                self._tell(live, "FAIL")
 
     @property
     def runs_left(self) -> int:
@@ -85,10 +82,7 @@ class Search:
 
     def take(self) -> Job | None:
         """The next run: of a trial under way, else of a new one."""
-        if (
-            not self._waiting
-            and self._over + len(set(map(id, self._attempts.values()))) < self.trials
-        ):
+        if not self._waiting and self._over + len(self._attempts) < self.trials:
             self._begin(self.study.ask(distributions(self.space)), 0)
         return self._waiting.popleft() if self._waiting else None
 
@@ -136,47 +130,59 @@ class Search:
         return values
 
     def _ended(self, outcome: Outcome, board: Board) -> None:
-        from optuna.trial import TrialState
-
         attempt = self._attempts.pop(outcome.job)
-        trial, left = attempt.trial, len(attempt.jobs) - len(attempt.scores) - 1
         board.ended(outcome)
+        self._look(attempt)
         if outcome.state == "failed":
             self.failed.append(outcome)
-            self.study.tell(trial, state=TrialState.FAIL)
-        elif attempt.pruned or outcome.state == "stopped":
-            self._look(attempt)
-            self._mark(attempt)
-            self.study.tell(trial, state=TrialState.PRUNED)
-            board.line(f"trial {trial.number}: pruned after {attempt.reported} evaluations")
-        else:
-            self._look(attempt)
-            values = self._evaluations(outcome.job.folder)
-            if not values:
-                raise InputError(
-                    f"metric must be a tag that {self.space.command} logs (docs/tags.md), "
-                    f"got {self.space.metric!r}"
-                )
-            attempt.scores.append(values[-1])
-            attempt.before += len(values)
-            if left:
-                self._next(attempt)
-                return
-            self.study.tell(trial, sum(attempt.scores) / len(attempt.scores), skip_if_finished=True)
-            board.line(f"trial {trial.number}: {self._standing(trial.number)}")
+            self._tell(attempt.trial, "FAIL")
+        elif attempt.pruned:
+            facts = {"trial": attempt.trial.number, "evaluations": attempt.reported}
+            replace_file(attempt.job.folder / MARK, (json.dumps(facts) + "\n").encode())
+            self._tell(attempt.trial, "PRUNED")
+        elif self._scored(attempt):
+            self._next(attempt)
+            return
+        board.total -= len(attempt.jobs) - attempt.jobs.index(outcome.job) - 1
+        board.line(f"trial {attempt.trial.number}: {self._standing(attempt.trial.number)}")
+
+    def _scored(self, attempt: Attempt) -> bool:
+        """Count a run that is done; whether the trial has another one to do.
+
+        Raises:
+            InputError: the run hasn't logged the metric.
+        """
+        values = self._evaluations(attempt.job.folder)
+        if not values:
+            raise InputError(
+                f"metric must be a tag that {self.space.command} logs (docs/tags.md), "
+                f"got {self.space.metric!r}"
+            )
+        attempt.scores.append(values[-1])
+        attempt.before += len(values)
+        if len(attempt.scores) < len(attempt.jobs):
+            return True
+        score = sum(attempt.scores) / len(attempt.scores)
+        if math.isfinite(score):
+            self._tell(attempt.trial, "COMPLETE", score)
             self.write_best()
-        board.total -= left
+        else:
+            self._tell(attempt.trial, "FAIL")
+        return False
+
+    def _tell(self, trial: Any, state: str, score: float | None = None) -> None:
+        """End a trial."""
+        from optuna.trial import TrialState
+
+        self.study.tell(trial, score, TrialState[state])
+        self._over += 1
 
     def _standing(self, number: int) -> str:
+        """How a trial ended, and which is the best."""
         trial, best = self.study.trials[number], self._best()
-        if trial.value is None:
-            return "failed: its score isn't finite"
-        return f"{trial.value:.5g}; best {best.value:.5g}, of trial {best.number}"
-
-    def _mark(self, attempt: Attempt) -> None:
-        """Say in the run's folder that it was pruned."""
-        facts = {"trial": attempt.trial.number, "evaluations": attempt.reported}
-        replace_file(attempt.job.folder / MARK, (json.dumps(facts) + "\n").encode())
+        state = trial.state.name.lower()
+        text = f"{trial.value:.5g}" if state == "complete" else state
+        return text if best is None else f"{text}; best {best.value:.5g}, of trial {best.number}"
 
     # ---------------------------------------------------------------- what was found
 
@@ -221,11 +227,42 @@ class Search:
             name: sum(r["state"] == name for r in rows) for name in ("complete", "pruned", "fail")
         }
         yield ", ".join(f"{number} {name}" for name, number in counts.items())
+        self._draw(trials)
         if (best := self._best()) is not None:
             yield f"best: {best.value:.6g} in trial {best.number}"
             settings = {k: self.space.value(k, v) for k, v in best.params.items()}
             yield from (f"  {line}" for line in toml_lines(settings))
             yield f"written: {self.out / BEST}; use it with --config"
+
+    def _draw(self, trials: Sequence[Any]) -> None:
+        """Draw what the trials found, and which settings mattered, where there are some."""
+        from optuna.importance import get_param_importances
+
+        from rlentropy import plots
+
+        metric, maximise = self.space.metric, self.space.direction == "maximize"
+        scores = [(t.number, t.state.name.lower(), score_of(t)) for t in trials]
+        scores = [score for score in scores if math.isfinite(score[2])]
+        complete = [t for t in trials if t.state.name == "COMPLETE"]
+        pictures = {}
+        if scores:
+            pictures["history"] = plots.history(scores, metric, maximise)
+        if len(complete) >= FEW:
+            logs = {name for name, d in self.space.space.items() if d.get("log")}
+            found = [{name: t.params[name] for name in self.space.space} for t in complete]
+            values = [t.value for t in complete]
+            pictures["settings"] = plots.slices(found, values, logs, metric)
+            with contextlib.suppress(RuntimeError, ValueError):  # all scores are the same
+                shares = get_param_importances(self.study)
+                pictures["importance"] = plots.importance(list(shares.items()))
+        for name, figure in pictures.items():
+            plots.save(figure, self.out / name)
+
+
+def score_of(trial: Any) -> float:
+    """The score of a trial; of a pruned one the last that was seen of it."""
+    seen = trial.intermediate_values
+    return float(trial.value if trial.value is not None else seen[max(seen)] if seen else math.nan)
 
 
 def toml_lines(table: Table) -> list[str]:
@@ -249,7 +286,7 @@ def open_study(space: Space, out: Path) -> Any:
         out.mkdir(parents=True, exist_ok=True)
     pruner: Any = optuna.pruners.NopPruner()
     if space.prune == "median":
-        pruner = optuna.pruners.MedianPruner(n_startup_trials=STARTUP, n_warmup_steps=WARMUP)
+        pruner = optuna.pruners.MedianPruner(STARTUP, WARMUP + 1)
     try:
         study = optuna.create_study(
             storage=f"sqlite:///{(out / STUDY).resolve()}",

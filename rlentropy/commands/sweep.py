@@ -51,6 +51,7 @@ from rlentropy.commands.engines import (
 from rlentropy.commands.plan import plan, read_file, tables
 from rlentropy.commands.ray_engine import RayEngine
 from rlentropy.commands.search import Search
+from rlentropy.commands.slurm_engine import SlurmEngine
 from rlentropy.commands.space import read_space
 from rlentropy.errors import InputError, in_range, whole
 from rlentropy.files import locked
@@ -85,6 +86,7 @@ class Config:
     ray_address: str = ""  # of a Ray cluster, such as auto; default: one is started here
     cpus_per_run: int = 1  # cores that Ray or Slurm keeps for a run
     gpus_per_run: float = 0.0  # GPUs that Ray or Slurm keeps for a run; Ray takes parts of one
+    slurm: UseAppendAction[tuple[str, ...]] = ()  # option=value of sbatch; time=MINUTES is needed
     quiet: bool = False  # print nothing but failures
 
 
@@ -162,6 +164,11 @@ def engine_of(config: Config, workers: int, out: Path) -> Engine:
     in_range("gpus_per_run", config.gpus_per_run, "[0, inf)")
     if config.engine == "ray":
         return RayEngine(out, config.ray_address, workers, config.cpus_per_run, config.gpus_per_run)
+    if config.engine == "slurm":
+        gpus = int(config.gpus_per_run)
+        if gpus != config.gpus_per_run:
+            raise InputError(f"gpus_per_run must be whole for Slurm, got {config.gpus_per_run}")
+        return SlurmEngine(out, workers, config.cpus_per_run, gpus, config.slurm)
     return LocalEngine(workers or cores())
 
 
@@ -177,7 +184,7 @@ def listen(
         ):
             for event in events:
                 heard(event)
-                board.tick()
+                board.remind()
     except KeyboardInterrupt:
         return False
     return True

@@ -157,10 +157,19 @@ def pair_table(rows: Sequence[Row], of: str, falling: bool) -> Table:
 
 
 def across_tables(a: Across) -> list[Table]:
-    """Nothing where there is nothing to say across tasks."""
-    notes = tuple(f"left out, {line}" for line in a.left_out)
+    """Scores over all tasks, and pairs; empty where no tasks share algorithms."""
+    notes = [f"left out, {line}" for line in a.left_out]
     if "scores" not in a.tables:
         return []
+    used = {task.name for task in a.tasks}
+    worst = min((r for r in a.tables["runs"] if r["task"] in used), key=lambda r: r["score"])
+    if worst["score"] < -1.0:
+        scale = a.scales[worst["task"]]
+        notes.insert(
+            0,
+            f"down to {digits(worst['score'])} ({worst['algorithm']} on {worst['task']}), where "
+            f"0 and 1 are {digits(scale.zero)} and {digits(scale.one)}; --zero sets it otherwise",
+        )
     rows = []
     for r in a.tables["scores"]:
         cells = (

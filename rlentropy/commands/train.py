@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 from rlentropy.commands.answers import Pace
 from rlentropy.commands.console import Console
-from rlentropy.commands.options import Options, as_settings, check_sizes, folder_of, parse
+from rlentropy.commands.drawing import draw, film_if_interrupted, title_of
+from rlentropy.commands.options import (
+    Options,
+    as_settings,
+    check_sizes,
+    folder_of,
+    parse,
+    tuned_file,
+)
 from rlentropy.errors import LISTED, InputError, one_of, whole
 from rlentropy.files import locked
 from rlentropy.runs.table import COMMANDS, TOOLS, Command
@@ -21,7 +29,7 @@ from rlentropy.start import loading
 
 if TYPE_CHECKING:
     from rlentropy.log import Log
-    from rlentropy.types import Env, Result
+    from rlentropy.types import Env
 
 LONGEST_LABEL = 100  # characters
 
@@ -63,9 +71,11 @@ def train(
         stack.enter_context(locked(path / LOCK, "out", path))
         log = Log(path, eval_every=options.eval_every, checkpoint_every=options.checkpoint_every)
         folder = RunFolder.open(path, command, settings, options.resume, options.overwrite)
-        say.line(f"run folder: {path}")
+        say.opening(f"run folder: {path}")
+        if options.tuned:
+            say.opening(f"tuned settings: {tuned_file(command)}, {options.env_id}")
         if row.needs == "data" and given[0].guessed:
-            say.line(f"assumed of the data: {given[0].guessed}")
+            say.opening(f"assumed of the data: {given[0].guessed}")
         if (summary := folder.finished_summary()) is not None:
             say.line("already finished with this budget")
             say.table(summary)
@@ -78,9 +88,10 @@ def train(
             folder.running(log),
         ):
             watch(log)
-            with compiling(row, say, log):
+            title = title_of(command, settings)
+            with compiling(row, say, log), film_if_interrupted(log, title):
                 result = module.run(*given, config, rng, log, **named)
-            draw(result, log)
+            draw(result, log, command, title)
             log.text("config", "```json\n" + json.dumps(settings, indent=2) + "\n```")
             summary = folder.finish(log, result)
     if env is not None:
@@ -169,26 +180,6 @@ def compiling(row: Command, say: Console, log: Log) -> Iterator[None]:
     with kernels.compilation(lambda: say.line(f"compiling kernels, once{about}")) as compilation:
         log.compiling = lambda: compilation.seconds
         yield
-
-
-def draw(result: Result, log: Log) -> None:
-    """Add the pictures of what a run found."""
-    if result.visits is None and result.film is None and not result.pictures:
-        return
-    from rlentropy import plots
-
-    if result.visits is not None:
-        picture = plots.visits(result.visits.sum((0, 2)), result.grid_shape)
-        log.figure("visits", picture, result.summary["env_steps"])
-    if result.film is not None and result.film.frames:
-        pictures = plots.densities(result.film)
-        steps = [step for step, _ in result.film.frames]
-        for picture, step in zip(pictures, steps, strict=True):
-            log.figure("visits", picture, step)
-        if len(pictures) > 1:
-            log.figure("visits", plots.animation(pictures, plots.FRAME), steps[-1])
-    for name, content in result.pictures.items():
-        log.figure(name, plots.png(getattr(plots, name)(content)), result.summary["labels"])
 
 
 @contextlib.contextmanager

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from rlentropy.errors import InputError, OutputError
 from rlentropy.files import available_memory, size_text
+from rlentropy.types import in_short
 
 CHUNK = 2**24  # bytes of a column that are read at once
 Order = Literal["C", "F"]
@@ -29,6 +30,9 @@ class Batch(NamedTuple):
     next_observations: NDArray[Any]  # (n, *shape)
     terminations: NDArray[np.bool_]  # (n,)
     truncations: NDArray[np.bool_]  # (n,)
+
+    def __repr__(self) -> str:
+        return in_short(self)
 
 
 def row_bytes(x: NDArray[Any]) -> int:

@@ -24,6 +24,7 @@ from rlentropy.data.columns import Batch, GrowingColumns
 from rlentropy.data.spaces import Space, outline, short
 from rlentropy.errors import InputError
 from rlentropy.files import available_memory, size_text
+from rlentropy.types import in_short
 
 if TYPE_CHECKING:
     import scipy.sparse as sp
@@ -51,6 +52,9 @@ class Counts(NamedTuple):
     ends: sp.csr_array | None = None  # (S*A, S) how often that was an end though s' isn't terminal
     end_rewards: sp.csr_array | None = None  # (S*A, S) the sum of the rewards of those transitions
 
+    def __repr__(self) -> str:
+        return in_short(self)
+
 
 @dataclass(frozen=True, eq=False)
 class Transitions:
@@ -66,6 +70,10 @@ class Transitions:
     action_space: Space
     metadata: dict[str, Any] = field(default_factory=dict)  # what JSON can hold
     guessed: str = ""  # what was guessed of the spaces; empty: they are declared
+
+    def __repr__(self) -> str:
+        spaces = f"{short(self.observation_space)} observations, {short(self.action_space)} actions"
+        return f"Transitions({len(self)}, {spaces})"
 
     @classmethod
     def from_arrays(

@@ -14,6 +14,7 @@ from rlentropy.neural.episodes import Player
 from rlentropy.neural.mixtures import Mixture
 from rlentropy.neural.networks import Rows
 from rlentropy.neural.spaces import Actions
+from rlentropy.policies import Policy
 from rlentropy.types import Array, Count, Env, Film, Mask, State
 
 MOST_BYTES = 2**31  # of the observations of episodes that are in memory together
@@ -114,7 +115,7 @@ class Round(NamedTuple):
         return self.points[:, 1:][self.real]
 
 
-class Recorder:
+class Recorder(Policy):
     """A policy that remembers what it decided."""
 
     def __init__(self, policy: Mixture) -> None:

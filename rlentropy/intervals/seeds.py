@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from rlentropy.types import Array, Mask
+from rlentropy.types import Array, Mask, in_short
 
 Statistic = Literal["mean", "iqm"]
 
@@ -36,6 +36,8 @@ class Estimate:
     value: Array
     low: Array
     high: Array
+
+    __repr__ = in_short
 
 
 def centre(values: Any, statistic: Statistic) -> Array:

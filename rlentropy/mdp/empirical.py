@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from rlentropy.errors import InputError
+from rlentropy.errors import InputError, whole
 from rlentropy.estimators import check_estimator
 from rlentropy.kernels.counting import (
     ADD_C,
@@ -61,11 +61,9 @@ class EmpiricalModel:
         stages: int = 1,
     ) -> None:
         check_estimator(estimator, smoothing)
-        if num_states < 1 or num_actions < 1 or stages < 1:
-            raise InputError(
-                "num_states, num_actions and stages must be >= 1, "
-                f"got {num_states}, {num_actions}, {stages}"
-            )
+        for name, value in (("num_states", num_states), ("num_actions", num_actions)):
+            whole(name, value, 1)
+        whole("stages", stages, 1)
         self.num_states, self.num_actions, self.stages = num_states, num_actions, stages
         R = stages * num_states * num_actions
         if isinstance(support, FiniteMDP):
@@ -92,6 +90,11 @@ class EmpiricalModel:
         if support is not None:
             self.counts.uniform[:] = 0.0
             renormalise_all(self.counts, num_states)
+
+    def __repr__(self) -> str:
+        stages = f", stages={self.stages}" if self.stages > 1 else ""
+        size = f"states={self.num_states}, actions={self.num_actions}{stages}"
+        return f"EmpiricalModel({size}, transitions={self.counts.N.sum()} counted)"
 
     def _support(self, support: Any) -> tuple[Count, Any]:
         S, A = self.num_states, self.num_actions

@@ -30,6 +30,7 @@ from rlentropy.neural.spaces import (
     RunningMeanStd,
     make_head,
     standardised,
+    warn_if_wide,
 )
 from rlentropy.types import Array, Env, State
 
@@ -156,6 +157,7 @@ class ActorCritic:
 
     def __init__(self, env: Env, config: Config, rng: np.random.Generator) -> None:
         self.env, self.config = env, config
+        warn_if_wide(env.observation_space)
         self.encode = Encoder.of(env.observation_space)
         self.head = make_head(env.action_space)
         policy_rng, critic_rng, env_rng, self.action_rng, self.order_rng = rng.spawn(5)

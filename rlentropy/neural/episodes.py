@@ -13,10 +13,10 @@ import gymnasium
 import numpy as np
 from gymnasium.vector import AutoresetMode
 
+from rlentropy.data.spaces import LARGEST
 from rlentropy.errors import InputError
 from rlentropy.neural.copies import copies
 from rlentropy.neural.rollouts import SIDE_BY_SIDE
-from rlentropy.neural.spaces import LARGEST
 from rlentropy.policies import Policy, plain
 from rlentropy.types import Array, Count, Env, Mask
 from rlentropy.wrappers import Several

@@ -29,7 +29,7 @@ from rlentropy.neural.spaces import (
     make_head,
     standardised,
 )
-from rlentropy.policies import one_or_many
+from rlentropy.policies import Policy, one_or_many
 from rlentropy.types import Array, Count, Env, State
 
 Kind = Literal["softmax", "squashed", "plain", "uniform"]
@@ -92,7 +92,7 @@ def head_of(kind: Kind, space: Any, points: int) -> Head:
     return make_head(space)
 
 
-class Mixture:
+class Mixture(Policy):
     """K networks of one shape that act in an environment's episodes.
 
     Args:

@@ -14,14 +14,16 @@ from typing import Any
 
 import numpy as np
 import torch
+from gymnasium.spaces import Discrete
 
+from rlentropy.data.spaces import LARGEST
 from rlentropy.errors import InputError
 from rlentropy.files import available_memory, size_text
 from rlentropy.log import ranks
 from rlentropy.neural import devices
 from rlentropy.neural.losses import Objective, TVDual
 from rlentropy.neural.networks import MLP, Adam, Descent, weights_of
-from rlentropy.neural.spaces import LARGEST, ActionSet
+from rlentropy.neural.spaces import ActionSet, warn_if_wide
 from rlentropy.offline.batches import (
     Batch,
     Batches,
@@ -58,6 +60,7 @@ class Networks:
     ) -> None:
         self.problem, self.config, self.data = problem, config, problem.train
         self.features = Features.of(self.data, config.embedding)
+        warn_if_wide(self.data.observation_space)
         self.actions = ActionSet(self.data.action_space, config.action_grid)
         self.batches: Batches
         if problem.model is not None:
@@ -212,7 +215,7 @@ class Networks:
             "features": self.features.table.cpu().clone(),
             "observation_shape": list(space.shape or ()),
             "actions": torch.as_tensor(self.actions.elements, device=devices.CPU),
-            "discrete_actions": not self.actions.axes,
+            "discrete_actions": isinstance(self.data.action_space, Discrete),
         }
         if self.restricts:
             saved["behaviour"] = weights_of(self.networks["behaviour"])

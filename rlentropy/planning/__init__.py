@@ -10,6 +10,7 @@ from rlentropy.planning.entropies import (
 from rlentropy.planning.episodic import Plan, backward_induction, planning_task
 from rlentropy.planning.robust import (
     RobustValue,
+    evaluation,
     robust_evaluation,
     robust_optimum,
     robust_policy_gradient,
@@ -21,6 +22,7 @@ __all__ = [
     "Plan",
     "RobustValue",
     "backward_induction",
+    "evaluation",
     "max_trajectory_entropy",
     "max_visitation_entropy",
     "optimum",
@@ -30,3 +32,8 @@ __all__ = [
     "robust_policy_gradient",
     "visitation_entropy_bound",
 ]
+
+
+def __dir__() -> list[str]:
+    """What users want, without what is imported on the way."""
+    return [*__all__]

@@ -17,7 +17,7 @@ from rlentropy.mdp import FiniteMDP
 from rlentropy.planning import certified
 from rlentropy.planning.nature import Nature
 from rlentropy.planning.operators import Optimality, Sweep, check_discounted
-from rlentropy.types import Array, Index
+from rlentropy.types import Array, Index, in_short
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,8 @@ class Optimum:
     lower: Array  # (S,) <= V*
     upper: Array  # (S,) >= V*
     iterations: int  # Bellman sweeps; each is followed by cheaper sweeps of one policy
+
+    __repr__ = in_short
 
 
 def optimum(

@@ -24,7 +24,7 @@ from rlentropy.planning.episodic import (
     planning_task,
     rounding_of_plan,
 )
-from rlentropy.types import Array
+from rlentropy.types import Array, in_short
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,8 @@ class Exploration:
     iterations: int  # evaluations of the dual: one backward and one forward pass each
     V: Array | None = None  # (H + 1, S) soft values, where the problem is an ordinary plan
     Q: Array | None = None  # (H, S, A)
+
+    __repr__ = in_short
 
 
 def max_trajectory_entropy(

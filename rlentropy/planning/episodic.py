@@ -8,7 +8,7 @@ import numpy as np
 from rlentropy.errors import UNIT, InputError
 from rlentropy.kernels.rows import Task, backward, decisions
 from rlentropy.mdp import FiniteMDP
-from rlentropy.types import Array
+from rlentropy.types import Array, in_short
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,8 @@ class Plan:
     pi: Array  # (H, S, A), each row sums to 1
     Q: Array  # (H, S, A)
     V: Array  # (H + 1, S), V[H] = 0
+
+    __repr__ = in_short
 
 
 def planning_task(r: Array, horizon: int, temperature: float = 0.0) -> Task:

@@ -53,6 +53,7 @@ class Operator(Sweeps, Protocol):
 
     rho: float
     gamma: float
+    priced: bool  # nature pays a penalty
 
     def shift(self, rho: float) -> None:
         """Set ρ; 0 where there are terminal states, whose value is 0 for r - ρ too."""
@@ -84,6 +85,7 @@ class Optimality:
 
     def __init__(self, nature: Nature) -> None:
         self.nature, self.scale, self.gamma = nature, nature.scale, nature.gamma
+        self.priced = nature.measure.priced
         self.rho, self.ended = 0.0, nature.mdp.terminal
         S, A = nature.r.shape
         self.TV, self.choice = np.empty(S), np.empty(S, np.uint32)
@@ -125,6 +127,7 @@ class Evaluation:
 
     def __init__(self, nature: Nature, pi: Array) -> None:
         self.nature, self.scale, self.pi = nature, nature.scale, pi
+        self.priced = nature.measure.priced
         self.rho, self.gamma, self.ended = 0.0, nature.gamma, nature.mdp.terminal
         self.defect: float = float(np.abs(pi.sum(1) - 1.0).max()) + pi.shape[1] * UNIT
         S, A = nature.r.shape
@@ -191,7 +194,7 @@ class Joint:
                 "measure must not be s-rectangular where rewards depend on the successor, "
                 f"got {measure!r}"
             )
-        self.mdp, self.scale, self.fixed = mdp, gamma, pi
+        self.mdp, self.scale, self.fixed, self.priced = mdp, gamma, pi, False
         self.measure = measure.listing(mdp.support, mdp.num_states)
         self.rho, self.gamma, self.ended, self.r = 0.0, gamma, mdp.terminal, mdp.r
         self.P, self.nominal = mdp.P, Nature(mdp, risk.Nominal(), gamma)

@@ -31,7 +31,7 @@ from rlentropy.planning.operators import (
     check_discounted,
 )
 from rlentropy.risk.joint import SRectangular
-from rlentropy.types import Array
+from rlentropy.types import Array, in_short
 
 Method = Literal["newton", "policy-iteration", "value-iteration"]
 
@@ -47,24 +47,54 @@ class RobustValue:
     upper: Array  # (S,) >= the value
     iterations: int  # applications of T to all states
     nature: Callable[[], sp.csr_array] = field(repr=False)  # see `kernel`
+    mdp: FiniteMDP = field(repr=False)  # the nominal model; with markov_risk that of the policy
+    gamma: float
+    priced: bool = field(repr=False)  # nature pays a penalty for what it does
+
+    __repr__ = in_short
 
     def kernel(self) -> sp.csr_array:
         """The worst case at V of every (s, a), (S*A, S)."""
         return self.nature()
 
-    def __getstate__(self) -> dict[str, Any]:
-        """With the kernel in place of the loops that find it."""
-        return self.__dict__ | {"nature": Stored(self.kernel())}
+    def worst_mdp(self) -> FiniteMDP:
+        """The MDP with nature's worst kernel, where `evaluation` of `pi` gives V again.
+
+        What nature pays for a kernel, γ D(q, P) of a penalty, is part of its rewards.
+        """
+        mdp, K = self.mdp, self.kernel()
+        rows, paid = mdp.supported_rows
+        reward: Any = mdp.r
+        if paid is not None:  # successors that aren't stored pay nothing
+            pointers = np.append(rows.begin, rows.end[-1])
+            reward = sp.csr_array((paid, rows.successor, pointers), K.shape)
+            expected = K.multiply(reward).sum(axis=1).reshape(mdp.r.shape)
+        if self.priced:
+            moved = (K @ self.V).reshape(mdp.r.shape)
+            price = self.Q - (mdp.r if paid is None else expected) - self.gamma * moved
+            price[mdp.terminal] = 0.0
+            if paid is not None:
+                price = sp.diags_array(price.ravel()) @ (K != 0).astype(np.float64)
+            reward = reward + price
+        ids: dict[str, Any] = {"state_ids": mdp.state_ids, "action_ids": mdp.action_ids}
+        return FiniteMDP(K, reward, mdp.mu, terminal=mdp.terminal, **ids)
 
 
-@dataclass(frozen=True)
-class Stored:
-    """A kernel that was asked for."""
+class Answer:
+    """A kernel, found when it is first asked for; pickled, it is found first."""
 
-    matrix: sp.csr_array
+    def __init__(self, find: Callable[[], sp.csr_array]) -> None:
+        self.find: Callable[[], sp.csr_array] | None = find
+        self.found: sp.csr_array | None = None
 
     def __call__(self) -> sp.csr_array:
-        return self.matrix
+        if self.found is None:
+            assert self.find is not None
+            self.found, self.find = self.find(), None  # which lets go of the loops' tables
+        return self.found
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"found": self(), "find": None}
 
 
 def robust_optimum(
@@ -161,6 +191,13 @@ def robust_evaluation(
     if V.shape != (mdp.num_states,) or not np.isfinite(V).all():
         raise InputError(f"start must be (S,) = {(mdp.num_states,)} and finite, got {V.shape}")
     return fixed_point(mdp, operator, V, tolerance, "newton", max_iterations, strict)
+
+
+def evaluation(
+    mdp: FiniteMDP, pi: Any, gamma: float, tolerance: float = 1e-8, *, strict: bool = True
+) -> RobustValue:
+    """The value of a policy, (S, A), without any risk: `robust_evaluation` of `risk.Nominal()`."""
+    return robust_evaluation(mdp, pi, risk.Nominal(), gamma, tolerance, strict=strict)
 
 
 def robust_policy_gradient(
@@ -330,5 +367,6 @@ def fixed_point(
     )
     if strict and not bounds.width <= tolerance:
         raise certified.short_of("robust value", bounds.width, tolerance, work)
-    kernel = partial(operator.kernel, bounds.h)
-    return RobustValue(bounds.pi, bounds.V, bounds.Q, bounds.lower, bounds.upper, work.done, kernel)
+    kernel = Answer(partial(operator.kernel, bounds.h))
+    found = (bounds.pi, bounds.V, bounds.Q, bounds.lower, bounds.upper, work.done)
+    return RobustValue(*found, kernel, mdp, gamma, operator.priced)

@@ -14,7 +14,7 @@ import math
 import textwrap
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, get_args
 
 import numpy as np
 
@@ -28,7 +28,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 LONGEST = 60  # characters of a name in a picture
-FORMATS = ("png", "pdf", "svg")
+Format = Literal["png", "pdf", "svg"]
+FORMATS: tuple[Format, ...] = get_args(Format)
 COLUMN, PAGE = 3.3, 6.9  # inches: widths of a column and of a page of print
 DPI = 220
 
@@ -80,11 +81,12 @@ def canvas(
     rows: int = 1, columns: int = 1, *, width: float = COLUMN, height: float = 2.3, **shared: Any
 ) -> tuple[Any, Any]:
     """A figure and its axes (rows, columns), of so many inches; `finish` adds those of a legend."""
-    from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+    from rlentropy.plots.figure import Picture
+
     layout = ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.03)
-    figure = Figure(figsize=(width, height), layout=layout)
+    figure = Picture(figsize=(width, height), layout=layout)
     return figure, figure.subplots(rows, columns, squeeze=False, **shared)
 
 
@@ -148,7 +150,7 @@ def over_seeds(statistic: str, seeds: Collection[int], of: str = "seed") -> str:
     """What lines and bands over so many seeds (of each series) are: a caption for a picture."""
     few, many = min(seeds), max(seeds)
     if many <= 1:
-        return f"one {of} each"
+        return f"one {of}"
     name = {"iqm": "interquartile mean", "": "mean"}.get(statistic, statistic)
     return f"{name}, 95 % bootstrap over {few if few == many else f'{few} to {many}'} {of}s"
 
@@ -193,6 +195,13 @@ def bare(axes: Any) -> None:
     axes.spines[:].set_visible(False)
 
 
+def sequential(name: str = "viridis") -> Any:
+    """Colours of a map, of even lightness steps; what has no value is grey."""
+    from matplotlib import colormaps
+
+    return colormaps[name].with_extremes(bad=PALE)
+
+
 def colour_bar(figure: Any, image: Any, label: str, **place: Any) -> Any:
     """A bar of an image's colours, with plain numbers where they are logarithmic."""
     from matplotlib.colors import LogNorm
@@ -213,8 +222,15 @@ def tidy(axes: Any, title: str = "") -> None:
         axes.set_title(title, fontsize=LOOK["axes.titlesize"])
 
 
-def finish(figure: Figure, axes: Any, note: str = "", xlabel: str = "", ylabel: str = "") -> Figure:
-    """Add what belongs to all axes: a legend above them, labels, and a note below.
+def finish(
+    figure: Figure,
+    axes: Any,
+    note: str = "",
+    xlabel: str = "",
+    ylabel: str = "",
+    title: str = "",
+) -> Figure:
+    """Add what belongs to all axes: title and legend above them, labels, and a note below.
 
     The legend takes no room of theirs: the figure grows by its height.
 
@@ -226,7 +242,11 @@ def finish(figure: Figure, axes: Any, note: str = "", xlabel: str = "", ylabel: 
         if each.axison and not hasattr(each, "_colorbar"):
             tidy(each)
     width, height = figure.get_size_inches()
+    head, size = folded(shown(title), round(width / 0.068)), LOOK["axes.titlesize"]
     handles, labels = axes.get_legend_handles_labels()
+    height += 0.17 * bool(title)
+    if title and not labels:
+        figure.suptitle(head, fontsize=size)
     if labels:
         labels = [folded(label, round(width / 0.068)) for label in labels]
         rows, columns = _rows_of(labels, width)
@@ -236,7 +256,8 @@ def finish(figure: Figure, axes: Any, note: str = "", xlabel: str = "", ylabel: 
             "borderaxespad": 0.1,
             "labelspacing": 0.3,
         }
-        figure.legend(handles, labels, loc="outside upper center", ncols=columns, **style)
+        legend = {"title": head or None, "title_fontsize": size, "ncols": columns}
+        figure.legend(handles, labels, loc="outside upper center", **legend, **style)
         height += 0.15 * rows + 0.05
     lines = textwrap.wrap(note, round(width / 0.052))
     if ylabel:
@@ -276,7 +297,7 @@ def png(figure: Any, dpi: float | str = "figure") -> bytes:
     return encode(figure, "png", dpi)
 
 
-def known_formats(formats: Sequence[str]) -> tuple[str, ...]:
+def known_formats(formats: Sequence[str]) -> tuple[Format, ...]:
     """The formats, each once.
 
     Raises:
@@ -286,7 +307,7 @@ def known_formats(formats: Sequence[str]) -> tuple[str, ...]:
         raise InputError(
             f"format must be of {', '.join(FORMATS)}, got {' '.join(formats) or 'none'}"
         )
-    return tuple(dict.fromkeys(formats))
+    return tuple(kind for kind in FORMATS if kind in formats)
 
 
 def save(figure: Any, path: Path | str, formats: Sequence[str] = ("png",)) -> list[Path]:
@@ -298,10 +319,10 @@ def save(figure: Any, path: Path | str, formats: Sequence[str] = ("png",)) -> li
         InputError: an unknown format.
         OutputError: the folder can't be written to.
     """
-    formats, paths = known_formats(formats), []
+    known, paths = known_formats(formats), []
     for kind in FORMATS:
         file = Path(f"{path}.{kind}")
-        if kind in formats:
+        if kind in known:
             replace_file(file, encode(figure, kind))
             paths.append(file)
         else:

@@ -23,7 +23,7 @@ import numpy as np
 from rlentropy.errors import ROUNDING, InputError, in_range, one_of, whole
 from rlentropy.preferences import batches, scores
 from rlentropy.preferences.batches import DIVERSITIES, FLOOR, Batch
-from rlentropy.types import Array, Count, Mask
+from rlentropy.types import Array, Count, Mask, in_short
 
 Generator = np.random.Generator
 
@@ -54,6 +54,8 @@ class Pool:
     covariance: Any = None  # (D, D) of the belief about the features' weights
     true_gaps: Any = None  # (N,) of the environment; for the rule that cheats
     entropies: Any = None  # (N,) of what follows each pair's start state
+
+    __repr__ = in_short
 
     def __post_init__(self) -> None:
         sizes: dict[str, int] = {}
@@ -96,6 +98,8 @@ class Selection:
     scores: Array  # (N,)
     propensities: Array  # (N,) probability of each candidate to be in the batch, summing to n
     diagnostics: dict[str, float]
+
+    __repr__ = in_short
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ import numpy as np
 from rlentropy.errors import InputError, as_numbers
 from rlentropy.risk import rows
 from rlentropy.risk.base import check, csr
-from rlentropy.types import Array, Count
+from rlentropy.types import Array, Count, in_short
 
 if TYPE_CHECKING:
     import scipy.sparse as sp
@@ -37,6 +37,8 @@ class JointBackup:
     value: Array  # (S,)
     pi: Array  # (S, A)
     kernel: sp.csr_array  # (S*A, S), nature's answer to pi
+
+    __repr__ = in_short
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,12 @@ Its mathematics is in `rlentropy.neural.estimator`, its agent in `rlentropy.neur
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 
 from rlentropy import calls
+from rlentropy.errors import InputWarning
 from rlentropy.intervals import mean_ci95
 from rlentropy.log import Log, drive
 from rlentropy.neural.actor_critic import ActorCritic, Config
@@ -38,6 +41,9 @@ def run(env: Env, config: Config, rng: np.random.Generator, log: Log) -> Result:
     played = copies(env, min(SIDE_BY_SIDE, n), config.random_action, config.horizon, workers)
     evaluator = Evaluator(played, horizon, seed)
     size = config.num_envs * config.rollout_steps
+    if config.steps < size:
+        told = f"steps {config.steps} are less than a batch of num_envs * rollout_steps = {size}"
+        warnings.warn(f"{told}, which is played whole", InputWarning, stacklevel=2)
     total = -(-config.steps // size) * size
 
     def evaluate() -> tuple[dict[str, float], Array]:

@@ -22,7 +22,6 @@ import numpy as np
 from rlentropy.errors import InputError
 from rlentropy.intervals import (
     AGGREGATES,
-    Difference,
     Estimate,
     Statistic,
     aggregate,
@@ -36,7 +35,8 @@ from rlentropy.runs.comparable import Task
 from rlentropy.types import Array
 
 RANDOM = ("random-policy", "neural-random")  # commands whose policy is where scores are 0
-THRESHOLDS = 101  # of a profile
+THRESHOLDS = 201  # of a profile
+LOWEST = -1.0  # of them: a run that is as far below 0 as the optimum is above is just bad
 EVERY_TASK = "all tasks, as scores"
 
 Row = dict[str, Any]
@@ -144,9 +144,9 @@ def rectangle(tasks: Sequence[Task]) -> tuple[list[Task], list[str]]:
 
 
 def pairs(names: Sequence[str], baseline: str) -> list[tuple[str, str]]:
-    """Each algorithm against the baseline, or where there is none against each that comes later."""
-    if baseline in names:
-        return [(name, baseline) for name in names if name != baseline]
+    """Each algorithm against the baseline, if that is one of them; without one, all pairs."""
+    if baseline:
+        return [(name, baseline) for name in names if name != baseline and baseline in names]
     return list(itertools.combinations(names, 2))
 
 
@@ -178,7 +178,7 @@ def compare_across(
     scaled = [task for task in tasks if not every[task.name].wrong]
     used, names = rectangle(scaled)
     left_out += [f"{t.name}: not every algorithm ran on it" for t in scaled if t not in used]
-    missing = {a.name for t in tasks for a in t.algorithms} - set(names)
+    missing = {a.name for t in scaled for a in t.algorithms} - set(names)
     left_out += [f"{name}: it did not run on every task" for name in sorted(missing)]
     tables: dict[str, list[Row]] = {"runs": [row for t in tasks for row in run_rows(t, every)]}
     if len(used) > 1 and names:
@@ -222,7 +222,7 @@ def score_row(name: str, scores: Sequence[Array], rng: np.random.Generator) -> R
 
 def profile_rows(scores: dict[str, list[Array]], rng: np.random.Generator) -> Iterator[Row]:
     every = np.concatenate([x for parts in scores.values() for x in parts])
-    low, high = min(0.0, float(np.quantile(every, 0.02))), max(1.0, float(every.max()))
+    low, high = max(LOWEST, min(0.0, float(every.min()))), max(1.0, float(every.max()))
     thresholds = np.linspace(low, high, THRESHOLDS)
     for name, parts in scores.items():
         e = profile(parts, thresholds, rng)
@@ -264,17 +264,18 @@ def pair_rows(
     sign: float,
     rng: np.random.Generator,
 ) -> list[Row]:
-    """Each pair's mean difference on the seeds that both have, and how often the first is better.
+    """Each pair's difference on the seeds that both have, and how often the first is better.
+
+    What differs is a seed's mean over tasks, on seeds that both have on every task.
 
     Args:
         sign: 1 where more is better, -1 where less is.
     """
     rows: list[Row] = []
     for x, y in compared:
+        shared = set.intersection(*map(set, [*values[x], *values[y]]))
         both = list(zip(values[x], values[y], strict=True))
-        shared = [np.array([a[seed] - b[seed] for seed in a if seed in b]) for a, b in both]
-        nothing = Difference(Estimate(*[np.array(math.nan)] * 3), math.nan, 0)
-        d = difference(shared, rng) if all(map(len, shared)) else nothing
+        d = difference([np.mean([a[s] - b[s] for a, b in both]) for s in sorted(shared)], rng)
         first, second = (
             [sign * np.array(list(seeds.values())) for seeds in values[name]] for name in (x, y)
         )

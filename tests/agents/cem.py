@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from rlentropy.log import drive
-from rlentropy.policies import one_or_many, play
+from rlentropy.policies import Policy, one_or_many, play
 from rlentropy.types import Result
 
 
@@ -20,7 +20,7 @@ class Config:
     horizon: int | None = None  # steps of an episode; default: the environment's limit
 
 
-class Linear:
+class Linear(Policy):
     def __init__(self, weights):
         self.weights, self.shape = weights, (len(weights) - 1,)  # (D + 1, A); of an observation
 

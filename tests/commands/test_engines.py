@@ -5,12 +5,15 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from examples.runs import summary
 
 from rlentropy.cli import main
+from rlentropy.commands import engines
+from rlentropy.commands.engines import Job, LocalEngine, Outcome, Progress, persistent, wait_for
 from rlentropy.errors import InputError
 from rlentropy.files import locked
 from rlentropy.runs.folder import LOCK
@@ -101,3 +104,85 @@ def test_workers_end_with_the_sweep_and_have_saved(worlds):
         time.sleep(0.05)
     assert (folder / "checkpoint" / "state.npz").exists()
     assert not (folder / "summary.json").exists()
+
+
+# ---------------------------------------------------------------- events
+
+
+class Scripted:
+    """An engine whose runs end as they are told to."""
+
+    def __init__(self, *ends):
+        self.ends, self.asked, self.taken = list(ends), set(), []
+
+    def run(self, take):
+        while (job := take()) is not None:
+            self.taken.append(job)
+            yield Progress(job, "somewhere", 0.0, "")
+            yield Outcome(job, *self.ends.pop(0), "", 1.0)
+
+    def stop(self, job):
+        self.asked.add(job)
+
+
+JOB = Job("entgame", "A-v0", "entgame", 3, Path("x"), ())
+
+
+@pytest.mark.parametrize(
+    ("ends", "retries", "last"),
+    [
+        ([("died", "lost"), ("done", "")], 1, ("done", "")),
+        ([("died", "lost"), ("died", "gone")], 1, ("failed", "gone (2 times)")),
+        ([("died", "lost")], 0, ("failed", "lost")),
+        ([("stopped", ""), ("skipped", "")], 1, ("skipped", "")),
+        ([("stopped", "")], 0, ("failed", "told to stop by another process")),
+        ([("failed", "wrong")], 5, ("failed", "wrong")),
+    ],
+)
+def test_runs_that_die_are_taken_up_again(ends, retries, last):
+    engine, jobs, said = Scripted(*ends), [JOB], []
+    events = persistent(engine, lambda: jobs.pop() if jobs else None, retries, said.append)
+    outcomes = [event for event in events if isinstance(event, Outcome)]
+    assert [(o.state, o.why) for o in outcomes] == [last]
+    assert engine.taken == [JOB] * len(ends)
+    assert len(said) == len(ends) - 1
+
+
+def test_a_run_that_was_to_stop_has_stopped():
+    engine, jobs = Scripted(("died", "killed by SIGTERM")), [JOB]
+    engine.stop(JOB)
+    events = persistent(engine, lambda: jobs.pop() if jobs else None, 2, print)
+    assert [event.state for event in events if isinstance(event, Outcome)] == ["stopped"]
+
+
+def test_the_local_engine_tells_how_far_runs_are_and_stops_one(worlds):
+    argv = ("--env-id", "sweep_worlds:Sweep/World-v0", "--env-kwargs", '{"flaw": "slow"}')
+    argv = ("random-policy", *argv, "--horizon", "5", "--episodes", "100000", "--out", "out")
+    job, engine = replace(JOB, argv=argv, folder=Path("out")), LocalEngine(1)
+    jobs, seen, ticks = [job], [], 0
+    for event in engine.run(lambda: jobs.pop() if jobs else None):
+        if isinstance(event, Progress):
+            seen.append(event)
+            if event.text and not engine.asked:
+                engine.stop(job)
+        elif event is None:
+            ticks += 1
+        else:
+            last = event
+    assert last.state == "stopped"
+    assert ticks > 0
+    assert (seen[0].where, seen[0].share, seen[0].text) == ("worker 1", 0.0, "")
+    assert 0.0 < seen[-1].share < 1.0
+    assert "/100 000" in seen[-1].text
+    assert Path("out/checkpoint/state.npz").exists()
+
+
+def test_a_folder_that_a_killed_sweep_still_holds_is_waited_for(tmp_path, monkeypatch):
+    holders = [7, 7, None]
+    monkeypatch.setattr(engines, "holder_of", lambda lock: holders.pop(0))
+    monkeypatch.setattr(engines.time, "sleep", lambda seconds: None)
+    wait_for(tmp_path)
+    assert not holders
+    monkeypatch.setattr(engines, "GRACE", -5.0)
+    monkeypatch.setattr(engines, "holder_of", lambda lock: 7)
+    wait_for(tmp_path)  # no longer than that

@@ -13,7 +13,9 @@ from examples import mixtures
 
 from rlentropy import FiniteMDP
 from rlentropy.cli import main
+from rlentropy.commands import evaluate as command
 from rlentropy.envs.ring import TOY10
+from rlentropy.errors import InputError
 from rlentropy.runs.table import COMMANDS, Command
 
 RING, LAKE = "rlentropy/Ring-v0", "FrozenLake-v1"
@@ -473,3 +475,31 @@ def test_wrong_runs_are_one_line(tmp_path, capsys):
 def test_measures_need_a_model(cart_pole, capsys):
     assert main(["evaluate", "--run", str(cart_pole), "--perturb", "kl-ball=0:1:1"]) == 2
     assert "whose model isn't known, got 'kl-ball'" in capsys.readouterr().err
+
+
+def test_pictures_come_in_the_formats_that_are_asked_for(tmp_path):
+    run, out = write_run(tmp_path / "a", STAY), tmp_path / "out"
+    arguments = ["--run", str(run), "--episodes", "2", "--perturb", "p=0:0.2:0.1"]
+    for kinds in (("png", "svg"), ("pdf",)):
+        assert main(["evaluate", *arguments, "--out", str(out), "--format", *kinds]) == 0
+        found = {path.name for path in out.iterdir() if path.suffix not in (".csv", ".json")}
+        assert found == {f"p-{name}.{kind}" for name in ("return", "value") for kind in kinds}
+    with pytest.raises(InputError, match="format must be of png, pdf, svg, got none"):
+        command.Config(run=("a",), format=())
+
+
+def test_axes_say_what_they_show():
+    assert command.named("return", {0.95}) == "return of an episode"
+    assert command.named("value", {0.95}) == "value (discount 0.95)"
+    assert command.named("value", {None}) == "value of an episode"
+    assert command.named("robust value", {0.9, 0.95}) == "robust value"
+    assert command.radius_of("kl-ball") == "radius of the kl ball (nats)"
+    assert command.radius_of("s-l1-ball") == "radius of the s-l1 ball"
+    assert command.radius_of("chi2-penalty") == "weight of the chi2 penalty"
+    assert command.radius_of("cvar") == "parameter of cvar"
+    config = command.Config(run=("a",), episodes=7)
+    bands = [SimpleNamespace(seeds=1, metric=metric) for metric in ("return", "value")]
+    assert command.note(bands[:1], config) == "one run: mean, 95 % bootstrap over 7 episodes"
+    assert command.note(bands[1:], config) == "one run, exact values"
+    many = [SimpleNamespace(seeds=seeds, metric="value") for seeds in (3, 5)]
+    assert command.note(many, config) == "mean, 95 % bootstrap over 3 to 5 seeds"

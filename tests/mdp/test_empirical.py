@@ -132,9 +132,9 @@ def test_supports_that_are_not_canonical() -> None:
         ((2, 1), {"smoothing": -1.0}, "smoothing must be >= 0 and finite, got -1"),
         ((2, 1), {"smoothing": np.nan}, "smoothing must be >= 0 and finite, got nan"),
         ((2, 1), {"smoothing": np.inf}, "smoothing must be >= 0 and finite, got inf"),
-        ((0, 1), {}, "num_states, num_actions and stages must be >= 1, got 0, 1, 1"),
-        ((2, 0), {}, "must be >= 1, got 2, 0, 1"),
-        ((2, 1), {"stages": 0}, "must be >= 1, got 2, 1, 0"),
+        ((0, 1), {}, "num_states must be >= 1, got 0"),
+        ((2, 0), {}, "num_actions must be >= 1, got 0"),
+        ((2, 1), {"stages": 0}, "stages must be >= 1, got 0"),
         ((2, 1), {"support": sp.csr_array((3, 2))}, r"support must be \(S\*A, S\) = \(2, 2\)"),
         (
             (2, 1),

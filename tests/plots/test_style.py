@@ -7,7 +7,6 @@ import pytest
 
 from rlentropy.errors import InputError
 from rlentropy.plots import comparisons, style
-from rlentropy.types import Film
 
 # Machado, Oliveira, Fernandes 2009: how full dichromats see linear RGB.
 EYES = {
@@ -123,7 +122,7 @@ def test_the_note_says_what_bands_are():
     assert (
         style.over_seeds("iqm", [8, 10]) == "interquartile mean, 95 % bootstrap over 8 to 10 seeds"
     )
-    assert style.over_seeds("mean", [1]) == "one seed each"
+    assert style.over_seeds("mean", [1]) == "one seed"
     assert style.over_seeds("mean", [20], "episode").endswith("over 20 episodes")
 
 
@@ -195,26 +194,3 @@ def test_formats_that_were_not_asked_for_go(tmp_path):
 def test_unknown_formats_are_refused(tmp_path, formats, got):
     with pytest.raises(InputError, match=f"format must be of png, pdf, svg, got {got}"):
         style.save(drawn(1), tmp_path / "curves", formats)
-
-
-# ---------------------------------------------------------------- tables of states
-
-
-def test_states_on_a_grid_stand_as_they_lie(monkeypatch):
-    from rlentropy import plots
-
-    seen = []
-    monkeypatch.setattr(style, "png", lambda figure, dpi: seen.append(figure) or b"")
-    counts = np.array([0, 3, 0, 1, 100, 0])
-    plots.densities(Film((), ((20, counts),), (2, 3)), "entgame on $x$")
-    axes, bar = seen[0].axes
-    (image,) = axes.images
-    assert image.origin == "upper"
-    np.testing.assert_array_equal(image.get_array().filled(0), counts.reshape(2, 3))
-    np.testing.assert_array_equal(image.get_array().mask, counts.reshape(2, 3) == 0)
-    assert axes.get_title() == "entgame on \\$x\\$\n20 environment steps\n3 of 6 states visited"
-    assert "visits" in bar.get_ylabel()
-    plots.visits(counts, None)
-    (axes,) = seen[1].axes
-    assert axes.patches[0].get_data().values.tolist() == counts.tolist()
-    assert (axes.get_xlabel(), axes.get_title()) == ("state", "3 of 6 states visited")

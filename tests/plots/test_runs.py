@@ -9,7 +9,7 @@ from PIL import Image
 
 from rlentropy import plots
 from rlentropy.perturbations.grids import Grid
-from rlentropy.plots import margins, mark_nominal, png, reliability, style
+from rlentropy.plots import margins, mark_nominal, png, reliability, runs
 from rlentropy.preferences.calibration import reliability_curve
 from rlentropy.types import Film
 
@@ -136,13 +136,13 @@ def shots(monkeypatch):
     """What the axes showed at each picture: title, array of the map or heights of the bars."""
     seen = []
 
-    def take(figure, dpi):
+    def take(figure, pixels):
         axes = figure.axes[0]
         shown = axes.images[0].get_array() if axes.images else axes.patches[0].get_data().values
         seen.append((figure, axes.get_title(), shown.copy()))
         return b""
 
-    monkeypatch.setattr(style, "png", take)
+    monkeypatch.setattr(runs, "encoded", take)
     return seen
 
 
@@ -193,3 +193,39 @@ def test_both_are_pngs(rng):
     curve = reliability_curve(rng.random(20), rng.random(20))
     for picture in (margins([("random", rng.normal(size=20))]), reliability([("random", curve)])):
         assert png(picture).startswith(b"\x89PNG")
+
+
+# ---------------------------------------------------------------- visits of states
+
+
+def test_states_on_a_grid_stand_as_they_lie(shots):
+    counts = np.array([0, 3, 0, 1, 100, 0])
+    plots.densities(Film((), ((20, counts),), (2, 3)), "entgame on $x$")
+    ((figure, title, shown),) = shots
+    (image,) = figure.axes[0].images
+    assert image.origin == "upper"
+    np.testing.assert_array_equal(shown.filled(0), counts.reshape(2, 3))
+    np.testing.assert_array_equal(shown.mask, counts.reshape(2, 3) == 0)
+    assert title == "entgame on \\$x\\$\n20 environment steps\n3 of 6 states visited"
+    assert "visits" in figure.axes[1].get_ylabel()
+
+
+def test_states_without_a_grid_are_bars(shots):
+    counts = np.array([0, 3, 0, 1, 100, 0])
+    assert plots.visits(counts, None) == b""
+    ((figure, title, heights),) = shots
+    assert heights.tolist() == counts.tolist()
+    assert (figure.axes[0].get_xlabel(), title) == ("state", "3 of 6 states visited")
+
+
+def test_frames_show_their_own_counts_and_titles():
+    """Pixels: what is drawn again on a kept background is what a fresh figure shows."""
+    frames = ((10, np.array([5, 0, 0, 0, 0, 1])), (2000, np.array([9, 1, 0, 0, 8, 1])))
+    film = plots.densities(Film((), frames, (2, 3)), "a run")
+    alone = plots.densities(Film((), frames[1:], (2, 3)), "a run")[0]
+    second, fresh = (
+        np.asarray(Image.open(io.BytesIO(p)).convert("RGB"), int) for p in (film[1], alone)
+    )
+    assert np.abs(second - fresh).mean() < 1.0
+    first = np.asarray(Image.open(io.BytesIO(film[0])).convert("RGB"), int)
+    assert np.abs(second - first).mean() > 2.0
