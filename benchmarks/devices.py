@@ -1,16 +1,27 @@
 """When a GPU, more processes, or more environments at once pay: ratios side by side.
 
 python benchmarks/devices.py speed [--devices cpu cuda] [--out CSV]
+python benchmarks/devices.py parallel [--processes 1 2] [--out CSV]
+python benchmarks/devices.py workers [--processes 0 2] [--out CSV]
 
 `speed` counts gradient updates a second of networks of two hidden layers, by batch and width, with
 one thread of the CPU, as runs have. Everything of an update counts: drawing the batch, taking it to
 the device, targets, gradients, Adam.
+
+`parallel` counts updates a second of rfzi in processes that share each batch, a thread each, with
+gloo. `workers` counts steps a second of 8 copies of environments whose step takes so many
+milliseconds of a core, played in this process (0) or in others.
+
+All are ratios: columns of one row are measured one after the other. On a busy machine they say
+little; the load is printed first.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import os
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -24,10 +35,12 @@ from gymnasium.spaces import Box, Discrete
 
 from rlentropy.data import Transitions
 from rlentropy.exploration.samplers import Batch, SoftActorCritic, SoftQ, Tuning
-from rlentropy.neural import devices, losses
+from rlentropy.log import ranks
+from rlentropy.neural import copies, devices, losses
 from rlentropy.neural.actor_critic import ActorCritic, Config
 from rlentropy.neural.mixtures import Squashed
-from rlentropy.neural.spaces import ActionSet
+from rlentropy.neural.rollouts import VectorEnv
+from rlentropy.neural.spaces import ActionSet, Encoder, make_head
 from rlentropy.offline import rfzi
 from rlentropy.offline.networks import Networks
 from rlentropy.offline.problem import split
@@ -148,23 +161,129 @@ def speeds(names: list[str]) -> Iterator[dict[str, Any]]:
                 yield row
 
 
+# ---------------------------------------------------------------- processes that share batches
+
+SHARED = tuple((width, batch) for width in (128, 256, 512, 1024) for batch in (256, 1024, 4096))
+CALLS = 30  # updates of processes that are timed
+
+
+def together(width: int, batch: int, size: int) -> float:
+    """Updates a second of so many processes."""
+    if size == 1:
+        return share(width, batch)
+    port = str(40_000 + (os.getpid() + 97 * width + batch + size) % 20_000)
+    shared = {"WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    argv = [sys.executable, __file__, "share", str(width), str(batch)]
+    processes = [
+        subprocess.Popen(
+            argv,
+            env=os.environ | shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(size)
+    ]
+    told = [process.communicate()[0] for process in processes]
+    return float(told[0])
+
+
+def share(width: int, batch: int) -> float:
+    """Updates a second of this process's part."""
+    with ranks.joined("cpu"):
+        update = fitted(transitions(20_000), batch, width)
+        for _ in range(3):
+            update()
+        began = time.perf_counter()
+        for _ in range(CALLS):
+            update()
+        return CALLS / (time.perf_counter() - began)
+
+
+def parallel(sizes: list[int]) -> Iterator[dict[str, Any]]:
+    for width, batch in SHARED:
+        row: dict[str, Any] = {"width": width, "batch": batch}
+        for size in sizes:
+            row[f"of {size}"] = round(together(width, batch, size), 1)
+        for size in sizes[1:]:
+            row[f"ratio of {size}"] = round(row[f"of {size}"] / row[f"of {sizes[0]}"], 2)
+        yield row
+
+
+# ---------------------------------------------------------------- environments in processes
+
+
+class Busy(gymnasium.Env[Any, Any]):
+    """Takes so many milliseconds of a core for a step."""
+
+    observation_space = Box(-np.inf, np.inf, (WIDTH,), np.float32)
+    action_space = Discrete(2)
+
+    def __init__(self, milliseconds: float) -> None:
+        self.seconds, self.x = milliseconds / 1e3, np.zeros(WIDTH, np.float32)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        return self.x, {}
+
+    def step(self, action: Any) -> Any:
+        until = time.thread_time() + self.seconds
+        while time.thread_time() < until:
+            pass
+        return self.x, 0.0, False, False, {}
+
+
+def stepped(env: gymnasium.Env[Any, Any], workers: int, seconds: float = 1.5) -> float:
+    """Steps a second of 8 copies."""
+    head = make_head(env.action_space)
+    played = copies.copies(env, 8, 0.0, None, workers)
+    vector = VectorEnv(played, Encoder.of(env.observation_space), np.random.default_rng(0))
+    actions = np.zeros((8, 1), np.int64)
+    vector.roll_out(2, head, lambda rows, t: actions)
+    began, steps = time.perf_counter(), 0
+    while time.perf_counter() - began < seconds:
+        vector.roll_out(5, head, lambda rows, t: actions)
+        steps += 5 * 8
+    found = steps / (time.perf_counter() - began)
+    vector.close()
+    return found
+
+
+def in_processes(sizes: list[int]) -> Iterator[dict[str, Any]]:
+    for milliseconds in (0.0, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0):
+        row: dict[str, Any] = {"ms a step": milliseconds}
+        for size in sizes:
+            row[f"in {size}"] = round(stepped(Busy(milliseconds), size))
+        for size in sizes[1:]:
+            row[f"ratio of {size}"] = round(row[f"in {size}"] / row[f"in {sizes[0]}"], 2)
+        yield row
+
+
 def main() -> int:
+    if sys.argv[1:2] == ["share"]:  # one of the processes of `together`
+        torch.set_num_threads(1)
+        print(share(*map(int, sys.argv[2:])))
+        return 0
     parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
-    parser.add_argument("what", choices=["speed"])
+    parser.add_argument("what", choices=["speed", "parallel", "workers"])
     parser.add_argument("--devices", nargs="+", default=["cpu"])
+    parser.add_argument("--processes", nargs="+", type=int, default=[])
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
+    made = {
+        "speed": lambda: speeds(options.devices),
+        "parallel": lambda: parallel(options.processes or [1, 2]),
+        "workers": lambda: in_processes(options.processes or [0, 2]),
+    }[options.what]()
+    print(f"load of this machine: {os.getloadavg()[0]:.1f}, cores: {os.cpu_count()}")
     rows = []
-    for row in speeds(options.devices):
+    for row in made:
         rows.append(row)
-        print("  ".join(f"{value!s:>18}" if k == "update" else f"{k} {value:>8}"
-                        for k, value in row.items()), flush=True)  # fmt: skip
-    if options.out:
-        with options.out.open("w", newline="") as file:
-            writer = csv.DictWriter(file, rows[0])
-            writer.writeheader()
-            writer.writerows(rows)
+        print("  ".join(f"{k} {value:>9}" for k, value in row.items()), flush=True)
+        if options.out:
+            with options.out.open("w", newline="") as file:
+                writer = csv.DictWriter(file, rows[0])
+                writer.writeheader()
+                writer.writerows(rows)
     return 0
 
 

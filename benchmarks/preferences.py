@@ -43,7 +43,7 @@ import numpy as np
 import torch
 
 from rlentropy.neural.actor_critic import ActorCritic, Config
-from rlentropy.neural.rollouts import replicate
+from rlentropy.neural.copies import replicate
 from rlentropy.neural.spaces import NeuralPolicy
 from rlentropy.preferences import scores
 from rlentropy.preferences.losses import preference_loss, sigmoid

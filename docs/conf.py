@@ -11,6 +11,7 @@ import inspect
 import io
 import re
 import tokenize
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -159,8 +160,25 @@ def formulas(lines: list[str]) -> list[str]:
             literal = True
         elif line.strip() and not indented:
             literal = False
-        result.append(line if literal else plain(line))
+        result.append(line if literal else re.sub(CITATION, cited, plain(line)))
     return result
+
+
+CITATION = r"\b(exploration|robust|preferences|diversity) §([\d.]*\d)"
+
+
+@cache
+def sections(page: str) -> dict[str, str]:
+    """The sections of a page of theory by their numbers, as addresses have them."""
+    text = (ROOT / "docs" / "theory" / f"{page}.md").read_text("utf-8")
+    headings = re.findall(r"^#+ (([\d.]+) .+)$", text, re.M)
+    return {k: re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h, k in headings}
+
+
+def cited(found: re.Match[str]) -> str:
+    page, number = found.groups()
+    anchor = sections(page).get(number, "")
+    return f"`{found[0]} <../theory/{page}.html#{anchor}>`__" if anchor else found[0]
 
 
 def document(app: Any, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
@@ -204,11 +222,14 @@ def side_bar(text: str, is_root: bool) -> str:
     for section in re.split(r"^## ", text, flags=re.M):
         links = re.findall(r"\]\(([^)#:]+)\.md\)", section)
         below = [link for link in dict.fromkeys(links) if is_root or "/" not in link]
-        title = "" if section.startswith("#") else f":caption: {section.partition(chr(10))[0]}\n"
+        title = "" if section.startswith("#") else section.partition("\n")[0]
+        if title == "Reference":
+            below.append("api/index")
+        elif is_root and not title:
+            continue  # the introduction
         if below:
-            trees += "\n".join(["\n```{toctree}", f":hidden:\n{title}", *below, "```\n"])
-    if is_root:
-        trees += "\n```{toctree}\n:hidden:\n:caption: Reference\n\napi/index\n```\n"
+            options = [":hidden:", *([f":caption: {title}"] if title else [])]
+            trees += "\n".join(["\n```{toctree}", *options, "", *below, "```\n"])
     return trees
 
 

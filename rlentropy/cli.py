@@ -7,6 +7,7 @@ each field. Modules are imported when their command is named, so that help stays
 from __future__ import annotations
 
 import io
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -17,7 +18,7 @@ with loading(is_ours()):
     from rlentropy.commands.console import exit_code
     from rlentropy.commands.help import command_help, overview
     from rlentropy.commands.options import ask_tyro, check_sizes
-    from rlentropy.commands.train import train
+    from rlentropy.commands.train import check_processes, train
     from rlentropy.errors import one_of
     from rlentropy.runs.table import COMMANDS, TOOLS
 
@@ -29,7 +30,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # whatever letters the terminal lacks
-    return exit_code(lambda: dispatch(arguments))
+    code = exit_code(lambda: dispatch(arguments))
+    if argv is None and "WORLD_SIZE" in os.environ:  # of torchrun
+        # Threads of torch.distributed that outlive it sometimes abort a process at its end.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code
 
 
 def dispatch(arguments: list[str]) -> int:
@@ -52,6 +59,7 @@ def dispatch(arguments: list[str]) -> int:
 
 def use(tool: str, arguments: list[str]) -> int:
     """Run a command that takes no environment."""
+    check_processes(tool)
     with loading():
         module = import_module(TOOLS[tool].module)
     config = ask_tyro(module.Config, tool, arguments)

@@ -29,6 +29,24 @@ if TYPE_CHECKING:
 
 Features = Literal["overlap", "visits", "stages"]
 
+__all__ = [
+    "cosine_kernel",
+    "dpp_greedy",
+    "k_center",
+    "query_kernel",
+    "rbf_kernel",
+    "trajectory_features",
+    "vendi_greedy",
+    "vendi_score",
+    "vendi_score_of_features",
+    "vendi_score_of_policy",
+]
+
+
+def __dir__() -> list[str]:
+    """What users want, without what is imported on the way."""
+    return [*__all__]
+
 
 def vendi_score(K: Any, q: float = 1.0, weights: Any = None) -> float:
     """Effective number of different items, in [1, n].

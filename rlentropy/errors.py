@@ -19,6 +19,10 @@ class InputError(ValueError):
     """Names the argument, what it must be, what came; the command line prints it and exits 2."""
 
 
+class InputWarning(UserWarning):
+    """What is taken, and likely not meant; the command line prints it once, as a line."""
+
+
 class OutputError(InputError):
     """The run folder can't be written: no space, no permission. What was there is intact."""
 

@@ -26,6 +26,17 @@ from rlentropy.types import Array
 
 ESTIMATORS = ("add-c", "braess-sauer", "add-root-n")
 
+__all__ = [
+    "binary_next",
+    "cesaro_add_one",
+    "estimate",
+]
+
+
+def __dir__() -> list[str]:
+    """What users want, without what is imported on the way."""
+    return [*__all__]
+
 
 def check_estimator(estimator: str, smoothing: float) -> None:
     """Refuse an unknown estimator, a smoothing out of range, or one that would be ignored."""

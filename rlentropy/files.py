@@ -71,10 +71,22 @@ def replace_file(path: Path, content: bytes, must: str = WRITABLE) -> None:
             raise
 
 
-def pack(arrays: Mapping[str, Any], compressed: bool = False) -> bytes:
-    """Arrays as the bytes of an .npz file, the same bytes for the same arrays."""
+def pack(arrays: Mapping[str, Any], compressed: bool = False, small: bool = False) -> bytes:
+    """Arrays as the bytes of an .npz file, the same bytes for the same arrays.
+
+    Args:
+        small: compressed better, for which all takes some times as long.
+    """
     buffer = io.BytesIO()
-    (np.savez_compressed if compressed else np.savez)(buffer, **arrays)
+    if small:
+        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_BZIP2) as archive:
+            for name, array in arrays.items():
+                member = zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0))
+                member.compress_type = zipfile.ZIP_BZIP2
+                with archive.open(member, "w", force_zip64=True) as file:
+                    npy.write_array(file, np.asarray(array), allow_pickle=False)
+    else:
+        (np.savez_compressed if compressed else np.savez)(buffer, **arrays)
     return buffer.getvalue()
 
 
@@ -321,14 +333,15 @@ def locked(file: Path, what: str, folder: Path) -> Iterator[None]:
     """Hold a place for this process alone, until the block or the process ends, however it ends.
 
     Args:
-        file: the lock, which holds the process's number; removed in the end. Its folder is made.
+        file: the lock, which holds the process's number; removed in the end. Its folders are made,
+            and removed where nothing was put into them.
         what: the option that named the place.
         folder: the place.
 
     Raises:
         InputError: another process holds it.
     """
-    new = not os.path.exists(file.parent)  # of a name that is too long, too
+    new = [p for p in file.parents if not os.path.exists(p)]  # of a name that is too long, too
     descriptor = _take(file, what, folder)
     try:
         yield
@@ -338,18 +351,22 @@ def locked(file: Path, what: str, folder: Path) -> Iterator[None]:
                 file.unlink()  # before it is let go, so that nobody holds a file that is gone
             with suppress(OSError):
                 os.close(descriptor)
-        if new:
-            with suppress(OSError):  # where something was written there
-                file.parent.rmdir()
+        with suppress(OSError):  # where something was written there
+            for empty in new:
+                empty.rmdir()
 
 
 def _take(file: Path, what: str, folder: Path) -> int | None:
     """A descriptor that holds the lock; None where nothing can be written, or locked."""
+    vanished = 0
     while True:
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
-        except OSError:  # whoever writes there says so
+        except OSError as error:  # whoever writes there says so
+            vanished += 1
+            if isinstance(error, FileNotFoundError) and vanished < 10:
+                continue  # another process has just removed a folder that was empty
             return None
         try:
             _lock(descriptor)

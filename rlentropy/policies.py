@@ -17,7 +17,14 @@ from gymnasium.spaces import Discrete
 
 from rlentropy.errors import InputError
 from rlentropy.types import Array, Count
-from rlentropy.wrappers import Checked, uniform_actions
+from rlentropy.wrappers import Several, side_by_side, uniform_actions
+
+__all__ = ["Mixture", "Policy", "Tabular", "Uniform", "play", "random"]
+
+
+def __dir__() -> list[str]:
+    """What users want, without what is imported on the way."""
+    return [*__all__]
 
 
 class Policy(Protocol):
@@ -241,7 +248,7 @@ def random(env: gymnasium.Env[Any, Any]) -> Policy:
 
 
 def play(
-    envs: Sequence[gymnasium.Env[Any, Any]],
+    envs: Sequence[gymnasium.Env[Any, Any]] | Several,
     policy: Policy,
     seeds: Any,
     horizon: int,
@@ -250,20 +257,20 @@ def play(
     """An episode in each of n environments, in step: undiscounted returns and lengths, (n,) each.
 
     Args:
-        envs: not vectorised; the policy's slot i plays in the i-th.
+        envs: not vectorised, at least n; the policy's slot i plays in the i-th.
         seeds: of their resets, (n,).
         horizon: steps after which an episode is cut off.
     """
-    n, played = len(envs), [Checked(env) for env in envs]
-    starts = [env.reset(int(seed)) for env, seed in zip(played, seeds, strict=True)]
-    observations = np.stack(starts)
+    n, played = len(seeds), side_by_side(envs)
+    observations = np.stack(played.reset(range(n), np.asarray(seeds).tolist()))
     returns, lengths, over = [0.0] * n, [0] * n, [False] * n
     alive = list(range(n))
     policy.begin(np.arange(n), rng)
     for t in range(horizon):
-        actions = plain(policy.act(observations, np.full(n, t), rng), envs[0].action_space)
-        for i in alive:
-            observations[i], reward, terminated, truncated = played[i].step(actions[i])
+        actions = plain(policy.act(observations, np.full(n, t), rng), played.action_space)
+        steps = played.step(alive, [actions[i] for i in alive])
+        for i, (observation, reward, terminated, truncated) in zip(alive, steps, strict=True):
+            observations[i] = observation
             returns[i] += reward
             lengths[i] = t + 1
             over[i] = terminated or truncated

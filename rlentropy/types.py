@@ -62,11 +62,11 @@ class Result:
     summary: Mapping[str, Any]  # figures; summary.json
     policy: Mapping[str, Any] = field(default_factory=dict)  # arrays; policy.npz
     network: Mapping[str, Any] | None = None  # tensors, numbers, strings, lists; policy.pt
-    visits: Any = None  # counts (H, S, A) of states and actions; a picture of the states
+    visits: Any = None  # counts (H, S, A) of states and actions
     grid_shape: tuple[int, int] | None = None  # (rows, columns), where the states are cells
     film: Film | None = None  # pictures of the visits to cells
     mixture: Any = None  # policies (K, ...), one drawn an episode; mixture.npz
-    pictures: Mapping[str, Any] = field(default_factory=dict)  # of `plots`: name → argument
+    pictures: Mapping[str, Any] = field(default_factory=dict)  # of `plots`: name → keywords
 
     def __repr__(self) -> str:
         figures = {k: v for k, v in self.summary.items() if isinstance(v, int | float | str)}

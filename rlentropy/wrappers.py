@@ -12,15 +12,16 @@ import math
 import os
 import re
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from numbers import Real
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 import gymnasium
 import numpy as np
-from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
+from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tuple
 from gymnasium.utils import RecordConstructorArgs
 from numpy.typing import NDArray
 
@@ -183,6 +184,61 @@ class Checked:
         return text if len(text) <= 60 else f"{text[:56]} …"
 
 
+Index = Sequence[int]
+Step = tuple[Any, float, bool, bool]  # observation, reward, terminated, truncated
+
+
+class Several(Protocol):
+    """Environments alike, numbered from 0, that are played side by side."""
+
+    action_space: gymnasium.Space[Any]
+
+    def __len__(self) -> int: ...
+    def reset(self, index: Index, seeds: Index) -> list[Any]:
+        """Begin episodes in some of them; their first observations."""
+
+    def step(self, index: Index, actions: Sequence[Any]) -> list[Step]:
+        """Step some of them."""
+
+    def replay(self, index: Index, seeds: Index, actions: Sequence[Any]) -> list[Any]:
+        """Begin episodes again, and repeat the actions of each; their last observations."""
+
+    def close(self) -> None: ...
+
+
+class Turns:
+    """Environments of this process, which take turns."""
+
+    def __init__(self, envs: Sequence[Env]) -> None:
+        self.envs, self.played = envs, [Checked(env) for env in envs]
+        self.action_space = envs[0].action_space
+
+    def __len__(self) -> int:
+        return len(self.envs)
+
+    def reset(self, index: Index, seeds: Index) -> list[Any]:
+        return [self.played[i].reset(int(seed)) for i, seed in zip(index, seeds, strict=True)]
+
+    def step(self, index: Index, actions: Sequence[Any]) -> list[Step]:
+        return [self.played[i].step(action) for i, action in zip(index, actions, strict=True)]
+
+    def replay(self, index: Index, seeds: Index, actions: Sequence[Any]) -> list[Any]:
+        found = self.reset(index, seeds)
+        for k, i in enumerate(index):
+            for action in actions[k]:
+                found[k] = self.played[i].step(action)[0]
+        return found
+
+    def close(self) -> None:
+        for env in self.envs:
+            env.close()
+
+
+def side_by_side(envs: Sequence[Env] | Several) -> Several:
+    """Environments as they are played together."""
+    return Turns(envs) if isinstance(envs, Sequence) else envs
+
+
 def single(value: Any) -> Any:
     """The one element of an array or of a numpy scalar as a Python object; else as it is."""
     if isinstance(value, int | float):
@@ -209,7 +265,8 @@ def make_env(env_id: str, env_kwargs: str, unlimited: bool) -> Env:
     """Make an environment; unlimited drops its time limit, since the horizon takes its place.
 
     `max_episode_steps` among the keyword arguments is that of `gymnasium.make`. So that nothing is
-    said twice, gymnasium's own checker is left out: `Checked` does its work.
+    said twice, gymnasium's own checker is left out: `Checked` does its work. Dict and Tuple
+    observations are flattened into one Box.
     """
     try:
         kwargs = json.loads(env_kwargs)
@@ -244,7 +301,18 @@ def make_env(env_id: str, env_kwargs: str, unlimited: bool) -> Env:
     for name in ("observation_space", "action_space"):
         if not isinstance(space := getattr(env, name, None), gymnasium.Space):
             raise InputError(f"env must have a gymnasium space as its {name}, got {space!r}")
+    if isinstance(env.observation_space, Dict | Tuple) and _flattens(env.observation_space):
+        return gymnasium.wrappers.FlattenObservation(env)
     return env
+
+
+def _flattens(space: gymnasium.Space[Any]) -> bool:
+    """Whether a space is made of such as are numbers, to be laid side by side."""
+    if isinstance(space, Dict):
+        return bool(space.spaces) and all(map(_flattens, space.spaces.values()))
+    if isinstance(space, Tuple):
+        return bool(space.spaces) and all(map(_flattens, space.spaces))
+    return isinstance(space, Box | Discrete | MultiBinary | MultiDiscrete)
 
 
 def headless() -> None:

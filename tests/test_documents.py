@@ -1,10 +1,15 @@
 """Links, names of files and tables of the documents; `test_pages` runs what they print."""
 
 import re
+from dataclasses import fields
+from importlib import import_module
 from pathlib import Path
 
 import architecture
 import pytest
+
+from rlentropy.commands.options import Options
+from rlentropy.runs.table import COMMANDS, TOOLS
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -32,6 +37,23 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert path.exists(), target
         assert path.is_relative_to(ROOT), target
         assert not anchor or anchor in anchors(path), target
+
+
+STRANGERS = {"--details", "--samples_per_plugin", "--smoothing"}  # options of others' programs
+
+
+def test_options_named_in_the_documents_exist() -> None:
+    configs = [import_module(row.module).Config for row in (COMMANDS | TOOLS).values()]
+    names = {field.name for config in (Options, *configs) for field in fields(config)}
+    known = {"--" + name.replace("_", "-") for name in names} | {"--help", *STRANGERS}
+    unknown = [
+        f"{page.relative_to(ROOT)}: {option}"
+        for page in DOCUMENTS
+        if "results" not in page.parts and page.name != "reproducing.md"  # they name scripts'
+        for option in re.findall(r"`(--[a-z][\w-]*)", text_of(page))
+        if option.replace("--no-", "--") not in known
+    ]
+    assert not unknown, "\n".join(unknown)
 
 
 def test_every_page_is_reached_from_the_index() -> None:

@@ -97,6 +97,16 @@ def test_a_disk_without_locks_runs_with_a_note(tmp_path, monkeypatch, capsys):
     assert "can't be locked (No locks available)" in capsys.readouterr().err
 
 
+def test_folders_of_a_lock_go_with_it_unless_something_is_there(tmp_path):
+    (tmp_path / "old").mkdir()
+    with locked(tmp_path / "old" / "a" / "b" / "lock", "out", tmp_path):
+        assert (tmp_path / "old" / "a" / "b").is_dir()
+    assert list(tmp_path.rglob("*")) == [tmp_path / "old"]
+    with locked(tmp_path / "old" / "a" / "b" / "lock", "out", tmp_path):
+        (tmp_path / "old" / "a" / "kept").write_text("")
+    assert sorted(p.name for p in tmp_path.rglob("*")) == ["a", "kept", "old"]
+
+
 @pytest.mark.parametrize("name", ["file/below/lock", "x" * 300 + "/lock", "/proc/none/lock"])
 def test_where_nothing_can_be_written_nothing_is_locked(tmp_path, name):
     (tmp_path / "file").write_text("")

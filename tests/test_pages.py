@@ -67,9 +67,8 @@ ELSEWHERE = {  # beginnings of lines
     "unzip ": "of what pip has downloaded",
     "python -m pytest": "these tests",
     ".ci/": "runs these tests",
+    "sphinx-build ": "in .ci/run, or asks the network",
     "python benchmarks/": "takes minutes to hours",
-    "python train.py COMMAND": "stands for any command",
-    "rlentropy COMMAND": "stands for any command",
 }
 OURS = {"label": "serves people until it is stopped"}  # commands that are parsed alone
 CLUSTERS = ("ray", "slurm")  # engines of sweeps that are parsed alone
@@ -170,6 +169,7 @@ def desk(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{ROOT}")
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
     ids = set(gymnasium.registry)
     yield tmp_path
     for env_id in set(gymnasium.registry) - ids:

@@ -8,7 +8,7 @@ pytest.importorskip("torch")
 
 from vector_tasks import dynamics_of, vector_starts
 
-from rlentropy.neural.rollouts import replicate
+from rlentropy.neural.copies import replicate
 from rlentropy.preferences.neural import untrained
 from rlentropy.preferences.neural_rollouts import SharedStarts
 

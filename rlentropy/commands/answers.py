@@ -32,7 +32,7 @@ NATS = {"kl", "knn_entropy", "knn_ci95", "episode_value", "visit_entropy", "cert
 NATS |= {"last_iterate_value", "mixture_value", "last_iterate_ci95", "mixture_ci95"}
 REWARD = {"mean_return", "return_ci95", "reference_return", "optimal_return", "return_auc"}
 REWARD |= {"lower_bound", "upper_bound", "domination_bound", "overestimation", "value_ci95"}
-REWARD |= {"episode_return", "reference_episode_return"}
+REWARD |= {"episode_return", "reference_episode_return", "next_value_spread"}
 REWARD |= {"episode_return_ci95", "reference_episode_return_ci95"}
 FAMILY = {*AGAINST, "certified_gap"}  # nats of exploration, reward of the others
 
@@ -40,7 +40,7 @@ NOTES = {
     ("value", True): "exact",
     ("value", False): "estimated",
     ("mixture_value", None): "of all policies played",
-    ("last_iterate_value", None): "of the policy that comes next",
+    ("last_iterate_value", None): "of the last policy alone",
 }
 SILENT = {"axis", "finished", "value_is_exact"}  # of every run, or said beside another
 DEFAULTS: dict[str, Any] = {"env_kwargs": "{}", "temperature": 1.0, "compile_seconds": 0.0}
@@ -52,8 +52,8 @@ def unit_of(key: str, command: str) -> str:
     explores = command in COMMANDS and "exploration" in COMMANDS[command].module
     if key in FAMILY:
         return "nats" if explores and (key, command) != ("certified_gap", "rf-ucrl") else "reward"
-    if key in LAST:
-        return "s"
+    if key in LAST or key == "horizon":
+        return "s" if key in LAST else "steps"
     return "nats" if key in NATS else "reward" if key in REWARD else ""
 
 
@@ -75,11 +75,13 @@ def rows(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
         text = (
             None
             if command and value == DEFAULTS.get(key, command)
-            else shown(value, "ci95" in key, digits)
+            else shown(value, "ci95" in key, 3 if key in LAST else digits)
         )
         if text is not None or key == "command":
             figure = f"{text or command} {unit_of(key, command) if command else ''}".rstrip()
             note = NOTES.get((key, facts.get("value_is_exact") if key == "value" else None))
+            if key == "steps" and facts.get("env_steps", value) != value:
+                note = "asked; what is begun is played to its end"
             found.append((key, f"{figure}, {note}" if note else figure))
     return found
 

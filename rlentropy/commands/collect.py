@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+import warnings
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from pathlib import Path
 from types import FrameType, SimpleNamespace
 from typing import Any
 
+import gymnasium
 import numpy as np
 from gymnasium.spaces import Discrete
 
@@ -23,9 +25,9 @@ from rlentropy import policies
 from rlentropy.commands.answers import Pace
 from rlentropy.commands.console import Console
 from rlentropy.data import Batch, Transitions
-from rlentropy.data.spaces import space_to_json
+from rlentropy.data.spaces import check_held, check_learnable
 from rlentropy.data.store import Mode, Store
-from rlentropy.errors import NO_LIMIT, InputError, in_range, whole
+from rlentropy.errors import NO_LIMIT, InputError, InputWarning, in_range, whole
 from rlentropy.exploration.setting import Setting, Simulator
 from rlentropy.files import locked
 from rlentropy.kernels.sampling import rollout
@@ -111,10 +113,11 @@ def run(config: Config) -> int:
     with threadpool_limits(1), stop_signals(interrupt), lock:
         env = make_env(config.env_id, config.env_kwargs, unlimited=False)
         spaces = (env.observation_space, env.action_space)
-        for space in spaces:
-            space_to_json(space)  # refuses Tuple, Dict and the like
+        for part, space in zip(("observations", "actions"), spaces, strict=True):
+            check_held(part, space)
+        warn_if_unlearnable(*spaces)
         play, settings = player(config, env)
-        say.line(f"data: {store.path}")
+        say.opening(f"data: {store.path}")
         finished = store.begin(config.mode, config.steps, settings, spaces)
         if finished is not None:
             say.line("already finished with this budget")
@@ -123,6 +126,15 @@ def run(config: Config) -> int:
     say.table(summary)
     say.line(f"data: {store.path}")
     return 0
+
+
+def warn_if_unlearnable(*spaces: gymnasium.Space[Any]) -> None:
+    """Say before any step is played that the offline learners can't use the data; others may."""
+    try:
+        check_learnable(*spaces)
+    except InputError as error:
+        told = f"rfzi, rfqi and fqi can't learn from these data, which others may: {error}"
+        warnings.warn(told, InputWarning, stacklevel=2)
 
 
 def interrupt(number: int, frame: FrameType | None) -> None:

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from tyro.conf import Positional
@@ -33,6 +33,7 @@ from rlentropy.commands.tables import Table, across_tables, task_tables
 from rlentropy.errors import InputError, one_of, whole
 from rlentropy.files import plain, replace_file, writing
 from rlentropy.intervals import Statistic
+from rlentropy.plots.style import Format, known_formats
 from rlentropy.runs.across import Across, compare_across, task_pairs
 from rlentropy.runs.comparable import Task, accepted, tasks_of
 from rlentropy.runs.comparisons import Compared, compare_task
@@ -40,14 +41,24 @@ from rlentropy.runs.folder import git_commit, versions
 from rlentropy.runs.reading import read_runs
 
 REPORT = "report.html"
-PAGE_DPI = 220  # of its pictures
-
-Format = Literal["png", "pdf", "svg"]
 
 
 @dataclass(frozen=True)
 class Config:
-    """Tables, pictures and TensorBoard curves of algorithms, from the folders of their runs."""
+    """Compare algorithms over seeds and tasks: tables, pictures, a page, curves for TensorBoard.
+
+    Runs with one label are the seeds of an algorithm, and runs of one environment, objective and
+    horizon a task. Of each task: final values, the cost of targets, slopes, paired differences with
+    Holm's correction. Of several: normalised scores, interquartile means, performance profiles and
+    the probability of improvement.
+
+    Use it on whatever the learners left, several seeds of each; `evaluate` scores policies anew.
+
+    Example::
+
+        rlentropy compare results/runs --html
+        rlentropy compare results/runs --baseline random-policy --format pdf
+    """
 
     runs: Positional[tuple[str, ...]] = ()  # run folders, folders that hold some, or quoted globs
     out: Path = Path("results/compare")  # where tables and pictures go; replaces those there
@@ -75,6 +86,7 @@ class Config:
         if not 0 < self.slope_decades <= 300:
             raise InputError(f"slope_decades must be > 0 and <= 300, got {self.slope_decades}")
         whole("seed", self.seed, 0)
+        known_formats(self.format)
 
 
 def run(config: Config) -> int:
@@ -163,7 +175,9 @@ def write_pictures(
         The files, and where there is a page its PNGs: by task ("" for all of them), and name.
     """
     folders = task_folders([c.task for c in compared]) | {"": "."}
-    drawn = [(c.task.name, task_pictures(c)) for c in compared] + [("", across_pictures(across))]
+    drawn = [(c.task.name, task_pictures(c, config.statistic)) for c in compared] + [
+        ("", across_pictures(across))
+    ]
     files: list[Path] = []
     pngs: dict[str, dict[str, bytes]] = {}
     for task, pictures in drawn:
@@ -173,7 +187,7 @@ def write_pictures(
         for name, figure in pictures:
             files += plots.save(figure, here / name, config.format)
             if config.html:
-                pngs[task][name] = plots.png(figure, PAGE_DPI)
+                pngs[task][name] = plots.png(figure)
     return files, pngs
 
 

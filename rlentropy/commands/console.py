@@ -7,14 +7,16 @@ import os
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from rlentropy.commands.answers import Pace, rows
-from rlentropy.errors import InputError
+from rlentropy.errors import InputError, InputWarning
 from rlentropy.files import plain
 
 EVERY = 30.0  # seconds between lines of progress, at most
+PATIENCE = 1.0  # seconds until a run that says nothing is taken to have begun
 TOO_LARGE = ("can't allocate memory", "Maximum allowed dimension", "array is too big")  # of arrays
 
 
@@ -25,7 +27,8 @@ def exit_code(command: Callable[[], int]) -> int:
         What the command does, 2 for wrong input, 130 where it was interrupted.
     """
     try:
-        code = command()
+        with warnings_as_lines():
+            code = command()
         sys.stdout.flush()
         return code
     except KeyboardInterrupt:
@@ -37,8 +40,35 @@ def exit_code(command: Callable[[], int]) -> int:
     except Exception as error:
         if (refusal := refusal_of(error)) is None:
             raise
-        print("error:", plain(" ".join(refusal.split())), file=sys.stderr)
+        if speaks():
+            print("error:", plain(" ".join(refusal.split())), file=sys.stderr)
         return 2
+
+
+@contextlib.contextmanager
+def warnings_as_lines() -> Iterator[None]:
+    """Show each warning of ours once, as a line on standard error, where quiet too."""
+    told: set[str] = set()
+    others = warnings.showwarning
+
+    def show(message: Any, category: type[Warning], *place: Any, **more: Any) -> None:
+        if not issubclass(category, InputWarning):
+            others(message, category, *place, **more)
+        elif str(message) not in told:
+            told.add(str(message))
+            print("warning:", plain(" ".join(str(message).split())), file=sys.stderr)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", InputWarning)
+        warnings.showwarning = show
+        yield
+
+
+def speaks() -> bool:
+    """Whether this process says what is wrong: of those that torchrun starts, one a machine."""
+    from rlentropy.log import ranks
+
+    return ranks.started().local == 0
 
 
 def refusal_of(error: Exception) -> str | None:
@@ -60,13 +90,27 @@ class Console:
     def __init__(self, quiet: bool) -> None:
         self.quiet = quiet
         self.talks = False  # whether a person is asked, over whose questions a bar would be drawn
+        self.waiting: list[str] = []
+
+    def opening(self, text: str) -> None:
+        """A line for when the work has begun: not of what is refused at once."""
+        self.waiting.append(text)
+
+    def begin(self) -> None:
+        """Show the opening lines, once."""
+        while self.waiting:
+            text = self.waiting.pop(0)
+            if not self.quiet:
+                print(plain(text), flush=True)
 
     def line(self, text: str) -> None:
+        self.begin()
         if not self.quiet:
             print(plain(text), flush=True)
 
     def table(self, summary: dict[str, Any]) -> None:
         """A summary, the answer first; without what doesn't apply."""
+        self.begin()
         if self.quiet:
             return
         found = rows(summary)
@@ -78,16 +122,26 @@ class Console:
     def progress(self, log: Any, pace: Pace) -> Iterator[None]:
         """Show the log's progress: a bar on a terminal, lines elsewhere."""
         if self.quiet or self.talks:
+            self.begin()
             yield
             return
         show = Lines(log, pace, self.line)
+        opening = threading.Timer(PATIENCE, self.begin)
+        opening.daemon = True
+        opening.start()
         if not sys.stdout.isatty():
             show.begin()
         try:
             with self._bar() if sys.stderr.isatty() else contextlib.nullcontext() as bar:
-                log.on_progress = lambda done, total: show(done, total, bar)
+
+                def on_progress(done: int, total: int) -> None:
+                    self.begin()
+                    show(done, total, bar)
+
+                log.on_progress = on_progress
                 yield
         finally:
+            opening.cancel()
             show.end()
 
     @staticmethod

@@ -176,8 +176,9 @@ def ask_tyro(target: Callable[..., Parsed], command: str, arguments: list[str]) 
         if re.search("[\0\ud800-\udc7f\udd00-\udfff]", argument):  # what no file name can hold
             raise InputError(f"options must be without null characters, got {argument!r}")
     complaint = io.StringIO()
+    unseen = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")  # whose letters decide how it draws
     try:
-        with contextlib.redirect_stderr(complaint), contextlib.redirect_stdout(io.StringIO()):
+        with contextlib.redirect_stderr(complaint), contextlib.redirect_stdout(unseen):
             return tyro.cli(target, prog=f"{Path(sys.argv[0]).name} {command}", args=arguments)
     except SystemExit as end:
         if not end.code:  # --quiet=--help

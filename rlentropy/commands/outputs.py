@@ -9,8 +9,10 @@ from typing import Any
 
 from rlentropy import plots
 from rlentropy.files import csv_table, file_names, replace_file
+from rlentropy.intervals import Statistic
+from rlentropy.plots.style import over_seeds
 from rlentropy.runs.across import Across, Row
-from rlentropy.runs.comparable import COSTS, Task, quantity
+from rlentropy.runs.comparable import COSTS, Task
 from rlentropy.runs.comparisons import Compared, visits_of
 
 RECORD = "comparison.json"
@@ -57,11 +59,12 @@ def task_folders(tasks: Sequence[Task]) -> dict[str, str]:
     return {tasks[0].name: "."} if len(tasks) == 1 else file_names(task.name for task in tasks)
 
 
-def task_pictures(c: Compared) -> Iterator[tuple[str, Any]]:
+def task_pictures(c: Compared, statistic: Statistic) -> Iterator[tuple[str, Any]]:
     """Pictures of a task, by name, drawn one by one."""
     task, cost = c.task, COSTS[c.task.costs[-1]]
-    label = axis_label(task)
-    yield "curves", plots.curves(c.curves, label, cost, task.falling)
+    label = task.quantity
+    note = over_seeds(statistic, [len(a.runs) for a in task.algorithms])
+    yield "curves", plots.curves(c.curves, label, cost, task.falling, note)
     yield "final", plots.final(c.tables["final"], label, task.falling)
     if c.tables["reach"]:
         yield "reach", plots.reach(c.tables["reach"], task.costs[-1], cost, task.falling)
@@ -69,15 +72,10 @@ def task_pictures(c: Compared) -> Iterator[tuple[str, Any]]:
         yield "visits", plots.heat_maps(panels)
 
 
-def axis_label(task: Task) -> str:
-    words = " / ".join(quantity(tag) for tag in task.metrics)
-    return f"{words} ({task.unit})" if task.unit else words
-
-
 def across_pictures(across: Across) -> Iterator[tuple[str, Any]]:
     if "scores" in across.tables:
-        yield "scores", plots.scores(across.tables["scores"], len(across.tasks))
-        yield "profiles", plots.profiles(across.tables["profiles"], across.tables["scores"])
+        yield "scores", plots.scores(across.tables["scores"])
+        yield "profiles", plots.profiles(across.tables["profiles"])
         if across.tables["pairs"]:
             yield "improvement", plots.improvement(across.tables["pairs"])
 

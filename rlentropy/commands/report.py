@@ -64,20 +64,22 @@ h2 small { font-weight: 400; color: var(--soft); font-size: .9rem; }
 a { color: var(--link); }
 :focus-visible { outline: 3px solid var(--link); outline-offset: 2px; }
 nav ul { display: flex; flex-wrap: wrap; gap: 4px 18px; padding: 0; list-style: none; }
-.table { overflow-x: auto; margin: .8rem 0; background: var(--card); border-radius: 8px;
+.table { margin: .8rem 0; background: var(--card); border-radius: 8px;
   border: 1px solid var(--line); }
 table { border-collapse: collapse; font-size: .86rem; width: 100%;
   font-variant-numeric: tabular-nums; }
-caption { text-align: left; padding: 10px 12px 4px; font-weight: 600; }
+.wide { overflow-x: auto; }
+h3 { font-size: .9rem; margin: 0; padding: 10px 12px 6px; }
 th, td { text-align: left; padding: 5px 12px; white-space: nowrap;
   border-top: 1px solid var(--line); }
 th { color: var(--soft); font-weight: 600; }
 tbody th { color: inherit; position: sticky; left: 0; background: var(--card); font-weight: 400;
   max-width: 46vw; white-space: normal; }
-.notes { color: var(--soft); font-size: .82rem; margin: 0; padding: 4px 12px 10px; }
+.notes { color: var(--soft); font-size: .82rem; margin: 0; padding: 6px 12px 0; }
+.notes:last-child { padding-bottom: 10px; }
 .pictures { columns: 400px; column-gap: 14px; margin: .8rem 0; }
-figure { break-inside: avoid; margin: 0 0 14px; padding: 10px; background: var(--card); border: 1px solid var(--line);
-  border-radius: 8px; }
+figure { break-inside: avoid; margin: 0 0 14px; padding: 10px; background: var(--card);
+  border: 1px solid var(--line); border-radius: 8px; }
 figure img, figure video { display: block; width: 100%; height: auto; max-height: 75vh;
   object-fit: contain; background: #fff; border-radius: 4px; }
 figcaption { font-size: .82rem; color: var(--soft); padding-top: 6px; }
@@ -165,9 +167,9 @@ def table_html(table: Table) -> str:
         rows.append(f'<tr><th scope="row">{text(first)}</th>{cells}</tr>')
     notes = "".join(f'<p class="notes">{text(note)}</p>' for note in table.notes)
     return (
-        f'<div class="table" tabindex="0" role="region" aria-label="{text(table.title)}"><table>'
-        f"<caption>{text(table.title)}</caption><thead><tr>{head}</tr></thead>"
-        f"<tbody>{''.join(rows)}</tbody></table>{notes}</div>\n"
+        f'<div class="table"><h3>{text(table.title)}</h3>'
+        f'<div class="wide" tabindex="0" role="region" aria-label="{text(table.title)}"><table>'
+        f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>{notes}</div>\n"
     )
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from rlentropy.commands.answers import Pace
 from rlentropy.commands.console import Console
+from rlentropy.commands.drawing import draw, film_if_interrupted, title_of
 from rlentropy.commands.options import (
     Options,
     as_settings,
@@ -28,7 +29,7 @@ from rlentropy.start import loading
 
 if TYPE_CHECKING:
     from rlentropy.log import Log
-    from rlentropy.types import Env, Result
+    from rlentropy.types import Env
 
 LONGEST_LABEL = 100  # characters
 
@@ -43,6 +44,7 @@ def train(
     """
     one_of("command", command, COMMANDS | TOOLS)
     row = COMMANDS[command]
+    check_processes(command)
     with loading():
         module = import_module(row.module)
     options, config = parse(command, module.Config, arguments)
@@ -51,23 +53,29 @@ def train(
         import numpy as np
         from threadpoolctl import threadpool_limits
 
-        from rlentropy.log import Log
+        from rlentropy.log import Log, ranks
         from rlentropy.runs.folder import LOCK, RunFolder, stoppable
 
         env, config = environment(options, config)
     given, named = inputs(row, config, env)
     path = folder_of(command, options, config)
     settings = {**as_settings(options), **as_settings(config), "out": str(path)}
-    log = Log(path, eval_every=options.eval_every, checkpoint_every=options.checkpoint_every)
     rng = np.random.default_rng(np.random.SeedSequence(options.seed))
     say = Console(options.quiet)
-    with on_device(options.device), locked(path / LOCK, "out", path):
+    with contextlib.ExitStack() as stack:
+        device = stack.enter_context(ranks.joined(options.device))
+        stack.enter_context(on_device(device))
+        if ranks.follows():
+            stack.enter_context(threadpool_limits(1))
+            return ranks.follow(lambda: module.run(*given, config, rng, Log(None), **named))
+        stack.enter_context(locked(path / LOCK, "out", path))
+        log = Log(path, eval_every=options.eval_every, checkpoint_every=options.checkpoint_every)
         folder = RunFolder.open(path, command, settings, options.resume, options.overwrite)
-        say.line(f"run folder: {path}")
+        say.opening(f"run folder: {path}")
         if options.tuned:
-            say.line(f"tuned settings: {tuned_file(command)}, {options.env_id}")
+            say.opening(f"tuned settings: {tuned_file(command)}, {options.env_id}")
         if row.needs == "data" and given[0].guessed:
-            say.line(f"assumed of the data: {given[0].guessed}")
+            say.opening(f"assumed of the data: {given[0].guessed}")
         if (summary := folder.finished_summary()) is not None:
             say.line("already finished with this budget")
             say.table(summary)
@@ -80,9 +88,10 @@ def train(
             folder.running(log),
         ):
             watch(log)
-            with compiling(row, say, log):
+            title = title_of(command, settings)
+            with compiling(row, say, log), film_if_interrupted(log, title):
                 result = module.run(*given, config, rng, log, **named)
-            draw(result, log)
+            draw(result, log, command, title)
             log.text("config", "```json\n" + json.dumps(settings, indent=2) + "\n```")
             summary = folder.finish(log, result)
     if env is not None:
@@ -90,6 +99,19 @@ def train(
     say.table(summary)
     say.line(f"run folder: {path}")
     return 0
+
+
+def check_processes(command: str) -> None:
+    """Refuse several processes of torchrun where they would all do the same."""
+    from rlentropy.log import ranks
+
+    row = (COMMANDS | TOOLS)[command]
+    if (size := ranks.started().size) > 1 and not row.parallel:
+        able = ", ".join(name for name, row in COMMANDS.items() if row.parallel)
+        raise InputError(
+            f"{command} must run in one process, got {size} of torchrun, which {able} share "
+            "batches among"
+        )
 
 
 def check(row: Command, options: Options, config: Any) -> None:
@@ -158,26 +180,6 @@ def compiling(row: Command, say: Console, log: Log) -> Iterator[None]:
     with kernels.compilation(lambda: say.line(f"compiling kernels, once{about}")) as compilation:
         log.compiling = lambda: compilation.seconds
         yield
-
-
-def draw(result: Result, log: Log) -> None:
-    """Add the pictures of what a run found."""
-    if result.visits is None and result.film is None and not result.pictures:
-        return
-    from rlentropy import plots
-
-    if result.visits is not None:
-        picture = plots.visits(result.visits.sum((0, 2)), result.grid_shape)
-        log.figure("visits", picture, result.summary["env_steps"])
-    if result.film is not None and result.film.frames:
-        pictures = plots.densities(result.film)
-        steps = [step for step, _ in result.film.frames]
-        for picture, step in zip(pictures, steps, strict=True):
-            log.figure("visits", picture, step)
-        if len(pictures) > 1:
-            log.figure("visits", plots.animation(pictures, plots.FRAME), steps[-1])
-    for name, content in result.pictures.items():
-        log.figure(name, plots.png(getattr(plots, name)(content)), result.summary["labels"])
 
 
 @contextlib.contextmanager

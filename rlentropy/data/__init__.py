@@ -191,3 +191,8 @@ def write(
     file = folder / f"data.{kind}"
     (write_npz if kind == "npz" else write_hdf5)(file, parts, metadata | described)
     return file
+
+
+def __dir__() -> list[str]:
+    """What users want, without what is imported on the way."""
+    return [*__all__]

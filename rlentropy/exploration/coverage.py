@@ -124,7 +124,7 @@ class Harness:
         self, env: Env, features: Features, horizon: int, config: Shared, seed: int
     ) -> None:
         self.features, self.resolution, self.seed = features, config.resolution, seed
-        self.player = Player(env, SIDE_BY_SIDE, horizon)
+        self.player = Player(env, SIDE_BY_SIDE, horizon, config.env_workers)
         few = QUICK if self.player.vector is not None else SLOW
         self.episodes = config.evaluation_episodes or max(few, -(-STEPS // horizon))
         self.final_episodes = config.final_episodes or max(FINAL, -(-2 * STEPS // horizon))

@@ -17,8 +17,10 @@ from rlentropy.errors import InputError, whole
 from rlentropy.exploration.learner import EntropyScores, Learner, Scoring, evaluation_tags
 from rlentropy.exploration.setting import Goal, Setting, Simulator
 from rlentropy.log import Log, drive
-from rlentropy.types import Array, Objective, Result, State
+from rlentropy.types import Array, Count, Film, Objective, Result, State
 from rlentropy.wrappers import Checked
+
+MOST_FILMED = 10_000  # states: of more, visits are neither drawn nor in the summary
 
 
 class EpisodicConfig(Protocol):
@@ -72,6 +74,14 @@ def play_episode(
     return steps
 
 
+def next_frame(episodes: int) -> int:
+    """Episodes at the next frame of a film, four a decade, however they are played."""
+    k = int(4 * np.log10(max(episodes, 1)))
+    while round(10 ** (k / 4)) <= episodes:
+        k += 1
+    return round(10 ** (k / 4))
+
+
 class Exploration:
     """A learner and its environment, as `drive` has them."""
 
@@ -86,6 +96,7 @@ class Exploration:
         self.env, self.setting, self.learner, self.scores = env, setting, learner, scores
         self.rng = rng  # of the environment
         self.env_steps = 0
+        self.frames: list[tuple[int, Count]] = []  # of the film: steps, and visits of states
 
     @property
     def done(self) -> int:
@@ -100,11 +111,37 @@ class Exploration:
         return self.learner.stopped
 
     def advance(self, episodes: int) -> None:
+        """Play episodes; where a frame of the film is due, in parts."""
+        end = self.done + episodes
+        while self.done < end and not self.stopped:
+            before, frame = self.done, next_frame(self.done)
+            self._play(min(end, frame) - before)
+            if self.done >= frame and self.setting.num_states <= MOST_FILMED:
+                self.frames.append((self.env_steps, self.state_visits))
+            if self.done == before:
+                break
+
+    def _play(self, episodes: int) -> None:
         if self.setting.compiled:
             self.env_steps += self.learner.play(episodes, self.rng)
         else:
             for _ in range(episodes):
                 self.env_steps += play_episode(self.env, self.setting, self.learner, self.rng)
+
+    @property
+    def state_visits(self) -> Count:
+        """So far, (S,)."""
+        visits: Count = self.learner.visits.sum((0, 2))
+        return visits
+
+    def film(self) -> Film | None:
+        """Visits of states, up to now; None of too many states."""
+        if self.setting.num_states > MOST_FILMED or not self.env_steps:
+            return None
+        frames = [frame for frame in self.frames if frame[0] < self.env_steps]
+        frames.append((self.env_steps, self.state_visits))
+        S = self.setting.num_states
+        return Film((("state", -0.5, S - 0.5, S),), tuple(frames), self.setting.grid_shape)
 
     def evaluate(self) -> tuple[dict[str, float], dict[str, Any]]:
         scores = self.scores(self.learner)
@@ -117,12 +154,14 @@ class Exploration:
             "scores": self.scores.state_dict(),
             "rng": self.rng,
             "env_steps": self.env_steps,
+            "frames": self.frames,
         }
 
     def load_state_dict(self, state: State) -> None:
         self.learner.load_state_dict(state["learner"])
         self.scores.load_state_dict(state["scores"])
         self.rng, self.env_steps = state["rng"], state["env_steps"]
+        self.frames = [(step, visits) for step, visits in state.get("frames", [])]
 
 
 def explore(
@@ -150,6 +189,7 @@ def explore(
     )
     learner = make_learner(setting, config, learner_rng)
     agent = Exploration(env, setting, learner, scores, env_rng)
+    log.film = agent.film
     final = drive(
         agent, log, agent.evaluate, total=config.episodes, budget="episodes", unit="steps"
     )
@@ -163,10 +203,12 @@ def explore(
     }
     if setting.unknown:
         summary["model_unknown"] = setting.unknown
-    if setting.num_states <= 10_000:  # what `compare` draws
+    if setting.num_states <= MOST_FILMED:  # what `compare` draws
         summary["state_visits"] = learner.visits.sum((0, 2)).tolist()
         summary["grid_shape"] = setting.grid_shape
     return Explored(
+        film=agent.film(),
+        pictures=scores.pictures(learner),
         policy={"pi": learner.policy()},
         summary=summary | final,
         visits=learner.visits,

@@ -76,6 +76,10 @@ class EntropyScores:
             scores["mixture_value"] = goal.of_occupancy(d)
         return scores
 
+    def pictures(self, learner: Learner) -> dict[str, Any]:
+        """What `rlentropy.plots` draws of it, by keyword."""
+        return {}
+
     def state_dict(self) -> State:
         return {}
 

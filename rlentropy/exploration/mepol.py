@@ -37,7 +37,14 @@ from rlentropy.neural.mixtures import (
     saved_mixture,
 )
 from rlentropy.neural.networks import MLP, Adam, Rows
-from rlentropy.neural.spaces import LOG_DEVIATION, OBSERVATION_CLIP, Encoder, Gaussian, standardised
+from rlentropy.neural.spaces import (
+    LOG_DEVIATION,
+    OBSERVATION_CLIP,
+    Encoder,
+    Gaussian,
+    standardised,
+    warn_if_wide,
+)
 from rlentropy.types import Array, Count, Env, Mask, Result, State
 
 __all__ = ["Config", "load_policy", "run"]
@@ -158,13 +165,17 @@ class MEPOL:
     ) -> None:
         self.env, self.config, self.horizon = env, config, horizon
         if features.discrete:
-            raise InputError(f"env must have states with a density, got {env.observation_space}")
+            raise InputError(
+                f"env must have states with a density, got {env.observation_space}; "
+                "neural-entgame takes others"
+            )
         network_rng, input_rng, round_rng, self.member_rng = rng.spawn(4)
-        self.rounds = Rounds(env, features, horizon, config.episodes, round_rng)
+        self.rounds = Rounds(env, features, horizon, config.episodes, round_rng, config.env_workers)
         if config.neighbours >= (most := self.rounds.size * horizon):
             k = config.neighbours
             raise InputError(f"neighbours must be < {most}, the steps of a batch, got {k}")
         self.encode = Encoder.of(env.observation_space)
+        warn_if_wide(env.observation_space)
         self.scaling = InputScaling(env.observation_space)
         self.head = head_of("plain", env.action_space, 1)
         self.sizes = (self.encode.width, *config.hidden, self.head.num_outputs)

@@ -48,7 +48,7 @@ class Uniform:
         self, env: Env, features: Features, horizon: int, config: Config, rng: np.random.Generator
     ) -> None:
         self.env = env
-        self.rounds = Rounds(env, features, horizon, config.episodes, rng)
+        self.rounds = Rounds(env, features, horizon, config.episodes, rng, config.env_workers)
         self.head = head_of(self.kind, env.action_space, 1)
         self.width = Encoder.of(env.observation_space).width
         self.sizes = (self.width, self.head.num_outputs)

@@ -9,6 +9,7 @@ import numpy as np
 
 from rlentropy.errors import NO_LIMIT, InputError, in_range, whole
 from rlentropy.exploration.features import Features, Points
+from rlentropy.neural.copies import MOST_WORKERS
 from rlentropy.neural.episodes import Player
 from rlentropy.neural.mixtures import Mixture
 from rlentropy.neural.networks import Rows
@@ -38,6 +39,9 @@ class Shared:
     # rounds and networks:
 
     episodes: int = 0  # of a round; 0: as many as make 4 000 steps
+    # processes that step the environment where it doesn't step in arrays; 0: this one, the faster
+    # for quick environments
+    env_workers: int = 0
     hidden: tuple[int, ...] = (128, 128)  # widths of the hidden layers
     mixture_size: int = 100  # most networks of the mixture that are kept, drawn evenly
     # of each evaluation on the way, of the mixture and of the last iterate; 0: 100 where the
@@ -51,6 +55,7 @@ class Shared:
             whole(name, getattr(self, name), 1)
         for name in ("episodes", "evaluation_episodes", "final_episodes"):
             whole(name, getattr(self, name), 0)
+        whole("env_workers", self.env_workers, 0, MOST_WORKERS)
         if self.horizon is not None:
             whole("horizon", self.horizon, 1)
         for width in self.hidden:
@@ -130,12 +135,18 @@ class Rounds:
     """Plays rounds of one policy, each episode from a seed of its own, and counts cells."""
 
     def __init__(
-        self, env: Env, features: Features, horizon: int, episodes: int, rng: np.random.Generator
+        self,
+        env: Env,
+        features: Features,
+        horizon: int,
+        episodes: int,
+        rng: np.random.Generator,
+        workers: int = 0,
     ) -> None:
         self.features, self.horizon = features, horizon
         self.size = episodes or max(1, 4000 // horizon)
         check_memory("episodes", self.size, horizon, env)
-        self.player = Player(env, self.size, horizon)
+        self.player = Player(env, self.size, horizon, workers)
         self.seed_rng, self.policy_rng = rng.spawn(2)
         self.counts: Count = np.zeros(features.num_cells, np.int64)  # visits of cells so far
         self.env_steps, self.episodes = 0, 0

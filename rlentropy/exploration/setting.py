@@ -87,7 +87,7 @@ class Setting:
 def _discrete(space: gymnasium.Space[Any], name: str) -> tuple[int, int]:
     if not isinstance(space, Discrete):
         flat = isinstance(space, Box | MultiDiscrete | MultiBinary)
-        way = "gymnasium.wrappers.FlattenObservation and neural-entgame take it"
+        way = f"a gymnasium.{name.capitalize()}Wrapper that numbers them makes it so"
         if flat:
             way = f"neural-entgame takes it, or bin it by a gymnasium.{name.capitalize()}Wrapper"
         raise InputError(f"the environment's {name} space must be Discrete, got {space}; {way}")

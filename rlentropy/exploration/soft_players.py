@@ -38,7 +38,7 @@ from rlentropy.neural.mixtures import (
     time_left,
 )
 from rlentropy.neural.networks import Rows
-from rlentropy.neural.spaces import OBSERVATION_CLIP, ActionSet, standardised
+from rlentropy.neural.spaces import OBSERVATION_CLIP, ActionSet, standardised, warn_if_wide
 from rlentropy.types import Array, Env, State
 
 SamplerName = Literal["auto", "soft-q", "actor-critic"]
@@ -116,7 +116,10 @@ class SoftPlayer:
         space, decisions = env.action_space, -(-horizon // self.repeat)
         self.options = chosen_sampler(config, space, decisions, features.num_cells)
         rounds_rng, self.network_rng, self.batch_rng, self.member_rng = rng.spawn(4)
-        self.rounds = Rounds(env, features, horizon, config.episodes, rounds_rng)
+        self.rounds = Rounds(
+            env, features, horizon, config.episodes, rounds_rng, config.env_workers
+        )
+        warn_if_wide(env.observation_space)
         self.scaling = InputScaling(env.observation_space)
         check_replay(config.steps, self.repeat, self.scaling.width)
         self.begin()
@@ -278,7 +281,7 @@ def make_sampler(
         InputError: actions that are neither Discrete nor of a bounded Box.
     """
     discrete = config.sampler == "soft-q"
-    dimensions = max(1, int(np.prod(space.shape or ())))
+    dimensions = max(1, int(np.prod(space.shape or ()))) if isinstance(space, Box) else 1
     default = DEFAULTS["softmax" if discrete else "squashed"]
     times = 3.0 ** (dimensions - 1) if discrete else min(1.0, 2.0 / dimensions)
     of_decision = max(0.5, horizon * default.temperature) * times

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from rlentropy.intervals.seeds import DRAWN_AT_ONCE, Estimate, interval
-from rlentropy.intervals.tasks import Scores, mean, resampled
+from rlentropy.intervals.seeds import DRAWN_AT_ONCE, Estimate, estimate
 from rlentropy.types import Array, Mask
 
 MOST_ENUMERATED = 16  # differences of which every sign is tried, 65 536; of more as many at random
@@ -23,43 +23,40 @@ RELATIVE = 1e-9  # by which rounding may tell equal means apart
 
 @dataclass(frozen=True)
 class Difference:
-    """Mean over tasks of the mean difference over their shared seeds."""
+    """Mean difference over shared seeds."""
 
     mean: Estimate  # ()
-    p: float  # two-sided; NaN for a single difference
+    p: float  # two-sided; NaN for fewer than two differences
     n: int  # differences
 
 
-def difference(differences: Scores, rng: np.random.Generator) -> Difference:
-    """Estimate and test paired differences, the shared seeds of each task (n_t,).
-
-    The interval is the stratified bootstrap of `rlentropy.intervals.tasks`.
-    """
-    n = sum(len(d) for d in differences)
-    samples = np.concatenate([mean(part) for part in resampled(differences, rng)])
-    ends = interval(samples, max(len(d) for d in differences))
-    return Difference(Estimate(mean(differences), *ends), sign_flip_p(differences, rng), n)
+def difference(differences: Any, rng: np.random.Generator) -> Difference:
+    """Estimate and test paired differences, (n,)."""
+    d = np.asarray(differences, float)
+    if not d.size:
+        nothing = np.array(np.nan)
+        return Difference(Estimate(nothing, nothing, nothing), np.nan, 0)
+    return Difference(estimate(d, "mean", rng), sign_flip_p(d, rng), len(d))
 
 
-def sign_flip_p(differences: Scores, rng: np.random.Generator) -> float:
-    """Two-sided p-value of the sign-flip test of a mean of zero, over tasks and their seeds.
+def sign_flip_p(differences: Array, rng: np.random.Generator) -> float:
+    """Two-sided p-value of the sign-flip test of a mean of zero, (n,).
 
     Exact up to `MOST_ENUMERATED` differences other than zero. Of more, as many flips are drawn, and
     the observation counts as one of them.
     """
-    if sum(map(len, differences)) < 2:
+    if len(differences) < 2:
         return float("nan")
-    parts = np.concatenate([d / len(d) for d in differences])  # of the sum that is compared
-    parts = parts[parts != 0.0]
-    least = abs(parts.sum()) - RELATIVE * np.abs(parts).sum()
-    if len(parts) <= MOST_ENUMERATED:
-        signs = 1.0 - 2.0 * (np.arange(2 ** len(parts))[:, None] >> np.arange(len(parts)) & 1)
-        return float((np.abs(signs @ parts) >= least).mean())
+    d = differences[differences != 0.0]
+    least = abs(d.sum()) - RELATIVE * np.abs(d).sum()
+    if len(d) <= MOST_ENUMERATED:
+        signs = 1.0 - 2.0 * (np.arange(2 ** len(d))[:, None] >> np.arange(len(d)) & 1)
+        return float((np.abs(signs @ d) >= least).mean())
     total, extreme = 2**MOST_ENUMERATED, 1
-    size = max(1, DRAWN_AT_ONCE // len(parts))
+    size = max(1, DRAWN_AT_ONCE // len(d))
     for done in range(0, total, size):
-        flips: Mask = rng.random((min(size, total - done), len(parts))) < 0.5
-        extreme += int((np.abs(np.where(flips, -parts, parts).sum(axis=1)) >= least).sum())
+        flips: Mask = rng.random((min(size, total - done), len(d))) < 0.5
+        extreme += int((np.abs(np.where(flips, -d, d).sum(axis=1)) >= least).sum())
     return float(extreme / (total + 1))
 
 

@@ -32,6 +32,8 @@ from rlentropy.kernels.rows import (
 from rlentropy.kernels.sampling import World, draw_action, draw_state, search
 from rlentropy.types import Array, Count
 
+GRAIN = 4096.0  # of probabilities in a sample of policies, which take half the place of exact ones
+
 
 class Memory(NamedTuple):
     """What an explorer has seen, updated in place, and the constants of its bonus."""
@@ -103,13 +105,20 @@ def mean_gap(visits: Count, gap: Array) -> float:
 
 @inner
 def keep(Q: Array, temperature: float, pi: NDArray[np.float32]) -> None:
-    """Store the policy that Q (H, S, A) induces, in single precision."""
+    """Store the policy that Q (H, S, A) induces, in multiples of 1 / GRAIN that sum to 1.
+
+    Running sums are rounded, so that none is negative; numbers are off by less than 1 / GRAIN.
+    """
     exact = np.empty(Q.shape)
     decisions(Q, temperature, exact)
     for h in range(Q.shape[0]):
         for s in range(Q.shape[1]):
+            total, before = 0.0, 0.0
             for a in range(Q.shape[2]):
-                pi[h, s, a] = exact[h, s, a]
+                total += exact[h, s, a]
+                rounded = np.rint(GRAIN * total)
+                pi[h, s, a] = (rounded - before) / GRAIN
+                before = rounded
 
 
 @inlined

@@ -22,3 +22,8 @@ __all__ = [
     "metrics_are_whole",
     "owner_of",
 ]
+
+
+def __dir__() -> list[str]:
+    """What users want, without what is imported on the way."""
+    return [*__all__]

@@ -2,7 +2,8 @@
 
 An .npz file holds the arrays of the state, each under its path (``state/policy/flat``), and a text
 ``json`` with the rest: the state with references in the place of arrays and generators, the lengths
-and checksums of the log files, the owner, the format, and a checksum of it all.
+and checksums of the log files, the owner, the format, and a checksum of it all. The last checkpoint
+of a finished run leaves out what the run's mixture.npz holds, too.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -65,15 +67,49 @@ def write_checkpoint(directory: Path, checkpoint: Checkpoint) -> None:
     replace_file(directory / CHECKPOINT, pack(arrays | {"json": np.array(text)}))
 
 
-def compress_checkpoint(directory: Path) -> None:
+def compress_checkpoint(
+    directory: Path, others: Mapping[str, tuple[str, Any]] = MappingProxyType({})
+) -> None:
     """Let a run's last checkpoint take less place; unless it is large, and that would take long.
+
+    Args:
+        others: .npz files beside it, and the name and content of an array in each. An array of the
+            checkpoint that is the same isn't kept twice: it is read from there.
 
     Raises:
         OutputError: the folder can't be written to.
     """
     path = directory / CHECKPOINT
-    if path.is_file() and path.stat().st_size <= COMPRESSIBLE:
-        replace_file(path, pack(read_arrays(path), compressed=True))
+    if not path.is_file() or path.stat().st_size > COMPRESSIBLE:
+        return
+    arrays = read_arrays(path)
+    elsewhere = {
+        mine: (file, name)
+        for mine, array in arrays.items()
+        for file, (name, other) in others.items()
+        if other is not None and (directory / file).is_file() and _same(array, other)
+    }
+    header = json.loads(str(arrays["json"]))
+    header |= {"_elsewhere": elsewhere} if elsewhere else {}
+    kept = {name: array for name, array in arrays.items() if name not in elsewhere}
+    replace_file(path, pack(kept | {"json": np.array(json.dumps(header))}, compressed=True))
+
+
+def _same(one: Any, other: Any) -> bool:
+    return bool(one.size and one.dtype == other.dtype and np.array_equal(one, other))
+
+
+def _elsewhere(path: Path, header: dict[str, Any]) -> dict[str, Any]:
+    """The arrays that are kept in other files of the run."""
+    found = {}
+    for mine, (file, name) in header.pop("_elsewhere", {}).items():
+        if Path(file).name != file:
+            raise ValueError("it names files of other folders")
+        other = path.parents[1] / file
+        if not other.is_file():
+            raise InputError(f"{other} must be there to go on from {path}, got none")
+        found[mine] = read_arrays(other, (name,))[name]
+    return found
 
 
 def read_checkpoint(directory: Path) -> Checkpoint | None:
@@ -87,6 +123,7 @@ def read_checkpoint(directory: Path) -> Checkpoint | None:
         with reading(path):
             arrays = read_arrays(path)
             header = json.loads(str(arrays.pop("json")))
+            arrays |= _elsewhere(path, header)
             if header.pop("_sum") != sum_of(arrays | header):
                 raise ValueError("its checksum differs")
             _check_format(path, header.get("_format", 1))

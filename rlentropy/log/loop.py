@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Protocol, TypeVar
 
 from rlentropy.errors import InputError
+from rlentropy.log import ranks
 from rlentropy.log.writer import Interrupted, Log
 from rlentropy.types import State
 
@@ -70,7 +71,9 @@ def drive(
     Raises:
         InputError: a run with a larger budget is resumed, or its checkpoint can't be used.
         Interrupted: the process was told to stop; a checkpoint is written.
+        Dismissed: it is one of several, and follows their leader, which has ended.
     """
+    agent = ranks.led(agent)
     evaluated = -1  # units that were done at the last evaluation in the log
     if (state := log.restore()) is not None:
         agent.load_state_dict(state["agent"])

@@ -12,7 +12,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,7 +21,7 @@ import numpy as np
 from rlentropy.errors import InputError, whole
 from rlentropy.files import replace_file, sum_of_file, writing
 from rlentropy.log.checkpoints import CURE, Checkpoint, Marks, read_checkpoint, write_checkpoint
-from rlentropy.types import State
+from rlentropy.types import Film, State
 
 CHECKPOINT_SECONDS = 30.0  # between checkpoints, where no other schedule is set
 
@@ -50,6 +50,7 @@ class Log:
         self.saved = False  # whether this process has written a checkpoint
         self.interrupted = False  # set by a signal handler; obeyed after the next chunk
         self.on_progress: Callable[[int, int], None] = lambda done, total: None
+        self.film: Callable[[], Film | None] = lambda: None  # of what the run has visited so far
         self.latest: dict[str, tuple[int, float]] = {}  # step and value of each eval/* tag
         self._metrics: IO[bytes] | None = None
         self._events: IO[bytes] | None = None
@@ -129,8 +130,17 @@ class Log:
         tag = f"figures/{path.name if is_gif else name}"
         self._event(Summary(value=[Summary.Value(tag=tag, image=image)]), step)
 
-    def hparams(self, settings: Mapping[str, Any], results: Mapping[str, float]) -> None:
-        """Fill TensorBoard's HParams tab: settings against final results, logged as hparam/*."""
+    def hparams(
+        self,
+        settings: Mapping[str, Any],
+        results: Mapping[str, float],
+        first: Collection[str] = (),
+    ) -> None:
+        """Fill TensorBoard's HParams tab: settings against final results, logged as hparam/*.
+
+        Args:
+            first: the settings that it shows before the others; it sorts both by name.
+        """
         if self.directory is None:
             return
         from google.protobuf.struct_pb2 import Value
@@ -148,7 +158,7 @@ class Log:
             else:
                 start.hparams[name].CopyFrom(Value(string_value=str(value)))
                 kind = api_pb2.DATA_TYPE_STRING
-            experiment.hparam_infos.add(name=name, type=kind)
+            experiment.hparam_infos.add(name=name, type=kind, differs=name in first)
         for name in results:
             experiment.metric_infos.add(name=api_pb2.MetricName(tag=f"hparam/{name}"))
         end = plugin_data_pb2.SessionEndInfo(status=api_pb2.STATUS_SUCCESS)

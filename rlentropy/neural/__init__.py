@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rlentropy.neural import (
         actor_critic,
+        copies,
         devices,
         episodes,
         estimator,
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "actor_critic",
+    "copies",
     "devices",
     "episodes",
     "estimator",

@@ -16,10 +16,11 @@ import torch
 from numpy.typing import NDArray
 
 from rlentropy.errors import InputError, did_you_mean, in_range, one_of, whole
+from rlentropy.neural.copies import MOST_WORKERS, copies
 from rlentropy.neural.estimator import Estimates, estimate
 from rlentropy.neural.losses import linex_gradient, mean_linex_loss
 from rlentropy.neural.networks import MLP, Activation, Adam, Rows, forward, layers_of
-from rlentropy.neural.rollouts import Rollouts, VectorEnv, next_values, replicate
+from rlentropy.neural.rollouts import Rollouts, VectorEnv, next_values
 from rlentropy.neural.saved import saved_policy
 from rlentropy.neural.spaces import (
     OBSERVATION_CLIP,
@@ -29,6 +30,7 @@ from rlentropy.neural.spaces import (
     RunningMeanStd,
     make_head,
     standardised,
+    warn_if_wide,
 )
 from rlentropy.types import Array, Env, State
 
@@ -55,6 +57,7 @@ class Config:
     risk: str = "nominal"  # nominal or entropic:β, β >= 0 per unit of reward
     gamma: float = 0.99  # discount, in (0, 1)
     num_envs: int = 8  # copies of the environment, stepped in turn
+    env_workers: int = 0  # processes that step the copies; 0: this one, the faster for quick ones
     rollout_steps: int = 128  # steps of each copy in a batch
     epochs: int = 8  # passes over a batch
     minibatches: int = 4  # gradient steps a pass
@@ -84,6 +87,7 @@ class Config:
             *("evaluation_episodes", "final_episodes"),
         ):
             whole(name, getattr(self, name), 1)
+        whole("env_workers", self.env_workers, 0, MOST_WORKERS)
         if self.horizon is not None:
             whole("horizon", self.horizon, 1)
         if self.minibatches > self.num_envs * self.rollout_steps:
@@ -153,6 +157,7 @@ class ActorCritic:
 
     def __init__(self, env: Env, config: Config, rng: np.random.Generator) -> None:
         self.env, self.config = env, config
+        warn_if_wide(env.observation_space)
         self.encode = Encoder.of(env.observation_space)
         self.head = make_head(env.action_space)
         policy_rng, critic_rng, env_rng, self.action_rng, self.order_rng = rng.spawn(5)
@@ -163,7 +168,8 @@ class ActorCritic:
         self.critic = MLP((D + K, *hidden, 1), critic_rng.spawn(2), config.activation, 0.01)
         self.policy_adam = Adam(self.policy, config.learning_rate, epsilon=1e-5)
         self.critic_adam = Adam(self.critic, config.critic_learning_rate, epsilon=1e-5)
-        envs = replicate(env, config.num_envs, config.random_action, config.horizon)
+        n, workers = config.num_envs, config.env_workers
+        envs = copies(env, n, config.random_action, config.horizon, workers)
         self.envs = VectorEnv(envs, self.encode, env_rng)
         self.observed, self.gained = RunningMeanStd(D), RunningMeanStd(1)
         self.gain = np.zeros(config.num_envs)  # Σ γ^(t-k) r_k of the present episodes

@@ -13,12 +13,13 @@ import gymnasium
 import numpy as np
 from gymnasium.vector import AutoresetMode
 
+from rlentropy.data.spaces import LARGEST
 from rlentropy.errors import InputError
-from rlentropy.neural.rollouts import SIDE_BY_SIDE, replicate
-from rlentropy.neural.spaces import LARGEST
+from rlentropy.neural.copies import copies
+from rlentropy.neural.rollouts import SIDE_BY_SIDE
 from rlentropy.policies import Policy, plain
 from rlentropy.types import Array, Count, Env, Mask
-from rlentropy.wrappers import Checked
+from rlentropy.wrappers import Several
 
 
 class Episodes(NamedTuple):
@@ -62,16 +63,16 @@ class Player:
     Args:
         num_envs: most episodes that are played side by side.
         horizon: steps that truncate an episode, in the place of the environment's limit.
+        workers: processes that play them where they don't step in arrays; 0: this one.
     """
 
-    def __init__(self, env: Env, num_envs: int, horizon: int) -> None:
+    def __init__(self, env: Env, num_envs: int, horizon: int, workers: int = 0) -> None:
         self.space, self.action_space = env.observation_space, env.action_space
         self.horizon, self.num_envs = horizon, num_envs
         self.vector = vector_env(env, num_envs, horizon)
-        self.envs: list[Env] = []
         if self.vector is None:
             self.num_envs = min(num_envs, SIDE_BY_SIDE)
-            self.envs = replicate(env, self.num_envs, 0.0, horizon)
+            self.envs: Several = copies(env, self.num_envs, 0.0, horizon, workers)
 
     def play(self, policy: Policy, seeds: Any, rng: np.random.Generator) -> Episodes:
         """An episode from each seed, (N,); fewer at once than there are seeds, where need be.
@@ -113,9 +114,7 @@ class Player:
 
     def _reset(self, seeds: Count) -> Any:
         if self.vector is None:
-            self.checked = [Checked(env) for env in self.envs[: len(seeds)]]
-            pairs = zip(self.checked, seeds.tolist(), strict=True)
-            return np.stack([env.reset(seed) for env, seed in pairs])
+            return np.stack(self.envs.reset(range(len(seeds)), seeds.tolist()))
         idle = self.num_envs - len(seeds)  # slots that nobody looks at
         return self.vector.reset(seed=[*seeds.tolist(), *[0] * idle])[0][: len(seeds)]
 
@@ -136,12 +135,14 @@ class Player:
         n = len(alive)
         rewards, ended, cut = np.zeros(n), np.zeros(n, bool), np.zeros(n, bool)
         given = plain(actions, self.action_space)
-        for i in np.flatnonzero(alive).tolist():
-            seen[i], rewards[i], ended[i], cut[i] = self.checked[i].step(given[i])
+        index = np.flatnonzero(alive).tolist()
+        steps = self.envs.step(index, [given[i] for i in index])
+        for i, step in zip(index, steps, strict=True):
+            seen[i], rewards[i], ended[i], cut[i] = step
         return rewards, ended, cut
 
     def close(self) -> None:
-        for env in self.envs:
-            env.close()
         if self.vector is not None:
             self.vector.close()
+        else:
+            self.envs.close()

@@ -1,15 +1,13 @@
 """Environments stepped side by side: batches of rollouts to learn from, and evaluations.
 
-N environments of one process take turns: what is played here costs less than passing it on.
+N environments of one process take turns, unless they are in processes of their own (`copies`).
 """
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import gymnasium
 import numpy as np
 
 from rlentropy.errors import InputError
@@ -17,27 +15,10 @@ from rlentropy.neural.networks import Rows
 from rlentropy.neural.spaces import Actions, Encoder, Head
 from rlentropy.policies import Policy, plain, play
 from rlentropy.types import Array, Env, State
-from rlentropy.wrappers import Checked, RandomAction
+from rlentropy.wrappers import Several, side_by_side
 
 EVALUATION_LIMIT = 10_000  # steps of an evaluation episode where the environment has no limit
 SIDE_BY_SIDE = 20  # evaluation episodes that are played at once
-
-
-def replicate(env: Env, n: int, random_action: float, horizon: int | None = None) -> list[Env]:
-    """Environments like `env`, by its spec or else as deep copies, with random actions mixed in.
-
-    Args:
-        horizon: takes the place of the spec's time limit.
-    """
-    envs: list[Env] = []
-    for _ in range(n):
-        if env.spec is not None:
-            twin = gymnasium.make(env.spec, horizon, disable_env_checker=True)
-        else:
-            twin = copy.deepcopy(env)
-            twin = twin if horizon is None else gymnasium.wrappers.TimeLimit(twin, horizon)
-        envs.append(RandomAction(twin, random_action) if random_action > 0.0 else twin)
-    return envs
 
 
 class Rollouts:
@@ -72,21 +53,28 @@ class VectorEnv:
     takes as long as playing it did, and a checkpoint holds the actions of the present episodes.
     """
 
-    def __init__(self, envs: list[Env], encode: Encoder, rng: np.random.Generator) -> None:
-        self.envs, self.encode, self.rng = envs, encode, rng
-        self.played = [Checked(env) for env in envs]
-        self.seeds = [0] * len(envs)
-        self.actions: list[list[Any]] = [[] for _ in envs]  # of the present episodes
-        self.returns = [0.0] * len(envs)  # so far in the present episodes
-        self.observations: list[Any] = [None] * len(envs)
-        for i in range(len(envs)):
-            self._begin(i)
+    def __init__(
+        self, envs: Sequence[Env] | Several, encode: Encoder, rng: np.random.Generator
+    ) -> None:
+        self.played, self.encode, self.rng = side_by_side(envs), encode, rng
+        n = len(self.played)
+        self.seeds = [0] * n
+        self.actions: list[list[Any]] = [[] for _ in range(n)]  # of the present episodes
+        self.returns = [0.0] * n  # so far in the present episodes
+        self.observations: list[Any] = [None] * n
+        self._begin(range(n))
 
-    def _begin(self, i: int) -> None:
-        """Start an episode in environment i."""
-        self.seeds[i] = int(self.rng.integers(2**31))
-        self.actions[i], self.returns[i] = [], 0.0
-        self.observations[i] = self.played[i].reset(self.seeds[i])
+    def __len__(self) -> int:
+        return len(self.played)
+
+    def _begin(self, index: Sequence[int]) -> None:
+        """Start an episode in each of these environments."""
+        for i in index:
+            self.seeds[i] = int(self.rng.integers(2**31))
+            self.actions[i], self.returns[i] = [], 0.0
+        seen = self.played.reset(index, [self.seeds[i] for i in index])
+        for i, observation in zip(index, seen, strict=True):
+            self.observations[i] = observation
 
     def roll_out(self, T: int, head: Head, choose: Callable[[Rows, int], Actions]) -> Rollouts:
         """Play T steps of every environment.
@@ -98,7 +86,7 @@ class VectorEnv:
             InputError: an environment returned what is not in its spaces, or numbers that single
                 precision doesn't hold.
         """
-        rollouts = Rollouts(T, len(self.envs), self.encode.width, head)
+        rollouts = Rollouts(T, len(self), self.encode.width, head)
         for t in range(T):
             rollouts.observations[t] = self.encode(self.observations)
             rollouts.actions[t] = choose(rollouts.observations[t], t)
@@ -110,11 +98,11 @@ class VectorEnv:
 
     def step(self, actions: Any, rollouts: Rollouts, t: int) -> None:
         """Step every environment, and write what came of it into row t."""
-        given, rewards = plain(actions, self.envs[0].action_space), []
-        for i, (env, action) in enumerate(zip(self.played, given, strict=True)):
-            observation, reward, terminated, truncated = env.step(action)
+        given, rewards, over = plain(actions, self.played.action_space), [], []
+        steps = self.played.step(range(len(self)), given)
+        for i, (observation, reward, terminated, truncated) in enumerate(steps):
             self.observations[i] = observation
-            self.actions[i].append(action)
+            self.actions[i].append(given[i])
             self.returns[i] += reward
             rewards.append(reward)
             if terminated or truncated:
@@ -122,12 +110,13 @@ class VectorEnv:
                 if not terminated:
                     rollouts.truncated.append((t, i, np.copy(observation)))
                 rollouts.returns.append(self.returns[i])
-                self._begin(i)
+                over.append(i)
+        if over:
+            self._begin(over)
         rollouts.rewards[t] = rewards
 
     def close(self) -> None:
-        for env in self.envs:
-            env.close()
+        self.played.close()
 
     def state_dict(self) -> State:
         return {
@@ -146,12 +135,9 @@ class VectorEnv:
             InputError: other observations came of it.
         """
         self.rng, self.seeds, self.returns = state["rng"], state["seeds"], state["returns"]
-        played = iter(plain(state["actions"], self.envs[0].action_space))
-        for i, (env, length) in enumerate(zip(self.played, state["lengths"], strict=True)):
-            self.observations[i] = env.reset(self.seeds[i])
-            self.actions[i] = [next(played) for _ in range(length)]
-            for action in self.actions[i]:
-                self.observations[i] = env.step(action)[0]
+        played = iter(plain(state["actions"], self.played.action_space))
+        self.actions = [[next(played) for _ in range(length)] for length in state["lengths"]]
+        self.observations = self.played.replay(range(len(self)), self.seeds, self.actions)
         if not np.array_equal(self.encode(self.observations), state["observations"]):
             raise InputError(
                 "env must repeat an episode when its seed and actions are repeated, for --resume, "
@@ -167,20 +153,20 @@ class Evaluator:
         horizon: steps that truncate an episode; default: EVALUATION_LIMIT.
     """
 
-    def __init__(self, envs: list[Env], horizon: int | None, seed: int) -> None:
-        self.envs, self.horizon, self.seed = envs, horizon or EVALUATION_LIMIT, seed
+    def __init__(self, envs: Sequence[Env] | Several, horizon: int | None, seed: int) -> None:
+        self.envs, self.horizon, self.seed = side_by_side(envs), horizon or EVALUATION_LIMIT, seed
 
     def returns(self, policy: Policy, episodes: int, step: int) -> Array:
         """Undiscounted returns, (episodes,); `step` of training makes the seeds, with ours."""
         rng, n = np.random.default_rng([self.seed, step]), len(self.envs)
         parts = np.split(rng.integers(2**31, size=episodes), range(n, episodes, n))
-        played = [play(self.envs[: part.size], policy, part, self.horizon, rng) for part in parts]
+        played = [play(self.envs, policy, part, self.horizon, rng) for part in parts if part.size]
         return np.concatenate([returns for returns, _ in played])
 
     def first_observations(self) -> list[Any]:
         """Of an episode in each environment, seeds 0, 1, …"""
-        return [Checked(env).reset(seed) for seed, env in enumerate(self.envs)]
+        n = len(self.envs)
+        return self.envs.reset(range(n), range(n))
 
     def close(self) -> None:
-        for env in self.envs:
-            env.close()
+        self.envs.close()

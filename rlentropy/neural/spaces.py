@@ -9,20 +9,20 @@ finitely many actions (values, or logits), which in a Box are the points of a gr
 from __future__ import annotations
 
 import math
+import warnings
 from typing import Any, Protocol
 
-import gymnasium
 import numpy as np
 import torch
 from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 from numpy.typing import NDArray
 
-from rlentropy.errors import InputError
+from rlentropy.data.spaces import Space, check_finite, check_held, short
+from rlentropy.errors import InputError, InputWarning
 from rlentropy.neural.networks import Activation, Layers, Rows, forward
 from rlentropy.policies import Policy, one_or_many, states_of
 from rlentropy.types import Array, Count, Env, State
 
-Space = gymnasium.Space[Any]
 Actions = NDArray[Any]  # (..., K) of a head's dtype
 Tensor = torch.Tensor
 
@@ -30,10 +30,7 @@ OBSERVATION_CLIP = 10.0  # deviations; early running ones may be of next to noth
 LOG_DEVIATION = (-5.0, 2.0)  # range of a normal's logarithmic deviation
 HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
 
-MOST_OUTPUTS = 5000  # points of a grid of actions
-MOST_DIMENSIONS = 12  # of a grid of two points each, 2^12 outputs
-MOST_ACTIONS = 2**20  # of a Discrete space
-LARGEST = float(np.finfo(np.float32).max)
+MOST_INPUTS = 1000  # of a network, beyond which it is worth a word that it is flat
 
 
 # ---------------------------------------------------------------- observations
@@ -61,14 +58,10 @@ class Encoder:
         Raises:
             InputError: another space.
         """
+        check_held("observations", space)
         if isinstance(space, Discrete):
             return cls(int(space.start), int(space.n))
-        if isinstance(space, Box | MultiDiscrete | MultiBinary):
-            return cls(None, math.prod(space.shape))
-        raise InputError(
-            f"env must have Box, Discrete, MultiDiscrete or MultiBinary observations, got {space}; "
-            "gymnasium.wrappers.FlattenObservation makes them a Box"
-        )
+        return cls(None, math.prod(space.shape or ()))
 
     def __call__(self, observations: Any) -> Rows:
         values = np.asarray(observations)
@@ -79,6 +72,24 @@ class Encoder:
         rows = np.zeros((len(values), self.width), np.float32)
         rows[np.arange(len(values)), states_of(values, self.first, self.width)] = 1.0
         return rows
+
+
+def warn_if_wide(space: Space) -> None:
+    """Warn of a flat network on many inputs: what it is of, and the way on."""
+    width = Encoder.of(space).width
+    if width <= MOST_INPUTS:
+        return
+    way = "a gymnasium.ObservationWrapper can make features of them"
+    if isinstance(space, Discrete):
+        way = "commands for tables need no network"
+    elif len(space.shape or ()) > 1:
+        way = f"gymnasium.wrappers.ResizeObservation makes pictures smaller, {way}"
+    warnings.warn(
+        f"observations of {short(space)} are {width} inputs of a flat network, which learns slowly "
+        f"from so many; {way}",
+        InputWarning,
+        stacklevel=2,
+    )
 
 
 def state_features(n: int, embedding: str) -> Array:
@@ -246,8 +257,9 @@ class Gaussian:
         self.low = space.low.ravel().astype(np.float64)
         self.high = space.high.ravel().astype(np.float64)
         bounded = np.isfinite(self.low) & np.isfinite(self.high)
-        self.centre = np.where(bounded, self.low / 2.0 + self.high / 2.0, 0.0)
-        self.half = np.where(bounded, self.high / 2.0 - self.low / 2.0, 1.0)
+        low, high = (np.where(bounded, x, np.nan) / 2.0 for x in (self.low, self.high))
+        self.centre = np.where(bounded, low + high, 0.0)
+        self.half = np.where(bounded, high - low, 1.0)
 
     def noise(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Rows:
         return rng.standard_normal((*shape, self.num_components), dtype=np.float32)
@@ -307,13 +319,11 @@ def make_head(space: Space) -> Head:
     Raises:
         InputError: the space is none of Box, Discrete, MultiDiscrete and MultiBinary.
     """
+    check_held("actions", space)
     if isinstance(space, Discrete | MultiDiscrete | MultiBinary):
         return Categorical(space)
-    if isinstance(space, Box):
-        return Gaussian(space)
-    raise InputError(
-        f"env must have Box, Discrete, MultiDiscrete or MultiBinary actions, got {space}"
-    )
+    assert isinstance(space, Box)
+    return Gaussian(space)
 
 
 class NeuralPolicy(Policy):
@@ -351,39 +361,34 @@ class NeuralPolicy(Policy):
 
 
 class ActionSet:
-    """K outputs of a network as K actions: the elements of a Discrete space, or a grid in a Box.
+    """K outputs of a network as K actions: the elements of a space, or a grid in a Box.
 
     Args:
-        space: Discrete, or a bounded Box.
+        space: Discrete, MultiDiscrete, MultiBinary, or a bounded Box.
         points: of the grid, in each dimension, >= 2.
 
     Raises:
-        InputError: another space, or a grid of more than MOST_OUTPUTS points.
+        InputError: another space, or too many actions (`check_finite`).
     """
 
     def __init__(self, space: Space, points: int) -> None:
+        check_finite(space, points)
+        self.axes: list[Array] = []  # of a Box
+        self.sizes: list[int] = []  # of each component of a MultiDiscrete or MultiBinary space
+        self.first: Any = getattr(space, "start", 0)
         if isinstance(space, Discrete):
-            if space.n > MOST_ACTIONS:
-                raise InputError(f"networks must have at most {MOST_ACTIONS} actions, got {space}")
-            self.axes: list[Array] = []
             self.elements = int(space.start) + np.arange(int(space.n))  # (K,)
             return
-        if not (isinstance(space, Box) and space.is_bounded()):
-            raise InputError(f"actions must be of a Discrete space or a bounded Box, got {space}")
-        if not (dimensions := math.prod(space.shape)):
-            raise InputError(f"actions must have at least one number, got {space}")
-        if dimensions > MOST_DIMENSIONS or points**dimensions > MOST_OUTPUTS:
-            raise InputError(
-                f"action_grid must make at most {MOST_OUTPUTS} points in {dimensions} "
-                f"dimensions, got {points}"
-            )
-        low, high = space.low.astype(np.float64), space.high.astype(np.float64)
-        if max(np.abs(low).max(initial=0.0), np.abs(high).max(initial=0.0)) > LARGEST:
-            raise InputError(f"actions must be within ±{LARGEST:.3g} for networks, got {space}")
-        bounds = zip(low.ravel().tolist(), high.ravel().tolist(), strict=True)
-        self.axes = [np.linspace(*ends, points) for ends in bounds]
-        grid = np.stack(np.meshgrid(*self.axes, indexing="ij"), axis=-1)
-        self.elements = grid.reshape(-1, *space.shape).astype(space.dtype)  # (K, *shape)
+        if isinstance(space, Box):
+            low, high = (x.astype(np.float64).ravel().tolist() for x in (space.low, space.high))
+            self.axes = [np.linspace(*ends, points) for ends in zip(low, high, strict=True)]
+        else:
+            assert isinstance(space, MultiDiscrete | MultiBinary)
+            self.sizes = Categorical(space).sizes
+        ways = self.axes or [np.arange(n, dtype=np.float64) for n in self.sizes]
+        grid = np.stack(np.meshgrid(*ways, indexing="ij"), axis=-1)
+        shaped = grid.reshape(-1, *(space.shape or ())) + self.first
+        self.elements = shaped.astype(space.dtype)  # (K, *shape)
 
     def __len__(self) -> int:
         return len(self.elements)
@@ -394,7 +399,9 @@ class ActionSet:
         A point of a grid's cell mixes its 2^d corners multilinearly.
         """
         if not self.axes:
-            index = np.asarray(actions).astype(np.int64) - self.elements[0]
+            index = np.asarray(actions).astype(np.int64) - self.first
+            if self.sizes:
+                index = np.ravel_multi_index(index.reshape(len(index), -1).T, self.sizes)
             return index[:, None], np.ones((len(actions), 1))
         x = actions.reshape(len(actions), -1)
         index, weight = np.zeros((len(x), 1), np.int64), np.ones((len(x), 1))

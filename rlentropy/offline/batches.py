@@ -15,6 +15,8 @@ import numpy as np
 import torch
 
 from rlentropy.data import Transitions
+from rlentropy.errors import InputError
+from rlentropy.log import ranks
 from rlentropy.neural import devices
 from rlentropy.neural.networks import MLP
 from rlentropy.neural.spaces import ActionSet
@@ -74,13 +76,15 @@ class TransitionBatch:
     index: Tensor  # (M, B, C), outputs that the action mixes
     mixture: Tensor | None  # (M, B, C), their weights; None: C = 1
     x: Tensor  # (M, B)
+    share: float = 1.0  # that these B are of the batch; the rest is other processes'
 
     def read(self, network: MLP, head: Elementwise) -> Tensor:
         u = head(network(self.inputs).gather(2, self.index))
         return u[..., 0] if self.mixture is None else (u * self.mixture).sum(-1)
 
     def total(self, loss: Tensor) -> Tensor:
-        return loss.mean(1).sum()
+        total = loss.mean(1).sum()
+        return total if self.share == 1.0 else self.share * total
 
 
 class TransitionBatches:
@@ -92,8 +96,13 @@ class TransitionBatches:
         self.data, self.gamma, self.size = problem.train, problem.gamma, config.batch_size
         self.features, self.actions = features, actions
         self.device = features.table.device
+        self.part = ranks.part_of(self.size)  # of a batch, this process's
+        self.own = self.part.stop - self.part.start
+        if not self.own:
+            least = ranks.size()
+            raise InputError(f"batch_size must be >= {least}, the processes, got {self.size}")
         # Whether evaluating all next states once takes fewer evaluations than those of each batch.
-        self.caches = len(self.data) <= config.batch_size * config.target_every
+        self.caches = len(self.data) <= self.own * config.target_every
         self.cached_values: Tensor | None = None  # (M, N)
 
     @property
@@ -105,8 +114,8 @@ class TransitionBatches:
         return self.gamma * u
 
     def draw(self, rngs: Sequence[np.random.Generator], target: ActionValues) -> TransitionBatch:
-        N, shape = len(self.data), (len(rngs), self.size)
-        rows = np.stack([rng.integers(N, size=self.size) for rng in rngs]).ravel()
+        N, shape = len(self.data), (len(rngs), self.own)
+        rows = np.stack([rng.integers(N, size=self.size)[self.part] for rng in rngs]).ravel()
         inputs, index, weights = self.seen(self.data, rows)
         reward, alive = (part.view(shape) for part in self.ends(self.data, rows))
         return TransitionBatch(
@@ -114,6 +123,7 @@ class TransitionBatches:
             index=index.view(*shape, -1),
             mixture=None if index.shape[1] == 1 else weights.float().view(*shape, -1),
             x=reward / self.gamma + alive * self._next_values(rows, shape, target),
+            share=self.own / self.size,
         )
 
     def seen(self, data: Transitions, rows: Count) -> tuple[Tensor, Tensor, Tensor]:
@@ -155,8 +165,8 @@ class TransitionBatches:
 class OutcomeBatch:
     """How often each of n outcomes is in the batches of the members."""
 
-    states: Tensor  # inputs of all states, (S, width)
-    cell: Tensor  # (n,), s * A + a
+    states: Tensor  # inputs of all states, (S, width); of several processes, of their own ones
+    cell: Tensor  # (n,), s * A + a, of these states
     share: Tensor  # (M, n) of the batch
     x: Tensor  # (M, n)
 
@@ -177,32 +187,41 @@ class OutcomeBatches:
         self.gamma, self.size, self.device = problem.gamma, config.batch_size, features.table.device
         self.states = features.table
         outcomes = np.diff(model.p.indptr)  # of each cell with data
+        cell = np.repeat(model.cell, outcomes)
+        S, A = model.visits.shape
+        # A process has the outcomes of its own states, which follow each other.
+        self.own_states = ranks.part_of(S)
+        first = self.own_states.start * A
+        self.own = slice(*np.searchsorted(cell, [first, self.own_states.stop * A]).tolist())
         count = np.repeat(model.visits.ravel()[model.cell], outcomes) * model.p.data
         unvisited = {"pessimistic": problem.low, "optimistic": problem.high, "zero": 0.0}
         fixed = np.where(model.visits > 0, np.nan, unvisited[config.unvisited])
         c = np.zeros(model.visits.shape)
         c.ravel()[model.cell] = model.reward
         self.share = count / count.sum()  # (n,) of the data
-        self.cell = self._tensor(np.repeat(model.cell, outcomes))
-        self.excess = self._tensor(model.excess / problem.gamma, torch.float32)  # (r - c) / γ, (n,)
-        self.successor = self._tensor(model.successor)  # (n,)
-        self.alive = self._tensor(model.alive)  # whether the episode went on, (n,)
+        self.cell = self._tensor(cell[self.own] - first)
+        excess = self._tensor(model.excess / problem.gamma, torch.float32)
+        self.range = float(excess.min()), float(excess.max())
+        self.excess = excess[self.own]  # (r - c) / γ, (n,)
+        self.successor = self._tensor(model.successor[self.own])  # (n,)
+        self.alive = self._tensor(model.alive[self.own])  # whether the episode went on, (n,)
         self.c = self._tensor(c, torch.float32)  # mean reward of visited cells, (S, A)
         self.fixed = self._tensor(fixed, torch.float32)  # Q of cells without data, NaN of others
         self.cached_targets: Tensor | None = None  # targets, (M, n)
 
     @property
     def excess_range(self) -> tuple[float, float]:
-        return float(self.excess.min()), float(self.excess.max())
+        return self.range
 
     def action_values(self, u: Tensor) -> Tensor:
         Q = self.c + self.gamma * u
         return torch.where(self.fixed.isnan(), Q, self.fixed)
 
     def draw(self, rngs: Sequence[np.random.Generator], target: ActionValues) -> OutcomeBatch:
-        drawn = np.stack([rng.multinomial(self.size, self.share) for rng in rngs])
+        drawn = np.stack([rng.multinomial(self.size, self.share)[self.own] for rng in rngs])
         share = self._tensor(drawn / self.size, torch.float32)
-        return OutcomeBatch(self.states, self.cell, share, self._targets(target))
+        states = self.states[self.own_states]
+        return OutcomeBatch(states, self.cell, share, self._targets(target))
 
     @torch.inference_mode()
     def _targets(self, target: ActionValues) -> Tensor:

@@ -25,7 +25,7 @@ from gymnasium.spaces import Discrete
 from rlentropy import offline
 from rlentropy.data import Transitions
 from rlentropy.errors import InputError
-from rlentropy.log import Log, drive
+from rlentropy.log import Log, drive, ranks
 from rlentropy.offline.comparison import with_nominal
 from rlentropy.offline.problem import Config, Learner, Problem, greedy, member_rngs, split
 from rlentropy.offline.tabular import Model, ValueIteration
@@ -122,6 +122,8 @@ def fit(
     if problem.model is not None and config.approximator != "neural":
         if config.seeds > 1:
             raise InputError(f"seeds must be 1 for tables, which draw nothing, got {config.seeds}")
+        if ranks.size() > 1:
+            raise InputError("approximator must be neural for several processes, got tables")
         learner = Table(problem, config)
     elif config.approximator == "tabular":
         spaces = f"{data.observation_space} and {data.action_space}"

@@ -14,13 +14,16 @@ from typing import Any
 
 import numpy as np
 import torch
+from gymnasium.spaces import Discrete
 
+from rlentropy.data.spaces import LARGEST
 from rlentropy.errors import InputError
 from rlentropy.files import available_memory, size_text
+from rlentropy.log import ranks
 from rlentropy.neural import devices
 from rlentropy.neural.losses import Objective, TVDual
 from rlentropy.neural.networks import MLP, Adam, Descent, weights_of
-from rlentropy.neural.spaces import LARGEST, ActionSet
+from rlentropy.neural.spaces import ActionSet, warn_if_wide
 from rlentropy.offline.batches import (
     Batch,
     Batches,
@@ -57,6 +60,7 @@ class Networks:
     ) -> None:
         self.problem, self.config, self.data = problem, config, problem.train
         self.features = Features.of(self.data, config.embedding)
+        warn_if_wide(self.data.observation_space)
         self.actions = ActionSet(self.data.action_space, config.action_grid)
         self.batches: Batches
         if problem.model is not None:
@@ -147,13 +151,17 @@ class Networks:
             x = self._worst(batch, self.objective)
         u = batch.read(self.network, self.objective.head)
         batch.total(self.objective.loss(u, x, self.updates)).backward()
-        self.optimisers["network"].step()
+        self._descend("network")
         if self.restricts:
             assert isinstance(batch, TransitionBatch)
             self._imitate(batch)
         self.updates += 1
         if self.updates % self.config.target_every == 0:
             self._move_target()
+
+    def _descend(self, network: str) -> None:
+        ranks.add_up(self.networks[network].gradient)
+        self.optimisers[network].step()
 
     def _move_target(self) -> None:
         with torch.no_grad():
@@ -168,7 +176,7 @@ class Networks:
         for _ in range(objective.steps):
             eta = batch.read(dual, objective.threshold)
             batch.total(-objective.dual(eta, batch.x)).backward()
-            self.optimisers["dual"].step()
+            self._descend("dual")
         with torch.no_grad():
             return objective.dual(batch.read(dual, objective.threshold), batch.x)
 
@@ -179,7 +187,7 @@ class Networks:
         if batch.mixture is not None:
             likelihood = likelihood * batch.mixture
         batch.total(-likelihood.sum(-1)).backward()
-        self.optimisers["behaviour"].step()
+        self._descend("behaviour")
 
     # ------------------------------------------------------------ what comes out
 
@@ -207,7 +215,7 @@ class Networks:
             "features": self.features.table.cpu().clone(),
             "observation_shape": list(space.shape or ()),
             "actions": torch.as_tensor(self.actions.elements, device=devices.CPU),
-            "discrete_actions": not self.actions.axes,
+            "discrete_actions": isinstance(self.data.action_space, Discrete),
         }
         if self.restricts:
             saved["behaviour"] = weights_of(self.networks["behaviour"])

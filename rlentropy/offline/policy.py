@@ -8,15 +8,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from gymnasium.spaces import Discrete
+from gymnasium.spaces import Discrete, MultiBinary, MultiDiscrete
 
 from rlentropy.data import Transitions
+from rlentropy.data.spaces import LARGEST, check_states
 from rlentropy.errors import InputError
 from rlentropy.files import check_fields
 from rlentropy.neural import devices
 from rlentropy.neural.networks import check_shapes, with_weights
 from rlentropy.neural.spaces import (
-    LARGEST,
+    ActionSet,
     Encoder,
     RunningMeanStd,
     standardised,
@@ -28,7 +29,6 @@ from rlentropy.types import Count, Env
 Tensor = torch.Tensor
 
 CHUNK = 2**14  # observations evaluated at once
-MOST_STATES = 5000
 
 
 class Features:
@@ -56,8 +56,7 @@ class Features:
         """
         space = data.observation_space
         if isinstance(space, Discrete):
-            if space.n > MOST_STATES:
-                raise InputError(f"networks must have at most {MOST_STATES} states, got {space}")
+            check_states(space)
             features = state_features(int(space.n), embedding)
             return cls(int(space.start), devices.put(features, devices.current(), torch.float32))
         observed = RunningMeanStd(math.prod(space.shape or ()))
@@ -176,6 +175,8 @@ def load_policy(saved: dict[str, Any], env: Env, member: int = 0) -> Greedy:
     same = isinstance(actions, Discrete) == saved["discrete_actions"]
     if same and isinstance(actions, Discrete):
         same = int(actions.n) == len(each) and int(actions.start) == int(each[0])
+    if isinstance(actions, MultiDiscrete | MultiBinary):
+        same = np.array_equal(ActionSet(actions, 2).elements, each.numpy())
     if not same or (not isinstance(actions, Discrete) and actions.shape != tuple(each.shape[1:])):
         raise InputError(f"env must have actions like the policy's dataset, got {actions}")
     return Greedy(saved, member)

@@ -177,3 +177,8 @@ def acts(env: Env, other: Env, episodes: int = 3, steps: int = 100) -> bool:
         if not data_equivalence(shown[0][:-1], shown[1][:-1]):
             return True
     return False
+
+
+def __dir__() -> list[str]:
+    """What users want, without what is imported on the way."""
+    return [*__all__]

@@ -32,3 +32,8 @@ __all__ = [
     "robust_policy_gradient",
     "visitation_entropy_bound",
 ]
+
+
+def __dir__() -> list[str]:
+    """What users want, without what is imported on the way."""
+    return [*__all__]

@@ -90,7 +90,8 @@ def final(rows: Sequence[dict[str, Any]], xlabel: str, log: bool, note: str = ""
 
 def _interval(row: dict[str, Any], statistic: str) -> str:
     value, low, high = (f"{row[k]:#.3g}".rstrip(".") for k in (statistic, "low", "high"))
-    sure = "" if np.isnan(row["low"]) else f"  [{low}, {high}]"
+    alike = np.isclose(row["low"], row["high"], rtol=1e-9, atol=0.0)
+    sure = "" if np.isnan(row["low"]) or alike else f"  [{low}, {high}]"
     return f"{value}{sure}".replace("-", "\N{MINUS SIGN}").replace("e\N{MINUS SIGN}", "e-")
 
 
@@ -137,7 +138,6 @@ def reach(
 @styled
 def heat_maps(maps: Sequence[tuple[str, Any]], note: str = "") -> Figure:
     """Visits per state on grids, side by side on one colour scale; those without any are grey."""
-    from matplotlib import colormaps
     from matplotlib.colors import LogNorm
 
     tall, wide = maps[0][1].shape
@@ -146,7 +146,7 @@ def heat_maps(maps: Sequence[tuple[str, Any]], note: str = "") -> Figure:
     figure, grid = panels(len(maps), side + 0.36, columns=columns)
     seen = np.concatenate([visits[visits > 0] for _, visits in maps])
     norm = LogNorm(vmin=seen.min(), vmax=max(seen.max(), 1.01 * seen.min()))
-    colours = colormaps["viridis"].with_extremes(bad=style.PALE)
+    colours = style.sequential()
     for axes, (name, visits) in zip(grid, maps, strict=True):
         image = axes.imshow(np.ma.masked_equal(visits, 0), norm=norm, cmap=colours)
         visited = f"{np.count_nonzero(visits)} of {visits.size}"

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @styled
-def margins(parts: Sequence[tuple[str, Any]], columns: int = 2) -> Figure:
+def margins(parts: Sequence[tuple[str, Any]], columns: int = 2, title: str = "") -> Figure:
     """How sure a policy was of what teachers then preferred, a panel a name.
 
     Args:
@@ -24,6 +24,7 @@ def margins(parts: Sequence[tuple[str, Any]], columns: int = 2) -> Figure:
             (n,). Its σ is above 1/2 where the policy was right; at 1/2 one half counts as right.
             NaN, of ties, is left out.
         columns: most panels side by side.
+        title: of the whole picture.
     """
     width = style.COLUMN if columns < 3 else style.PAGE
     shared = {"sharex": True, "sharey": True, "width": width}
@@ -43,11 +44,11 @@ def margins(parts: Sequence[tuple[str, Any]], columns: int = 2) -> Figure:
         axes.set_title(f"{shown(name)}\n{right}", fontsize=7.0)
         axes.set(xlim=(0.0, 1.0), xticks=(0.0, 0.5, 1.0))
     names = {"xlabel": "predicted probability of the answer", "ylabel": "share of answers"}
-    return finish(figure, grid[0], **names)
+    return finish(figure, grid[0], title=title, **names)
 
 
 @styled
-def reliability(curves: Sequence[tuple[str, Any]]) -> Figure:
+def reliability(curves: Sequence[tuple[str, Any]], title: str = "") -> Figure:
     """Reliability diagrams over the densities of what was predicted.
 
     Args:
@@ -60,6 +61,6 @@ def reliability(curves: Sequence[tuple[str, Any]]) -> Figure:
     for k, (name, curve) in enumerate(curves):
         axes.plot(curve.grid, curve.frequency, label=shown(name), **style.series(k))
         below.plot(curve.grid, curve.density, lw=1.0, **style.series(k))
-    axes.set(ylabel="frequency of the answer", xlim=(0, 1), ylim=(0, 1))
+    axes.set(ylabel="observed frequency", xlim=(0, 1), ylim=(0, 1))
     below.set(xlabel="predicted probability", ylabel="density", ylim=(0, None))
-    return finish(figure, axes, "dashed: as often as predicted")
+    return finish(figure, axes, "dashed: as often as predicted", title=title)

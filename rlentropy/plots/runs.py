@@ -7,17 +7,31 @@ size and one scale.
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
-from typing import Any
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from rlentropy.plots import style
-from rlentropy.plots.style import bare, canvas, colour_bar, finish, number, shown, styled
+from rlentropy.plots.style import (
+    bare,
+    canvas,
+    colour_bar,
+    finish,
+    number,
+    round_ticks,
+    shown,
+    styled,
+)
 from rlentropy.types import Film
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+COSTS = {"env_steps": "environment steps"}  # names of axes, but for those that are their own
 FRAME = 400  # milliseconds of a picture of a film
-SCREEN = 150  # dots per inch
+SCREEN, PALETTE = 120, 128  # dots per inch, colours
 
 
 def visits(counts: Any, grid_shape: tuple[int, int] | None, title: str = "") -> bytes:
@@ -48,7 +62,7 @@ def densities(film: Film, title: str = "") -> list[bytes]:
     tall = min(max(shape[0] / shape[1], 0.2), 1.5) if film.grid_shape else 0.8
     figure, ((axes,),) = canvas(height=0.95 + 2.3 * tall)
     kind = _grid if film.grid_shape else _bars if len(shape) == 1 else _heat_map
-    draw = kind(figure, axes, film.axes, maps)
+    drawn, show = kind(figure, axes, film.axes, maps)
     of_tables = film.grid_shape or film.axes[0][0] == "state"
     cells = "states" if of_tables else "cells of both" if len(shape) > 2 else "cells"
     heads = [shown(title)] if title else []
@@ -58,7 +72,7 @@ def densities(film: Film, title: str = "") -> list[bytes]:
         visited = f"{np.count_nonzero(counts)} of {counts.size} {cells} visited"
         texts.append("\n".join([*heads, *at, visited]))
     finish(figure, axes).set_dpi(SCREEN)
-    return _frames(figure, axes, *draw, maps, texts)
+    return _frames(figure, axes, drawn, show, maps, texts)
 
 
 def _frames(
@@ -69,7 +83,8 @@ def _frames(
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    canvas, heading = FigureCanvasAgg(figure), axes.set_title(texts[0])
+    canvas: Any = FigureCanvasAgg(figure)
+    heading = axes.set_title(texts[0])
     for artist in (drawn, heading):
         artist.set_animated(True)
     canvas.draw()
@@ -86,23 +101,33 @@ def _frames(
 
 
 def encoded(_: Any, pixels: Any) -> bytes:
-    """Pixels of a figure, (height, width, 4), as a PNG of at most 256 colours."""
+    """Pixels of a figure, (height, width, 4), as a PNG of few colours: a third of the bytes."""
     from PIL import Image
 
     buffer = io.BytesIO()
     picture = Image.fromarray(pixels).convert("RGB")
-    picture.quantize(256, dither=Image.Dither.NONE).save(buffer, "PNG")
+    picture.quantize(PALETTE, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
 
 
-def _scale(maps: Any) -> dict[str, Any]:
-    """One logarithmic scale for all maps; where nothing is, they are grey."""
-    from matplotlib import colormaps
+@styled
+def on_screen(figure: Figure) -> bytes:
+    """A figure as a small PNG."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    figure.set_dpi(SCREEN)
+    canvas: Any = FigureCanvasAgg(figure)
+    canvas.draw()
+    return encoded(figure, np.asarray(canvas.buffer_rgba()))
+
+
+def _scale(maps: Any, decades: float = math.inf) -> dict[str, Any]:
+    """One logarithmic scale for all maps, of so many decades; where nothing is, they are grey."""
     from matplotlib.colors import LogNorm
 
-    low = min(maps[maps > 0], default=1.0)
+    low = max(min(maps[maps > 0], default=1.0), float(maps.max()) / 10.0**decades)
     norm = LogNorm(vmin=low, vmax=max(maps.max(), 1.01 * low))
-    return {"norm": norm, "cmap": colormaps["viridis"].with_extremes(bad=style.PALE)}
+    return {"norm": norm, "cmap": style.sequential()}
 
 
 def _grid(figure: Any, axes: Any, _: Any, maps: Any) -> Any:
@@ -125,13 +150,53 @@ def _heat_map(figure: Any, axes: Any, features: Any, maps: Any) -> Any:
 
 
 def _bars(figure: Any, axes: Any, features: Any, maps: Any) -> Any:
-    """An artist, and what lets it show visits of the bins of one feature, (bins,), on a scale for all."""
+    """An artist, and what lets it show visits of the bins of one feature, (bins,)."""
     ((name, left, right, bins),) = features
     edges = np.linspace(left, right, bins + 1)
     drawn = axes.stairs(np.zeros(bins), edges, fill=True, color=style.COLOURS[0])
     axes.set(xlabel=shown(name), ylabel="visits", yscale="symlog", xlim=(left, right))
     axes.set_ylim(0.0, 2.0 * max(maps.max(), 1.0))
     return drawn, drawn.set_data
+
+
+@styled
+def occupancies(
+    parts: Mapping[str, Any], grid_shape: tuple[int, int] | None, title: str = ""
+) -> Figure:
+    """Shares of time in each state, (S,) by name, on one scale: maps on a grid, else lines."""
+    if grid_shape is None:
+        figure, ((axes,),) = canvas(height=2.0)
+        axes.set(xlabel="state", ylabel="share of time")
+        for k, (name, d) in enumerate(parts.items()):
+            axes.plot(np.asarray(d), drawstyle="steps-mid", label=shown(name), **style.series(k))
+        axes.set_ylim(bottom=0.0)
+        axes.locator_params(axis="x", integer=True)
+        return finish(figure, axes, title=title)
+    side = (style.COLUMN - 0.6) / 2 * min(max(grid_shape[0] / grid_shape[1], 0.15), 1.5)
+    figure, panes = style.panels(len(parts), side + 0.2, columns=2)
+    scale = _scale(np.concatenate([np.asarray(d) for d in parts.values()]), decades=4.0)
+    for axes, (name, d) in zip(panes, parts.items(), strict=True):
+        shares = np.ma.masked_equal(np.reshape(d, grid_shape), 0.0)
+        image = axes.imshow(shares, **scale)
+        axes.set_title(shown(name))
+        bare(axes)
+    colour_bar(figure, image, "share of time (grey: none)", ax=panes, fraction=0.05)
+    return finish(figure, panes[0], title=title)
+
+
+@styled
+def gaps(curves: Mapping[str, Any], ylabel: str, cost: str, title: str = "") -> Figure:
+    """Gaps of one run, by name steps (T,) and values (T,), both axes logarithmic."""
+    figure, ((axes,),) = canvas(height=2.0)
+    axes.set(xscale="log", xlabel=COSTS.get(cost, cost), ylabel=shown(ylabel))
+    for k, (name, (steps, values)) in enumerate(curves.items()):
+        axes.plot(steps, values, label=shown(name), **style.series(k), **style.marker(k))
+    if any((np.asarray(values) > 0).any() for _, values in curves.values()):
+        axes.set_yscale("log", nonpositive="mask")
+        round_ticks(axes.yaxis)
+    if axes.get_xlim()[0] > 0:
+        round_ticks(axes.xaxis)
+    return finish(figure, axes, title=title)
 
 
 def animation(pictures: Sequence[bytes], milliseconds: int) -> bytes:

@@ -81,11 +81,12 @@ def canvas(
     rows: int = 1, columns: int = 1, *, width: float = COLUMN, height: float = 2.3, **shared: Any
 ) -> tuple[Any, Any]:
     """A figure and its axes (rows, columns), of so many inches; `finish` adds those of a legend."""
-    from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+    from rlentropy.plots.figure import Picture
+
     layout = ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.03)
-    figure = Figure(figsize=(width, height), layout=layout)
+    figure = Picture(figsize=(width, height), layout=layout)
     return figure, figure.subplots(rows, columns, squeeze=False, **shared)
 
 
@@ -194,6 +195,13 @@ def bare(axes: Any) -> None:
     axes.spines[:].set_visible(False)
 
 
+def sequential(name: str = "viridis") -> Any:
+    """Colours of a map, of even lightness steps; what has no value is grey."""
+    from matplotlib import colormaps
+
+    return colormaps[name].with_extremes(bad=PALE)
+
+
 def colour_bar(figure: Any, image: Any, label: str, **place: Any) -> Any:
     """A bar of an image's colours, with plain numbers where they are logarithmic."""
     from matplotlib.colors import LogNorm
@@ -214,8 +222,15 @@ def tidy(axes: Any, title: str = "") -> None:
         axes.set_title(title, fontsize=LOOK["axes.titlesize"])
 
 
-def finish(figure: Figure, axes: Any, note: str = "", xlabel: str = "", ylabel: str = "") -> Figure:
-    """Add what belongs to all axes: a legend above them, labels, and a note below.
+def finish(
+    figure: Figure,
+    axes: Any,
+    note: str = "",
+    xlabel: str = "",
+    ylabel: str = "",
+    title: str = "",
+) -> Figure:
+    """Add what belongs to all axes: title and legend above them, labels, and a note below.
 
     The legend takes no room of theirs: the figure grows by its height.
 
@@ -227,7 +242,11 @@ def finish(figure: Figure, axes: Any, note: str = "", xlabel: str = "", ylabel: 
         if each.axison and not hasattr(each, "_colorbar"):
             tidy(each)
     width, height = figure.get_size_inches()
+    head, size = folded(shown(title), round(width / 0.068)), LOOK["axes.titlesize"]
     handles, labels = axes.get_legend_handles_labels()
+    height += 0.17 * bool(title)
+    if title and not labels:
+        figure.suptitle(head, fontsize=size)
     if labels:
         labels = [folded(label, round(width / 0.068)) for label in labels]
         rows, columns = _rows_of(labels, width)
@@ -237,7 +256,8 @@ def finish(figure: Figure, axes: Any, note: str = "", xlabel: str = "", ylabel: 
             "borderaxespad": 0.1,
             "labelspacing": 0.3,
         }
-        figure.legend(handles, labels, loc="outside upper center", ncols=columns, **style)
+        legend = {"title": head or None, "title_fontsize": size, "ncols": columns}
+        figure.legend(handles, labels, loc="outside upper center", **legend, **style)
         height += 0.15 * rows + 0.05
     lines = textwrap.wrap(note, round(width / 0.052))
     if ylabel:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         reward_subject,
     )
 
+USED = ("acquisition", "active_preference", "calibration", "language_preference", "scores")
 __all__ = [
     "language_policy",
     "language_subject",
@@ -34,6 +35,11 @@ __all__ = [
 
 def __getattr__(name: str) -> ModuleType:
     """Import on first use: torch takes seconds to load, and tables do without it."""
-    if name in __all__:
+    if name in (*__all__, *USED):
         return import_module(f"rlentropy.preferences.{name}")
     raise AttributeError(f"module 'rlentropy.preferences' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """What users want, without what is imported on the way."""
+    return [*USED]

@@ -27,6 +27,7 @@ from rlentropy.neural.spaces import (
     NeuralPolicy,
     make_head,
     standardised,
+    warn_if_wide,
 )
 from rlentropy.preferences.losses import LossFunction
 from rlentropy.preferences.segments import Pairs, Segments, check_starts, joined
@@ -287,6 +288,7 @@ def untrained(
     Args:
         scaling: mean and deviation of observations, (width,); default: 0 and 1.
     """
+    warn_if_wide(env.observation_space)
     encode, head = Encoder.of(env.observation_space), make_head(env.action_space)
     sizes = (encode.width, *hidden, head.num_outputs)
     layers = layers_of(MLP(sizes, [rng], activation, 0.0, devices.CPU))

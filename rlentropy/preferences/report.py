@@ -132,15 +132,15 @@ class Reporter:
         return Result(summary, **self.subject.saved(), pictures=self.pictures())
 
     def pictures(self) -> dict[str, Any]:
-        """What `rlentropy.plots` draws of the labels and of the held-out pairs."""
+        """What `rlentropy.plots` draws of the labels and of the held-out pairs, by keyword."""
         found: dict[str, Any] = {}
         if self.campaign.labelled.parts:
             y, margins = self.campaign.labelled.y[self.campaign.imported :], self.campaign.margins
             toward = np.where(y == 0.5, np.nan, np.where(y > 0.5, margins, -margins))
             parts = np.array_split(np.arange(len(y)), min(PANELS, self.campaign.round))
-            found["margins"] = [
-                (f"labels {part[0] + 1} to {part[-1] + 1}", toward[part]) for part in parts
-            ]
+            found["margins"] = {
+                "parts": [(f"labels {p[0] + 1} to {p[-1] + 1}", toward[p]) for p in parts]
+            }
         if (both := self.predictions()) is not None:
-            found["reliability"] = [("held-out pairs", reliability_curve(*both))]
+            found["reliability"] = {"curves": [("held-out pairs", reliability_curve(*both))]}
         return found

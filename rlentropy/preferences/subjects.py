@@ -139,7 +139,7 @@ def network_subject(
     nets, rollouts = preferences.neural, preferences.neural_rollouts
     scaling_rng, network_rng, features_rng, seed_rng, agent_rng = rng.spawn(5)
     length = config.segment_length or defaults.segment_length
-    copies = neural.rollouts.replicate(env, SIDE_BY_SIDE, 0.0, config.horizon)
+    copies = neural.copies.replicate(env, SIDE_BY_SIDE, 0.0, config.horizon)
     starts = rollouts.SharedStarts(copies, snapshots=config.snapshots)
     given: Any = reference
     if given is None:

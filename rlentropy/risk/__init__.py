@@ -58,6 +58,7 @@ from rlentropy.risk.sets import (
 from rlentropy.risk.transport import WassersteinBall, WassersteinPenalty
 
 __all__ = [
+    "NAMES",
     "BurgBall",
     "BurgPenalty",
     "CVaR",
@@ -152,3 +153,8 @@ def parse(text: str, support: Any = None) -> Measure | SRectangular:
         candidates(support, 1)
     options = {"support": support} if named.supported and support is not None else {}
     return named.make(*numbers, **options)
+
+
+def __dir__() -> list[str]:
+    """What users want, without what is imported on the way."""
+    return [*__all__]

@@ -5,13 +5,17 @@ Its mathematics is in `rlentropy.neural.estimator`, its agent in `rlentropy.neur
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 
 from rlentropy import calls
+from rlentropy.errors import InputWarning
 from rlentropy.intervals import mean_ci95
 from rlentropy.log import Log, drive
 from rlentropy.neural.actor_critic import ActorCritic, Config
-from rlentropy.neural.rollouts import SIDE_BY_SIDE, Evaluator, replicate
+from rlentropy.neural.copies import copies
+from rlentropy.neural.rollouts import SIDE_BY_SIDE, Evaluator
 from rlentropy.neural.saved import load_policy
 from rlentropy.types import Array, Env, Result
 
@@ -33,10 +37,13 @@ def run(env: Env, config: Config, rng: np.random.Generator, log: Log) -> Result:
     seed = int(evaluation_rng.integers(2**63))
     agent = ActorCritic(env, config, agent_rng)
     horizon = config.horizon or (env.spec.max_episode_steps if env.spec else None)
-    copies = min(SIDE_BY_SIDE, max(config.evaluation_episodes, config.final_episodes))
-    copied = replicate(env, copies, config.random_action, config.horizon)
-    evaluator = Evaluator(copied, horizon, seed)
+    n, workers = max(config.evaluation_episodes, config.final_episodes), config.env_workers
+    played = copies(env, min(SIDE_BY_SIDE, n), config.random_action, config.horizon, workers)
+    evaluator = Evaluator(played, horizon, seed)
     size = config.num_envs * config.rollout_steps
+    if config.steps < size:
+        told = f"steps {config.steps} are less than a batch of num_envs * rollout_steps = {size}"
+        warnings.warn(f"{told}, which is played whole", InputWarning, stacklevel=2)
     total = -(-config.steps // size) * size
 
     def evaluate() -> tuple[dict[str, float], Array]:

@@ -22,7 +22,6 @@ import numpy as np
 from rlentropy.errors import InputError
 from rlentropy.intervals import (
     AGGREGATES,
-    Difference,
     Estimate,
     Statistic,
     aggregate,
@@ -145,9 +144,9 @@ def rectangle(tasks: Sequence[Task]) -> tuple[list[Task], list[str]]:
 
 
 def pairs(names: Sequence[str], baseline: str) -> list[tuple[str, str]]:
-    """Each algorithm against the baseline, or where there is none against each that comes later."""
-    if baseline in names:
-        return [(name, baseline) for name in names if name != baseline]
+    """Each algorithm against the baseline, if that is one of them; without one, all pairs."""
+    if baseline:
+        return [(name, baseline) for name in names if name != baseline and baseline in names]
     return list(itertools.combinations(names, 2))
 
 
@@ -179,7 +178,7 @@ def compare_across(
     scaled = [task for task in tasks if not every[task.name].wrong]
     used, names = rectangle(scaled)
     left_out += [f"{t.name}: not every algorithm ran on it" for t in scaled if t not in used]
-    missing = {a.name for t in tasks for a in t.algorithms} - set(names)
+    missing = {a.name for t in scaled for a in t.algorithms} - set(names)
     left_out += [f"{name}: it did not run on every task" for name in sorted(missing)]
     tables: dict[str, list[Row]] = {"runs": [row for t in tasks for row in run_rows(t, every)]}
     if len(used) > 1 and names:
@@ -265,17 +264,18 @@ def pair_rows(
     sign: float,
     rng: np.random.Generator,
 ) -> list[Row]:
-    """Each pair's mean difference on the seeds that both have, and how often the first is better.
+    """Each pair's difference on the seeds that both have, and how often the first is better.
+
+    What differs is a seed's mean over tasks, on seeds that both have on every task.
 
     Args:
         sign: 1 where more is better, -1 where less is.
     """
     rows: list[Row] = []
     for x, y in compared:
+        shared = set.intersection(*map(set, [*values[x], *values[y]]))
         both = list(zip(values[x], values[y], strict=True))
-        shared = [np.array([a[seed] - b[seed] for seed in a if seed in b]) for a, b in both]
-        nothing = Difference(Estimate(*[np.array(math.nan)] * 3), math.nan, 0)
-        d = difference(shared, rng) if all(map(len, shared)) else nothing
+        d = difference([np.mean([a[s] - b[s] for a, b in both]) for s in sorted(shared)], rng)
         first, second = (
             [sign * np.array(list(seeds.values())) for seeds in values[name]] for name in (x, y)
         )

@@ -42,7 +42,7 @@ METRICS = (  # what is compared where --metric is absent: the first of which eve
     *("eval/normalised_return", "eval/return"),
 )
 QUANTITIES = {
-    "eval/mixture_gap": "gap of all policies played, as a mixture",
+    "eval/mixture_gap": "gap of the mixture played",
     "eval/gap": "gap of the returned policy",
     "eval/last_iterate_gap": "gap of the last iterate",
     "eval/mixture_entropy": "entropy of the mixture's visits",

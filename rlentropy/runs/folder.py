@@ -14,9 +14,10 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import FrameType
@@ -25,14 +26,21 @@ from typing import Any
 import rlentropy
 from rlentropy.errors import InputError
 from rlentropy.files import TEMPORARY, pack, read_json, replace_file, writing
-from rlentropy.log import Log, compress_checkpoint, owner_of
+from rlentropy.log import Log, compress_checkpoint, owner_of, ranks
 from rlentropy.runs.table import COMMANDS
 from rlentropy.types import Result
 
 # What a resumed run may change, beside its budget: how often it reports, where it writes and what,
 # and where it computes, which moves numbers by no more than rounding.
-FREE = {"out", "device", "eval_every", "checkpoint_every", "keep_checkpoint", "quiet"}
+FREE = {"out", "device", "env_workers", "eval_every", "checkpoint_every"}
+FREE |= {"keep_checkpoint", "quiet"}
 PASSING = {"resume", "overwrite", "config", "tuned"}  # how it was typed; not part of the run
+
+# The figure that TensorBoard's HParams tab compares runs by: the first that a summary has.
+ANSWERS = (
+    *("gap", "normalised_return", "mixture_value", "mean_return", "value", "win_rate"),
+    *("certified_gap", "labels"),
+)
 
 LOCK = TEMPORARY + "lock"  # held by the process that writes in the folder
 # What --overwrite replaces is moved to one folder, waits in the next until the new run is not
@@ -94,10 +102,7 @@ class RunFolder:
                 "config.json nor a checkpoint of ours"
             )
         if before is not None and not (resume or overwrite):
-            raise InputError(
-                f"out must be a new folder, got {path}: pass --resume to go on with the run there, "
-                "or --overwrite to replace it"
-            )
+            raise InputError(f"out must be a new folder, got {path}{run._taken(before)}")
         if before is not None and resume:
             run._check_same(before)
             if (owner := owner_of(path)) is not None:
@@ -126,6 +131,18 @@ class RunFolder:
                     f"{name} must be {before[name]!r} as when the run{where} was started, "
                     f"got {now!r}"
                 )
+
+    def _taken(self, before: dict[str, Any]) -> str:
+        """What a run is that is in the way, and the ways on."""
+        budget = COMMANDS[self.command].budget
+        if (self.path / "summary.json").exists():
+            more = f" with a larger --{budget}" if budget else ""
+            same = {"command": self.command} | self.settings == before
+            return (
+                f", where {'this very' if same else 'a'} run is finished: --resume shows it, or "
+                f"goes on{more}; --overwrite replaces it; --seed or --out makes another"
+            )
+        return ": pass --resume to go on with the run there, or --overwrite to replace it"
 
     def _check_finished(self) -> None:
         """Refuse to extend a finished run that has no checkpoint: it would be played anew."""
@@ -211,6 +228,8 @@ class RunFolder:
             "settings": self.settings,
             "seed": self.settings.get("seed"),
             "threads": 1,
+            "processes": ranks.size(),
+            "accelerator": accelerator(self.settings.get("device", "cpu")),
             "platform": platform.platform(),
             "versions": versions(),
             "git_commit": git_commit(),
@@ -236,7 +255,7 @@ class RunFolder:
         if result.policy:
             replace_file(self.path / "policy.npz", pack(result.policy, compressed=True))
         if result.mixture is not None and len(result.mixture):
-            content = pack({"pi": result.mixture}, compressed=True)
+            content = pack({"pi": result.mixture}, small=True)
             replace_file(self.path / "mixture.npz", content)
         if result.network is not None:
             import torch
@@ -244,8 +263,8 @@ class RunFolder:
             buffer = io.BytesIO()
             torch.save(dict(result.network), buffer)
             replace_file(self.path / "policy.pt", buffer.getvalue())
-        numbers = {k: float(v) for k, v in summary.items() if type(v) in (int, float)}
-        log.hparams({"command": self.command, **self.settings}, numbers)
+        settings, set_by_user = hyperparameters(self.command, self.settings)
+        log.hparams(settings, results(summary, log.seconds), set_by_user)
         log.close()
         header = {k: self.settings[k] for k in ("env_id", "env_kwargs", "seed")}
         header["label"] = self.settings.get("label") or self.command
@@ -257,12 +276,34 @@ class RunFolder:
         ]
         text = "{\n" + ",\n".join(lines) + "\n}\n"  # a line a key, however long its list
         if self.settings["keep_checkpoint"]:
-            compress_checkpoint(self.path)
+            compress_checkpoint(self.path, {"mixture.npz": ("pi", result.mixture)})
         replace_file(self.path / "summary.json", text.encode())
         if not self.settings["keep_checkpoint"]:
             with writing(self.path):
                 shutil.rmtree(self.path / "checkpoint", ignore_errors=True)
         return full
+
+
+def hyperparameters(command: str, settings: dict[str, Any]) -> tuple[dict[str, Any], set[str]]:
+    """Settings of the algorithm, and what it ran on; and which of them are not the defaults."""
+    own = fields(import_module(COMMANDS[command].module).Config)
+    shown = {"command": command} | {k: settings[k] for k in ("env_id", "seed") if k in settings}
+    changed = set(shown)
+    for each in (each for each in own if each.name in settings):
+        value = shown[each.name] = settings[each.name]
+        default = each.default if each.default_factory is MISSING else each.default_factory()
+        if value != (list(default) if isinstance(default, tuple) else default):
+            changed.add(each.name)
+    return shown, changed
+
+
+def results(summary: Mapping[str, Any], seconds: float) -> dict[str, float]:
+    """The one figure of a run that says how good it is, and how long it took."""
+    figures = {k: float(v) for k, v in summary.items() if type(v) in (int, float)}
+    if figures.keys() >= {"optimum", "value"}:
+        figures["gap"] = figures["optimum"] - figures["value"]
+    best = [name for name in ANSWERS if math.isfinite(figures.get(name, math.nan))][:1]
+    return {name: figures[name] for name in best} | {"wall_seconds": seconds}
 
 
 def strict(value: Any) -> Any:
@@ -288,6 +329,14 @@ def versions() -> dict[str, str | None]:
         except PackageNotFoundError:
             installed[package] = None
     return installed
+
+
+def accelerator(device: str) -> str | None:
+    """The name of the GPU that networks are on, where torch is in use."""
+    torch = sys.modules.get("torch")
+    if torch is None or not device.startswith("cuda") or not torch.cuda.is_available():
+        return None
+    return str(torch.cuda.get_device_name(device))
 
 
 def git_commit() -> str | None:

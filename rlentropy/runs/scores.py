@@ -42,7 +42,16 @@ from rlentropy.wrappers import make_env, trusted
 
 RETURN, VALUE, ROBUST = "return", "value", "robust value"
 # Settings in which the runs of one algorithm may differ.
-INCIDENTAL = {"seed", "out", "label", "quiet", "eval_every", "checkpoint_every", "device"}
+INCIDENTAL = {
+    "seed",
+    "out",
+    "label",
+    "quiet",
+    "eval_every",
+    "checkpoint_every",
+    "device",
+    "env_workers",
+}
 INCIDENTAL |= {"keep_checkpoint"}
 
 

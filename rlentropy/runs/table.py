@@ -25,6 +25,7 @@ class Command:
     networks: bool = False  # whether it may use torch, so that --device counts
     # what the steps of eval/* count, which must agree for runs to be compared
     axis: Literal["env_steps", "updates", "labels", ""] = ""
+    parallel: bool = False  # whether several processes of torchrun can learn together
     compiling: int = 0  # CPU seconds of the compiler, about, in the first run on a machine
 
 
@@ -32,7 +33,13 @@ planner = partial(Command, needs="env", axis="env_steps")  # by a known model, a
 explorer = partial(Command, needs="env", budget="episodes", axis="env_steps", family="explore")
 neural = partial(Command, needs="env", budget="steps", axis="env_steps", networks=True)
 fitted = partial(
-    Command, needs="data", budget="updates", axis="updates", family="offline", networks=True
+    Command,
+    needs="data",
+    budget="updates",
+    axis="updates",
+    family="offline",
+    networks=True,
+    parallel=True,
 )
 tool = partial(Command, family="tools")
 

@@ -56,7 +56,7 @@ def test_the_answer_comes_first_and_what_does_not_apply_is_hidden():
         *("last_iterate_value", "command", "env_id", "seed", "episodes", "certificate"),
         *("wall_seconds",),
     ]
-    assert dict(shown)["last_iterate_value"] == "20.5 nats, of the policy that comes next"
+    assert dict(shown)["last_iterate_value"] == "20.5 nats, of the last policy alone"
     assert dict(shown)["command"] == "entgame"
 
 
@@ -79,6 +79,15 @@ def test_without_an_optimum_returns_lead():
         ("return_ci95", "470 to ? reward"),
         ("value", "51.25 reward, estimated"),
     ]
+
+
+def test_what_is_played_beyond_the_budget_is_said():
+    summary = {"command": "robust-actor-critic", "env_steps": 1024, "horizon": 500, "steps": 10}
+    shown = dict(rows(summary))
+    assert shown["steps"] == "10, asked; what is begun is played to its end"
+    assert shown["horizon"] == "500 steps"
+    assert dict(rows(summary | {"env_steps": 10}))["steps"] == "10"
+    assert dict(rows(summary | {"wall_seconds": 5.75805}))["wall_seconds"] == "5.76 s"
 
 
 def test_planners_play_nothing():

@@ -40,6 +40,7 @@ def read_csv(path):
 # ---------------------------------------------------------------- the command
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_tables(two_algorithms, capsys):
     assert compare(two_algorithms, "--gaps", "0.1", "0.012") == 0
     out = two_algorithms / "out"
@@ -91,6 +92,7 @@ def test_same_input_same_output_and_stale_files_go(two_algorithms):
     assert [p.parent.name for p in out.glob("aggregate/*/events*")] == ["random-policy"]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_episodes_are_those_logged(tmp_path):
     episodes = [1, 2, 5, 20, 90, 400, 1000]
     write_run(
@@ -103,6 +105,7 @@ def test_episodes_are_those_logged(tmp_path):
     assert row["episodes_low"] == "nan"  # one seed
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize(
     ("change", "why"),
     [
@@ -123,6 +126,7 @@ def test_what_is_refused_and_why(tmp_path, capsys, change, why):
     assert list(record["refused"]) == [str(tmp_path / "runs" / "b")]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_forced_runs_are_compared_but_never_pooled(tmp_path, capsys):
     write_run(tmp_path / "runs" / "a", {"eval/gap": power_law(1.0)})
     write_run(tmp_path / "runs" / "b", {"eval/gap": power_law(2.0)}, env_id="Other-v0")
@@ -132,6 +136,7 @@ def test_forced_runs_are_compared_but_never_pooled(tmp_path, capsys):
     assert names == ["entgame, Chain-v0", "entgame, Other-v0"]
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("options", [[], ["--force"]])
 def test_steps_that_count_other_things_are_tasks_apart(tmp_path, capsys, options):
     write_run(tmp_path / "runs" / "a", {"eval/gap": power_law(1.0)})
@@ -174,6 +179,7 @@ def test_gaps_of_zero_and_flat_or_single_curves_are_drawn(tmp_path):
     assert (tmp_path / "out" / "curves.png").stat().st_size > 1000
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_other_metrics_are_reached_from_below(tmp_path):
     write_run(tmp_path / "runs" / "a", {"eval/visitation_entropy": STEPS.tolist()})
     assert compare(tmp_path, "--gaps", "200") == 0
@@ -213,6 +219,7 @@ def test_entropies_rise_to_round_values(tmp_path, first, best, targets):
         assert (float(r["env_steps"]), r["reached"]) == (steps, "3")
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_entropies_of_other_features_are_tasks_apart(tmp_path):
     for k, bins in enumerate(([12, 11], [12, 11], [20, 20])):
         write_run(
@@ -266,6 +273,7 @@ def test_wrong_input_is_one_line(two_algorithms, monkeypatch, capsys, arguments,
 # ---------------------------------------------------------------- TensorBoard
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_bands_load_in_tensorboard(two_algorithms):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
     from tensorboard.plugins.custom_scalar import layout_pb2, metadata

@@ -57,7 +57,7 @@ def check_example(line):
         assert ROWS[command].needs != "env"
 
 
-@pytest.mark.parametrize("command", sorted(ROWS.keys() - {"compare"}))
+@pytest.mark.parametrize("command", sorted(ROWS))
 def test_help_of_a_command(command, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     assert main([command, "--help"]) == 0

@@ -39,6 +39,21 @@ def test_a_line_at_each_evaluation(tmp_path, capsys):
     assert out[-1] == f"run folder: {tmp_path}"
 
 
+def test_opening_lines_wait_for_the_first_word_or_a_second(capsys, monkeypatch):
+    monkeypatch.setattr(console, "PATIENCE", 0.05)
+    log = SimpleNamespace(on_progress=None, latest={})
+    works = (lambda: log.on_progress(1, 2), lambda: time.sleep(0.5), lambda: None)
+    for work, shown in zip(works, (True, True, False), strict=True):
+        say = Console(quiet=False)
+        say.opening("the folder")
+        with say.progress(log, Pace("entgame")):
+            assert capsys.readouterr().out == ""
+            work()
+        assert capsys.readouterr().out.startswith("the folder\n") == shown
+        say.line("the end")
+        assert capsys.readouterr().out == ("" if shown else "the folder\n") + "the end\n"
+
+
 def test_quiet_is_silent(tmp_path, capsys):
     assert cli.main(["entgame", *CHAIN, "--quiet", "--out", str(tmp_path)]) == 0
     assert capsys.readouterr() == ("", "")

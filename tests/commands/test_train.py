@@ -283,6 +283,31 @@ def test_run_folder_is_as_the_contract_says(command_line):
         assert name in out  # the final table
 
 
+def test_what_is_refused_at_once_says_no_folder_and_leaves_none(command_line):
+    for refused in (
+        ("robust-planning", "--env-id", "CartPole-v1"),
+        ("entgame", *SMALL, "--delta", "2", "--bonus", "hoeffding-kl"),
+    ):
+        code, out, err = command_line(*refused)
+        assert (code, out) == (2, "")
+        assert not Path("results").exists(), err
+
+
+def test_a_second_run_is_told_the_ways_on(command_line):
+    first = ("entgame", *SMALL, "--episodes", "3")
+    code, out, _ = command_line(*first)
+    assert (code, out.splitlines()[0]) == (0, out.splitlines()[-1])
+    assert out.startswith("run folder: results/runs/")
+    code, out, err = command_line(*first)
+    check_refusal(code, err, "this very run is finished: --resume shows it, .*larger --episodes")
+    assert out == ""
+    code, _, err = command_line(*first, "--prior", "2")
+    check_refusal(code, err, "where a run is finished: .*; --overwrite .*; --seed or --out makes")
+    Path("results/runs/rlentropy-DoubleChain-v0/entgame/seed0/summary.json").unlink()
+    code, _, err = command_line(*first)
+    check_refusal(code, err, "pass --resume to go on with the run there, or --overwrite")
+
+
 @pytest.mark.parametrize("seconds", [0.0, 3.5])
 def test_the_compiler_is_announced_and_timed(command_line, monkeypatch, seconds):
     @contextmanager

@@ -13,7 +13,9 @@ from gymnasium.spaces import Discrete
 from PIL import Image
 
 from rlentropy.commands import video
-from rlentropy.commands.video import Config, Reel
+from rlentropy.commands.video import Config
+from rlentropy.plots import films
+from rlentropy.plots.films import Reel
 
 SHADES = np.array([[250, 0, 0], [0, 250, 0], [0, 0, 250], [250, 250, 0], [90, 90, 90]], np.uint8)
 
@@ -166,7 +168,7 @@ def test_returns_are_those_of_evaluate(tmp_path, monkeypatch, capsys):
     ("taken", "every", "kept"), [(8, 1, 8), (9, 2, 5), (33, 8, 5), (100, 16, 7)]
 )
 def test_long_films_are_thinned(monkeypatch, taken, every, kept):
-    monkeypatch.setattr(video, "MOST", 8)
+    monkeypatch.setattr(films, "MOST", 8)
     reel = Reel(None, 0, 99)
     monkeypatch.setattr(reel, "picture", lambda: reel.seen)
     for _ in range(taken):
@@ -239,7 +241,7 @@ def test_mp4(tmp_path):
     ],
 )
 def test_refusals_are_one_line(tmp_path, command_line, monkeypatch, arguments, message):
-    monkeypatch.setattr(video, "find_spec", lambda name: None)
+    monkeypatch.setattr(films, "find_spec", lambda name: None)
     write_run(tmp_path / "run")
     code, _, error = command_line("video", *arguments)
     assert code == 2

@@ -402,5 +402,5 @@ def test_observations_of_nothing_are_refused():
 
 
 def test_other_observations_are_refused():
-    with pytest.raises(InputError, match="env must have Box, Discrete, MultiDiscrete"):
+    with pytest.raises(InputError, match="observations must be of a Box, Discrete, MultiDiscrete"):
         features_of(Space(Dict(x=Discrete(2))))

@@ -397,8 +397,8 @@ def test_states_have_no_density(forecaster, rng):
 @pytest.mark.parametrize(
     ("actions", "options", "message"),
     [
-        (MultiBinary(2), {}, "actions must be of a Discrete space or a bounded Box"),
-        (MultiDiscrete([2, 2]), {}, "actions must be of a Discrete space or a bounded Box"),
+        (MultiBinary(13), {}, "actions must be at most 5000 combinations"),
+        (MultiDiscrete([99, 99]), {}, "actions must be at most 5000 combinations"),
         (Box(-np.inf, np.inf, (1,)), {"sampler": "soft-q"}, "actions must be of a Discrete space"),
         (Box(-np.inf, 1.0, (1,)), {"sampler": "actor-critic"}, "actions must be of a bounded Box"),
         (Discrete(3), {"sampler": "actor-critic"}, "actions must be of a bounded Box"),

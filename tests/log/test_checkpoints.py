@@ -112,6 +112,7 @@ def other_format(folder, version):
         arrays = dict(file)
     header = json.loads(str(arrays.pop("json")))
     del header["_sum"], header["_format"]
+    header.pop("_elsewhere", None)
     if version == 1:  # a flat state
         header |= header.pop("state")
         arrays = {name.removeprefix("state/"): array for name, array in arrays.items()}

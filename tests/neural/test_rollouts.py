@@ -10,12 +10,12 @@ from gymnasium.spaces import Box, Discrete
 pytest.importorskip("torch")
 
 from rlentropy.errors import InputError
+from rlentropy.neural.copies import replicate
 from rlentropy.neural.rollouts import (
     EVALUATION_LIMIT,
     Evaluator,
     VectorEnv,
     next_values,
-    replicate,
 )
 from rlentropy.neural.spaces import Categorical, Encoder
 from rlentropy.wrappers import RandomAction

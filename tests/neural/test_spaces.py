@@ -71,11 +71,14 @@ def test_fourier_features_of_a_ring(n):
 
 @pytest.mark.parametrize("space", [Dict({"x": LINE}), Tuple((LINE, LINE))])
 def test_other_spaces_are_refused(space):
-    with pytest.raises(InputError, match=r"env must have Box, .* observations, got (Dict|Tuple)"):
+    with pytest.raises(
+        InputError,
+        match=r"observations must .* got (Dict|Tuple).*FlattenObs",
+    ):
         Encoder.of(space)
-    with pytest.raises(InputError, match=r"env must have Box, .* actions, got (Dict|Tuple)"):
+    with pytest.raises(InputError, match=r"actions must be of a Box, .* got (Dict|Tuple)"):
         make_head(space)
-    with pytest.raises(InputError, match="actions must be of a Discrete space or a bounded Box"):
+    with pytest.raises(InputError, match=r"actions must be of a Box, .*TransformAction makes"):
         ActionSet(space, 3)
 
 

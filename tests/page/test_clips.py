@@ -122,7 +122,7 @@ def _registered(monkeypatch):
 def networks_segments(env_id, n=3, T=50, seed=0):
     """Segments of an untrained network, played by as many environments side by side."""
     pytest.importorskip("torch")
-    from rlentropy.neural.rollouts import replicate
+    from rlentropy.neural.copies import replicate
     from rlentropy.preferences.neural import untrained
     from rlentropy.preferences.neural_rollouts import SharedStarts
 

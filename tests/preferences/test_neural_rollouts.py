@@ -10,7 +10,7 @@ from gymnasium.spaces import Box, Discrete
 pytest.importorskip("torch")
 
 from rlentropy.errors import InputError
-from rlentropy.neural.rollouts import replicate
+from rlentropy.neural.copies import replicate
 from rlentropy.preferences.neural import untrained
 from rlentropy.preferences.neural_rollouts import SharedStarts, scaling_of
 from rlentropy.wrappers import RandomAction

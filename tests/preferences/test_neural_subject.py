@@ -11,7 +11,7 @@ from scipy.stats import spearmanr
 torch = pytest.importorskip("torch")
 
 from rlentropy.log import Log  # noqa: E402
-from rlentropy.neural.rollouts import replicate  # noqa: E402
+from rlentropy.neural.copies import replicate  # noqa: E402
 from rlentropy.neural.spaces import make_head  # noqa: E402
 from rlentropy.preferences.neural import SegmentPolicy, untrained  # noqa: E402
 from rlentropy.preferences.neural_features import RandomFeatures  # noqa: E402

@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 
 from rlentropy.errors import InputError  # noqa: E402
 from rlentropy.neural.actor_critic import ActorCritic, Config  # noqa: E402
-from rlentropy.neural.rollouts import replicate  # noqa: E402
+from rlentropy.neural.copies import replicate  # noqa: E402
 from rlentropy.neural.spaces import make_head  # noqa: E402
 from rlentropy.preferences.neural_rollouts import SharedStarts  # noqa: E402
 from rlentropy.preferences.reward_models import (  # noqa: E402

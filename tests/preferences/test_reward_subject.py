@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch")
 
 from rlentropy.log import Log  # noqa: E402
 from rlentropy.neural.actor_critic import ActorCritic, Config  # noqa: E402
-from rlentropy.neural.rollouts import replicate  # noqa: E402
+from rlentropy.neural.copies import replicate  # noqa: E402
 from rlentropy.preferences.neural import SegmentPolicy, untrained  # noqa: E402
 from rlentropy.preferences.neural_features import RandomFeatures  # noqa: E402
 from rlentropy.preferences.neural_rollouts import SharedStarts  # noqa: E402

@@ -12,7 +12,7 @@ from scipy.special import logsumexp
 
 from rlentropy import FiniteMDP, cli, risk
 from rlentropy.envs.tabular import TabularEnv
-from rlentropy.errors import InputError
+from rlentropy.errors import InputError, InputWarning
 from rlentropy.log import Log
 from rlentropy.neural.actor_critic import ActorCritic, clipped_gain, risk_aversion
 from rlentropy.neural.estimator import estimate
@@ -206,12 +206,19 @@ def test_every_space_is_acted_in(observations, actions):
     assert result.summary["env_steps"] == 64
 
 
+def test_a_batch_that_is_larger_than_the_budget_is_said():
+    env = Probe(LINE, Discrete(2), lambda a, r: 0.0)
+    with pytest.warns(InputWarning, match=r"steps 7 are less than a batch .* = 32, "):
+        result = run(env, Config(steps=7, **SMALL), np.random.default_rng(0), Log(None))
+    assert (result.summary["steps"], result.summary["env_steps"]) == (7, 32)
+
+
 @pytest.mark.parametrize("space", [Dict({"x": LINE}), Tuple((LINE, LINE))])
 @pytest.mark.parametrize("where", ["observations", "actions"])
 def test_other_spaces_are_refused(space, where):
     spaces = {"observations": LINE, "actions": Discrete(2)} | {where: space}
     env = Probe(spaces["observations"], spaces["actions"], lambda a, r: 0.0)
-    with pytest.raises(InputError, match=f"env must have Box.* {where}, got"):
+    with pytest.raises(InputError, match=f"{where} must be of a Box.*, got"):
         run(env, Config(steps=8, **SMALL), np.random.default_rng(0), Log(None))
 
 

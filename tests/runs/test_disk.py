@@ -5,9 +5,11 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pytest
 from examples.command_line import SMALL, check_refusal
 
 from rlentropy import cli
+from rlentropy.errors import InputError
 from rlentropy.log import checkpoints
 
 GRID = ("entgame", "--env-id", "rlentropy/GridWorld-v0", "--quiet")  # 441 states
@@ -37,7 +39,54 @@ def same(one, two):
 
 def test_a_run_on_a_large_grid_takes_little(tmp_path):
     assert run(*GRID, "--episodes", 1000, out=tmp_path / "kept") == 0
-    assert 300_000 < taken(tmp_path / "kept") < 1_500_000
+    assert 150_000 < taken(tmp_path / "kept") < 800_000
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [(), ("--horizon", 50)])
+@pytest.mark.parametrize("command", ["reg-entgame", "maxent", "rf-ucrl", "ucbvi-ent"])
+def test_whatever_is_run_there(command, options, tmp_path):
+    line = (command, *GRID[1:], *options, "--episodes", 1000)
+    assert run(*line, out=tmp_path / "kept") == 0
+    assert taken(tmp_path / "kept") < (3_500_000 if options else 1_500_000)
+
+
+def test_the_mixture_is_kept_once_and_looked_up_where_it_is(tmp_path, capsys):
+    more = ("reg-entgame", *SMALL, "--quiet")
+    assert run(*more, "--episodes", 60, out=tmp_path / "whole") == 0
+    assert run(*more, "--episodes", 40, out=tmp_path / "parts") == 0
+    name = "state/agent/learner/mixture"
+    assert name not in arrays(tmp_path / "parts/checkpoint/state.npz")
+    mixture = arrays(tmp_path / "parts/mixture.npz")["pi"]
+    np.testing.assert_array_equal(mixture.sum(-1), 1.0)  # exactly
+    np.testing.assert_array_equal(mixture * 4096, np.round(mixture * 4096))
+    stored = checkpoints.read_checkpoint(tmp_path / "parts").state["agent"]["learner"]["mixture"]
+    np.testing.assert_array_equal(stored, mixture)
+    shutil.copytree(tmp_path / "parts", tmp_path / "lost")
+    shutil.copytree(tmp_path / "parts", tmp_path / "swapped")
+    assert run(*more, "--episodes", 60, "--resume", out=tmp_path / "parts") == 0
+    same(tmp_path / "whole", tmp_path / "parts")
+
+    (tmp_path / "lost/mixture.npz").unlink()
+    capsys.readouterr()
+    code = run(*more, "--episodes", 60, "--resume", out=tmp_path / "lost")
+    check_refusal(code, capsys.readouterr().err, "mixture.npz must be there to go on from")
+    np.savez(tmp_path / "swapped/mixture.npz", pi=mixture[:, ::-1])
+    code = run(*more, "--episodes", 60, "--resume", out=tmp_path / "swapped")
+    check_refusal(code, capsys.readouterr().err, "its checksum differs")
+
+
+def test_a_checkpoint_names_files_beside_it_alone(tmp_path):
+    assert run(*RUN, "--episodes", 20, out=tmp_path) == 0
+    state = tmp_path / "checkpoint" / "state.npz"
+    with np.load(state) as file:
+        content = {name: file[name] for name in file.files}
+    header = json.loads(str(content["json"]))
+    assert header["_elsewhere"]
+    header["_elsewhere"] = {"state/agent/learner/mixture": ["../mixture.npz", "pi"]}
+    np.savez(state, **content | {"json": np.array(json.dumps(header))})
+    with pytest.raises(InputError, match="names files of other folders"):
+        checkpoints.read_checkpoint(tmp_path)
 
 
 def test_a_kept_checkpoint_is_extended_to_the_same_bits(tmp_path):
