@@ -5,10 +5,12 @@ A dataset is six columns of one length N, under the keys of `Batch`:
     observations, actions, rewards, next_observations, terminations, truncations
 
 (``terminals`` and ``timeouts``, as in D4RL, are read too). Columns are memory-mapped where they lie
-as plain bytes: in an uncompressed NPZ or a contiguous HDF5. What is compressed or chunked, and
-Minari, which stores episodes, is unpacked once, into temporary files that vanish with the process.
-Sizes are looked at first: what has no room in memory or on that disk is refused. No file leads to
-another one, unpickles, or runs code; and what was written here is compared with its checksums.
+as plain bytes: in an uncompressed NPZ, a folder of NPY files, or a contiguous HDF5. What is
+compressed or chunked, and Minari, which stores episodes, is unpacked once, into temporary files
+that vanish with the process. Checks and learners give back what they have read, so that data may be
+larger than memory. Sizes are looked at first: what has no room on that disk is refused. No file
+leads to another one, unpickles, or runs code; and what was written here is compared with its
+checksums.
 
 Conventions:
     - The rows of an episode follow each other, and its last row, alone, is terminated or truncated.
@@ -43,7 +45,7 @@ import gymnasium
 
 import rlentropy.files
 from rlentropy.data.columns import Batch
-from rlentropy.data.files import optional, read_npz, write_npz
+from rlentropy.data.files import optional, read_folder, read_npz, write_folder, write_npz
 from rlentropy.data.hdf5 import read_hdf5, write_hdf5
 from rlentropy.data.minari import folder_of, read_minari, write_minari
 from rlentropy.data.spaces import Space, space_from_json, space_to_json
@@ -53,15 +55,17 @@ from rlentropy.files import TEMPORARY
 
 __all__ = ["Batch", "Counts", "Episode", "Transitions", "load", "save"]
 
-Kind = Literal["npz", "hdf5", "minari"]
+Kind = Literal["npz", "hdf5", "folder", "minari"]
 MINARI_ID = re.compile(r"\w[\w-]*(/\w[\w-]*)*-v\d+")
-NEEDS = {"npz": (), "hdf5": ("h5py",), "minari": ("minari", "h5py", "PIL")}  # to write it
+READERS = {"npz": read_npz, "folder": read_folder, "hdf5": read_hdf5}
+WRITERS = {"npz": write_npz, "folder": write_folder, "hdf5": write_hdf5}
+NEEDS = {"hdf5": ("h5py",), "minari": ("minari", "h5py", "PIL")}  # to write it
 SPACES = ("observation_space", "action_space")
 writing = partial(rlentropy.files.writing, must="data must be on a writable disk with free space")
 
 
 def load(source: str | Path) -> Transitions:
-    """Open a dataset: a Minari id, the folder of a Minari dataset, or a .npz, .hdf5 or .h5 file.
+    """Open a dataset: a Minari id or its folder, a folder of .npy files, or a .npz or .hdf5 file.
 
     Raises:
         InputError: it doesn't exist, is cut short, lacks a key, or is refused by
@@ -74,12 +78,12 @@ def load(source: str | Path) -> Transitions:
             "rlentropy collect makes one"
         )
     kind, path = kind_of(source), Path(source)
-    if kind != "minari" and not _is_file(path):
+    if kind in ("npz", "hdf5") and not _is_file(path):
         raise InputError(f"data must be an existing file, got {source}")
     try:
         if kind == "minari":
             return read_minari(source)
-        columns, metadata = (read_npz if kind == "npz" else read_hdf5)(path)
+        columns, metadata = READERS[kind](path)
         spaces = {name: space_from_json(metadata[name]) for name in SPACES if name in metadata}
         rest = {name: value for name, value in metadata.items() if name not in SPACES}
         return Transitions.from_arrays(*columns, **spaces, metadata=rest)
@@ -93,7 +97,7 @@ def save(target: str | Path, data: Transitions, env: gymnasium.Env[Any, Any] | N
     """Write a dataset that is whole or not there; replaces none.
 
     Args:
-        target: a Minari id, or a path that ends in .npz, .hdf5 or .h5.
+        target: a Minari id, or a path that ends in .npz, .hdf5 or .h5, or in / for a folder.
         env: the environment that a Minari dataset shall recover.
 
     Raises:
@@ -138,11 +142,13 @@ def kind_of(target: str | Path) -> Kind:
     path = Path(target)
     if path.suffix in (".npz", ".hdf5", ".h5"):
         return "npz" if path.suffix == ".npz" else "hdf5"
+    if str(target).endswith(("/", os.sep)) or any(path.glob("*.npy")):
+        return "folder" if not (path / "data").is_dir() else "minari"
     if path.is_dir() or MINARI_ID.fullmatch(str(target)):
         return "minari"
     raise InputError(
-        "data must be a Minari id (NAME-v0), the folder of a Minari dataset, or a path that ends "
-        f"in .npz, .hdf5 or .h5, got {str(target)!r}"
+        "data must be a Minari id (NAME-v0) or its folder, or a path that ends in .npz, .hdf5, "
+        f".h5, or in / for a folder of .npy files, got {str(target)!r}"
     )
 
 
@@ -152,7 +158,7 @@ def path_of(target: str | Path) -> Path:
     Raises:
         InputError: it is neither an id nor a path with a known suffix, or a package is missing.
     """
-    for package in NEEDS[kind_of(target)]:
+    for package in NEEDS.get(kind_of(target), ()):
         optional(package)
     if kind_of(target) != "minari":
         return Path(target)
@@ -193,7 +199,7 @@ def write(
         return folder / str(target)
     described = {name: space_to_json(s) for name, s in zip(SPACES, spaces, strict=True)}
     file = folder / f"data.{kind}"
-    (write_npz if kind == "npz" else write_hdf5)(file, parts, metadata | described)
+    WRITERS[kind](file, parts, metadata | described)
     return file
 
 

@@ -9,6 +9,7 @@ import tempfile
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import IO, Any, Literal, NamedTuple
 
 import numpy as np
@@ -144,22 +145,34 @@ def converted(x: NDArray[Any], dtype: Any) -> NDArray[Any]:
 
 
 def check_unpacked(size: int) -> None:
-    """Refuse to unpack more bytes than memory and the folder for temporary files have room for.
+    """Refuse to unpack more bytes than the folder for temporary files has room for.
 
     A small file may claim any size, and compressed zeros are a thousandth of themselves.
 
     Raises:
         InputError: says how many bytes there are, and room for how many.
     """
-    room = available_memory()
+    folder = tempfile.gettempdir()
+    room = available_memory() if in_memory(folder) else 2**63
     with suppress(OSError):
-        room = min(room, shutil.disk_usage(tempfile.gettempdir()).free)
+        room = min(room, shutil.disk_usage(folder).free)
     if size > room:
         raise InputError(
-            f"data that are compressed or chunked must fit in memory and {tempfile.gettempdir()} "
-            f"when they are unpacked, got {size_text(size)} for {size_text(room)}; uncompressed, "
-            "contiguous data are mapped where they lie"
+            f"data that are compressed or chunked must fit in {folder} when they are unpacked, got "
+            f"{size_text(size)} for {size_text(room)} (the environment variable TMPDIR names "
+            "another folder); uncompressed, contiguous data are mapped where they lie"
         )
+
+
+def in_memory(folder: str) -> bool:
+    """Whether what is written to a folder takes memory, as of Linux's tmpfs; False if unknown."""
+    places: dict[str, str] = {}
+    with suppress(OSError, ValueError):
+        for line in Path("/proc/mounts").read_text().splitlines():
+            _, place, kind, *_ = line.split(" ")
+            places[place] = kind
+    above = [str(path) for path in (Path(folder).resolve(), *Path(folder).resolve().parents)]
+    return next((places[place] for place in above if place in places), "") in ("tmpfs", "ramfs")
 
 
 def _temporary() -> IO[bytes]:

@@ -1,4 +1,4 @@
-"""NPZ files of transitions, read by memory map, written as a stream; what they share with HDF5."""
+"""NPZ files and folders of NPY files, read by memory map, written as a stream; what all share."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.lib import format as npy
@@ -111,14 +111,7 @@ def _npz_column(
     path: Path, archive: zipfile.ZipFile, key: str, info: zipfile.ZipInfo
 ) -> NDArray[Any]:
     with archive.open(info) as member:
-        read = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
-        shape, fortran, dtype = read[npy.read_magic(member)](member)
-        if dtype.hasobject:
-            raise InputError(f"{key} must be numbers, got Python objects")
-        header, size = member.tell(), dtype.itemsize * math.prod(shape)
-        if min(shape, default=0) < 0 or info.file_size - header != size:
-            raise zipfile.BadZipFile(f"{key} is not as long as it says")
-        order: Order = "F" if fortran else "C"
+        shape, order, dtype, header = read_header(member, key, info.file_size)
         if info.compress_type != zipfile.ZIP_STORED:
             return unpacked(iter(lambda: member.read(CHUNK), b""), dtype, shape, order)
         while member.read(CHUNK):  # to its end, where the checksum is compared
@@ -134,13 +127,9 @@ def write_npz(path: Path, parts: Sequence[Batch], metadata: dict[str, Any]) -> N
     with path.open("wb") as file:
         with zipfile.ZipFile(file, "w") as archive:
             for key, column in zip(Batch._fields, zip(*parts, strict=True), strict=True):
-                shape, dtype = joint(column)
-                header = {"shape": shape, "fortran_order": False, "descr": dtype.str}
                 info = _aligned(f"{key}.npy", file.tell())
                 with archive.open(info, "w", force_zip64=True) as member:
-                    npy.write_array_header_1_0(member, header)
-                    for piece in pieces(column, dtype):
-                        member.write(piece.tobytes())
+                    write_column(member, column)
             with archive.open("metadata.npy", "w") as member:
                 npy.write_array(member, np.array(json.dumps(metadata)))
         file.flush()
@@ -158,7 +147,76 @@ def _aligned(name: str, begin: int) -> zipfile.ZipInfo:
     return info
 
 
+# ---------------------------------------------------------------- a folder of NPY files
+
+
+def read_folder(path: Path) -> Stored:
+    """Columns, mapped where they lie, of KEY.npy each, and metadata of metadata.json.
+
+    Raises:
+        InputError: a file is broken, cut short or a link, or there is none of a key.
+    """
+    with whole("folder of NPY files"):
+        keys = [file.stem for file in path.glob("*.npy")]
+        columns = [npy_column(path / f"{name_of(key, keys)}.npy", key) for key in Batch._fields]
+        text, described = "", path / "metadata.json"
+        if described.is_file():
+            if described.stat().st_size > MOST_METADATA:
+                raise InputError(f"metadata must be at most {MOST_METADATA} bytes of JSON")
+            text = described.read_text("utf-8")
+        return Batch(*columns), metadata_of(text)
+
+
+def npy_column(path: Path, key: str) -> NDArray[Any]:
+    if path.is_symlink():
+        raise InputError(f"{key} must lie in the folder itself, got a link")
+    with path.open("rb") as file:
+        shape, order, dtype, header = read_header(file, key, path.stat().st_size)
+        return mapped(file, dtype, shape, order, header)
+
+
+def write_folder(path: Path, parts: Sequence[Batch], metadata: dict[str, Any]) -> None:
+    """Columns of several parts, end to end, a file each; their types are those of `joint`."""
+    path.mkdir()
+    for key, column in zip(Batch._fields, zip(*parts, strict=True), strict=True):
+        with (path / f"{key}.npy").open("wb") as file:
+            write_column(file, column)
+            file.flush()
+            os.fsync(file.fileno())
+    with (path / "metadata.json").open("w", encoding="utf-8") as described:
+        json.dump(metadata, described)
+        described.flush()
+        os.fsync(described.fileno())
+
+
 # ---------------------------------------------------------------- both
+
+
+def read_header(
+    file: IO[bytes], key: str, size: int
+) -> tuple[tuple[int, ...], Order, np.dtype[Any], int]:
+    """Shape, order and type of an NPY array, and where its bytes begin.
+
+    Args:
+        size: bytes of header and array.
+    """
+    read = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+    shape, fortran, dtype = read[npy.read_magic(file)](file)
+    if dtype.hasobject:
+        raise InputError(f"{key} must be numbers, got Python objects")
+    header = file.tell()
+    if min(shape, default=0) < 0 or size - header != dtype.itemsize * math.prod(shape):
+        raise ValueError(f"{key} is not as long as it says")
+    return shape, "F" if fortran else "C", dtype, header
+
+
+def write_column(file: IO[bytes], column: Sequence[NDArray[Any]]) -> None:
+    """Parts of a column, end to end, as an NPY array."""
+    shape, dtype = joint(column)
+    header = {"shape": shape, "fortran_order": False, "descr": dtype.str}
+    npy.write_array_header_1_0(file, header)
+    for piece in pieces(column, dtype):
+        file.write(piece.tobytes())
 
 
 def joint(column: Sequence[NDArray[Any]]) -> tuple[tuple[int, ...], np.dtype[Any]]:
