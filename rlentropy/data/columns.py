@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 import mmap
+import os
 import shutil
 import tempfile
+import weakref
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any, Literal, NamedTuple
+from typing import IO, Any, Literal, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,6 +67,23 @@ def mapping_of(x: Any) -> mmap.mmap | None:
     return x
 
 
+class Source(NamedTuple):
+    """The file that an array was mapped from."""
+
+    descriptor: int
+    address: int  # where the file's first byte would be in memory
+
+    def position(self, x: NDArray[Any]) -> int:
+        """Where an array that is a part of the mapped one begins in the file."""
+        return int(x.ctypes.data) - self.address
+
+
+def source_of(x: Any) -> Source | None:
+    while x is not None and not hasattr(x, "source"):
+        x = getattr(x, "base", None)
+    return None if x is None else cast(Source, x.source)
+
+
 def release(*columns: NDArray[Any]) -> None:
     """Give back the memory that holds what was read of mapped columns, which stays on the disk."""
     if hasattr(mmap, "MADV_DONTNEED"):  # not on Windows
@@ -73,32 +92,34 @@ def release(*columns: NDArray[Any]) -> None:
 
 
 class Reading:
-    """Rows drawn from mapped columns at random, of which a bounded part is held in memory.
+    """Rows drawn at random from columns on the disk, of which a bounded part is held in memory.
 
-    The system maps pages around a page that is missing: PAGES bytes for each row and column, at
-    most. Where all columns fit, nothing is ever given back.
+    Of a mapped column the system may come to hold all that it is long. So the smallest columns stay
+    mapped, as many as fit in the bound; rows of the others are read from their files.
 
     Args:
         memory: bytes.
     """
 
-    PAGES = 2**16
+    def __init__(self, columns: Iterable[NDArray[Any]], memory: int) -> None:
+        self.on_disk = on_disk = [x for x in columns if mapping_of(x) is not None]
+        self.files: dict[int, Source] = {}  # of the mapping of a column: what to read instead
+        for x in sorted(on_disk, key=lambda x: x.nbytes):
+            memory -= x.nbytes
+            if memory < 0 and (source := source_of(x)) is not None and hasattr(os, "preadv"):
+                self.files[id(mapping_of(x))] = source
 
-    def __init__(self, columns: Batch, memory: int) -> None:
-        self.columns = [x for x in columns if mapping_of(x) is not None]
-        self.memory, self.held = memory, 0
-        self.bounded = sum(x.nbytes for x in self.columns) > memory
-        if self.bounded and hasattr(mmap, "MADV_RANDOM"):
-            for x in self.columns:  # else the system reads 128 KiB of the disk ahead of each row
-                mapping_of(x).madvise(mmap.MADV_RANDOM)  # type: ignore[union-attr]
-
-    def read(self, rows: int) -> None:
-        """So many rows were read, of each column."""
-        if self.bounded:
-            self.held += rows * sum(self.PAGES + row_bytes(x) for x in self.columns)
-            if self.held > self.memory:
-                release(*self.columns)
-                self.held = 0
+    def rows(self, column: NDArray[Any], rows: NDArray[np.int64]) -> NDArray[Any]:
+        """Some rows of one of the columns, or of a part of it, (n, ...)."""
+        source = self.files.get(id(mapping_of(column)))
+        size = row_bytes(column)
+        if source is None or column.strides[0] != size or not column[:1].flags.c_contiguous:
+            return column[rows]
+        taken = np.empty((len(rows), *column.shape[1:]), column.dtype)
+        begin, parts = source.position(column), memoryview(taken).cast("B")
+        for k, row in enumerate(rows.tolist()):
+            os.preadv(source.descriptor, [parts[k * size : (k + 1) * size]], begin + row * size)
+        return taken
 
 
 def checksum(x: NDArray[Any], before: int | None = None) -> int:
@@ -119,7 +140,10 @@ def mapped(
     """An array whose bytes begin at an offset in a file, read-only."""
     if 0 in shape:
         return np.empty(shape, dtype)
-    return np.memmap(file, dtype, "r", offset, shape, order)
+    x: Any = np.memmap(file, dtype, "r", offset, shape, order)
+    x.source = Source(os.dup(file.fileno()), x.ctypes.data - offset)
+    weakref.finalize(x, os.close, x.source.descriptor)
+    return cast(NDArray[Any], x)
 
 
 def unpacked(

@@ -104,7 +104,7 @@ class TransitionBatches:
             least = ranks.size()
             raise InputError(f"batch_size must be >= {least}, the processes, got {self.size}")
         memory = config.memory * 2**20 or available_memory() // 2
-        self.reading = Reading(self.data.columns, memory)
+        self.reading = Reading(self.data.columns[:5], memory)  # truncations aren't read
         # Whether evaluating all next states once takes fewer evaluations than those of each batch.
         self.caches = len(self.data) <= self.own * config.target_every
         self.cached_values: Tensor | None = None  # (M, N)
@@ -123,7 +123,6 @@ class TransitionBatches:
         inputs, index, weights = self.seen(self.data, rows)
         reward, alive = (part.view(shape) for part in self.ends(self.data, rows))
         x = reward / self.gamma + alive * self._next_values(rows, shape, target)
-        self.reading.read(rows.size)
         return TransitionBatch(
             inputs=inputs.view(*shape, -1),
             index=index.view(*shape, -1),
@@ -134,27 +133,30 @@ class TransitionBatches:
 
     def seen(self, data: Transitions, rows: Count) -> tuple[Tensor, Tensor, Tensor]:
         """Inputs (n, width), and actions as mixtures of outputs: index and weights (n, C)."""
-        index, weights = self.actions.mixed(data.actions[rows])
-        inputs = self.features(data.observations[rows])
+        index, weights = self.actions.mixed(self.reading.rows(data.actions, rows))
+        inputs = self.features(self.reading.rows(data.observations, rows))
         return inputs, self._tensor(index), self._tensor(weights)
 
     def ends(self, data: Transitions, rows: Count) -> tuple[Tensor, Tensor]:
         """Rewards, and whether the episode went on, (n,)."""
-        reward = self._tensor(data.rewards[rows].astype(np.float32))
-        return reward, self._tensor(~data.terminations[rows])
+        reward = self._tensor(self.reading.rows(data.rewards, rows).astype(np.float32))
+        return reward, self._tensor(~self.reading.rows(data.terminations, rows))
+
+    def after(self, data: Transitions, rows: Count) -> Any:
+        """The next observations, (n, *shape)."""
+        return self.reading.rows(data.next_observations, rows)
 
     @torch.inference_mode()
     def _next_values(self, rows: Count, shape: tuple[int, int], target: ActionValues) -> Tensor:
         """max_a γ u of the target network after transitions (M * B,), (M, B)."""
-        after = self.data.next_observations
         if not self.caches:
-            inputs = self.features(after[rows]).view(*shape, self.features.width)
-            return target(inputs).amax(-1)
+            inputs = self.features(self.after(self.data, rows))
+            return target(inputs.view(*shape, self.features.width)).amax(-1)
         if self.cached_values is None:
-            chunks = (after[k : k + CHUNK] for k in range(0, len(after), CHUNK))
-            self.cached_values = torch.cat(
-                [target(self.features(x)).amax(-1) for x in chunks], dim=1
-            )
+            N = len(self.data)
+            chunks = (np.arange(k, min(k + CHUNK, N)) for k in range(0, N, CHUNK))
+            values = [target(self.features(self.after(self.data, k))).amax(-1) for k in chunks]
+            self.cached_values = torch.cat(values, dim=1)
         return self.cached_values.gather(1, self._tensor(rows).view(shape))
 
     def forget(self) -> None:

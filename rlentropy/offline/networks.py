@@ -238,7 +238,7 @@ class Networks:
         if isinstance(self.batches, TransitionBatches):
             same = index == output.argmax(-1, keepdim=True)  # (M, n, C)
             tags["eval/action_agreement"] = (same * weights).sum(-1).mean(1)
-            after = self.action_values("network", self.features(data.next_observations[rows]))
+            after = self.action_values("network", self.features(self.batches.after(data, rows)))
             reward, alive = self.batches.ends(data, rows)
             x = reward / self.problem.gamma + alive * after.amax(-1)
             now = (u.gather(2, index.expand(len(u), -1, -1)) * weights).sum(-1)
