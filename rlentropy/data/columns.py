@@ -116,7 +116,7 @@ class Reading:
         if source is None or column.strides[0] != size or not column[:1].flags.c_contiguous:
             return column[rows]
         taken = np.empty((len(rows), *column.shape[1:]), column.dtype)
-        begin, parts = source.position(column), memoryview(taken).cast("B")
+        begin, parts = source.position(column), memoryview(cast(Any, taken)).cast("B")
         for k, row in enumerate(rows.tolist()):
             os.preadv(source.descriptor, [parts[k * size : (k + 1) * size]], begin + row * size)
         return taken
