@@ -62,7 +62,7 @@ PAGES = {
         "rlentropy.exploration.setting": "Setting Goal",
         "rlentropy.exploration.learner": "EntropyScores Learner",
         "rlentropy.neural.episodes": "Player Episodes",
-        "rlentropy.preferences.acquisition": "Pool Selection select",
+        "rlentropy.preferences.acquisition": "Pool Rule Selection select",
         "rlentropy.preferences.scores": "",
     },
 }
