@@ -65,6 +65,8 @@ ELSEWHERE = {  # beginnings of lines
     "export PYTHONPATH=": "as the test does",
     "tensorboard ": "serves until it is stopped",
     "ssh ": "needs another machine",
+    "ray start ": "needs other machines",
+    "unshare ": "of a command that is parsed where it stands alone",
     "unzip ": "of what pip has downloaded",
     "python -m pytest": "these tests",
     ".ci/": "runs these tests",
@@ -72,6 +74,7 @@ ELSEWHERE = {  # beginnings of lines
     "python benchmarks/": "takes minutes to hours",
 }
 OURS = {"label": "serves people until it is stopped"}  # commands that are parsed alone
+CLUSTERS = ("ray", "slurm")  # engines of sweeps that are parsed alone
 STUDIES = ROOT / "docs" / "results"  # pages of it are parsed alone: they take hours
 
 # ---------------------------------------------------------------- what a page takes for granted
@@ -120,7 +123,7 @@ def follow(step: Step, where: str, run: bool) -> None:
         line = re.sub(r"^(\w+=\S+ +)+", "", step.text)
         if found := PROGRAM.match(line):
             command, *arguments = shlex.split(found[1], comments=True)
-            if run and command not in OURS:
+            if run and command not in OURS and not set(CLUSTERS) & set(arguments):
                 assert cli.main([command, *cut(command, arguments)]) == 0, (where, step.text)
             elif command in COMMANDS | TOOLS:
                 parse(command, arguments)
@@ -153,7 +156,7 @@ def cut(command: str, given: list[str]) -> list[str]:
             arguments += [option, str(most)] if option in MOST.get(command, {}) else []
         elif float(arguments[i := arguments.index(option) + 1]) > most:
             arguments[i] = str(most)
-    if command == "sweep":
+    if command == "sweep" and "--search" not in arguments:
         for i, argument in enumerate(arguments):
             name, _, value = argument.partition("=")
             if name in SWEPT and value:
