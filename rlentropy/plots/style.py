@@ -278,7 +278,7 @@ def finish(
         legend["fontsize"] = letters
         figure.legend(handles, labels, loc="outside upper center", **legend, **style)
         height += 0.15 * rows + 0.05
-    lines = textwrap.wrap(note, round(width / 0.052))
+    lines = textwrap.wrap(note, round(width / (0.061 if xlabel else 0.052)))
     if ylabel:
         figure.supylabel(ylabel)
     if xlabel:
