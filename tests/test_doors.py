@@ -68,8 +68,8 @@ def doors():
     yield "evaluation", planning.evaluation, m | {"pi": PI, "gamma": 0.9}
     induction = m | {"r": R, "horizon": 3, "temperature": 1.0}
     yield "backward_induction", planning.backward_induction, induction
-    best = m | {"horizon": 3, "objective": "VE"}
-    yield "max_visitation_entropy", planning.max_visitation_entropy, best
+    best = m | {"horizon": 3, "objective": "VE", "temperature": 1.0, "tolerance": 1e-3}
+    yield "max_visitation_entropy", planning.max_visitation_entropy, best | {"max_passes": 99}
     yield "max_trajectory_entropy", planning.max_trajectory_entropy, m | {"horizon": 3}
 
     yield "visitation", entropy.visitation, m | {"pi": PLAN, "horizon": 3}
