@@ -28,13 +28,16 @@ PROGRAM = re.compile(r"(?:rlentropy|python train\.py) +([a-z-].*)")
 # ---------------------------------------------------------------- what is cut down
 
 MOST = {  # of a command: its budgets, also where the line leaves them at their defaults
-    "active-preference": {"--labels": 32, "--batch-size": 16},
+    "active-preference": {"--labels": 16, "--batch-size": 8},
     "collect": {"--steps": 2000},
     "entgame": {"--episodes": 200},
     "evaluate": {"--episodes": 5},
     "fqi": {"--updates": 60},
-    "language-preference": {"--labels": 8, "--batch-size": 4, "--max-new-tokens": 4},
-    "mepol": {"--steps": 2000, "--final-episodes": 4},
+    "language-preference": {
+        **{"--labels": 8, "--batch-size": 4, "--max-new-tokens": 4, "--epochs": 2},
+        **{"--evaluation-prompts": 4, "--evaluation-pairs": 4},
+    },
+    "mepol": {"--steps": 2000, "--final-episodes": 4, "--inner-steps": 3},
     "neural-entgame": {"--steps": 2000, "--final-episodes": 4},
     "neural-maxent": {"--steps": 2000, "--final-episodes": 4},
     "neural-random": {"--steps": 2000, "--final-episodes": 4},
@@ -62,6 +65,8 @@ ELSEWHERE = {  # beginnings of lines
     "export PYTHONPATH=": "as the test does",
     "tensorboard ": "serves until it is stopped",
     "ssh ": "needs another machine",
+    "ray start ": "needs other machines",
+    "unshare ": "of a command that is parsed where it stands alone",
     "unzip ": "of what pip has downloaded",
     "python -m pytest": "these tests",
     ".ci/": "runs these tests",
@@ -69,6 +74,7 @@ ELSEWHERE = {  # beginnings of lines
     "python benchmarks/": "takes minutes to hours",
 }
 OURS = {"label": "serves people until it is stopped"}  # commands that are parsed alone
+CLUSTERS = ("ray", "slurm")  # engines of sweeps that are parsed alone
 STUDIES = ROOT / "docs" / "results"  # pages of it are parsed alone: they take hours
 
 # ---------------------------------------------------------------- what a page takes for granted
@@ -117,7 +123,7 @@ def follow(step: Step, where: str, run: bool) -> None:
         line = re.sub(r"^(\w+=\S+ +)+", "", step.text)
         if found := PROGRAM.match(line):
             command, *arguments = shlex.split(found[1], comments=True)
-            if run and command not in OURS:
+            if run and command not in OURS and not set(CLUSTERS) & set(arguments):
                 assert cli.main([command, *cut(command, arguments)]) == 0, (where, step.text)
             elif command in COMMANDS | TOOLS:
                 parse(command, arguments)
@@ -136,7 +142,7 @@ def why_not(line: str) -> str | None:
 
 def parse(command: str, arguments: list[str]) -> None:
     if command in TOOLS:
-        ask_tyro(import_module(TOOLS[command].module).Config, command, "", arguments)
+        ask_tyro(import_module(TOOLS[command].module).Config, command, arguments)
     else:
         parse_arguments(command, import_module(COMMANDS[command].module).Config, arguments)
 
@@ -150,13 +156,13 @@ def cut(command: str, given: list[str]) -> list[str]:
             arguments += [option, str(most)] if option in MOST.get(command, {}) else []
         elif float(arguments[i := arguments.index(option) + 1]) > most:
             arguments[i] = str(most)
-    if command == "sweep":
+    if command == "sweep" and "--search" not in arguments:
         for i, argument in enumerate(arguments):
             name, _, value = argument.partition("=")
             if name in SWEPT and value:
                 arguments[i] = f"{name}={SWEPT[name]}"
-        arguments += ["--seeds", "2"] if "--seeds" not in arguments else []
-        arguments[arguments.index("--seeds") + 1] = "2"
+        arguments += ["--seeds", "1"] if "--seeds" not in arguments else []
+        arguments[arguments.index("--seeds") + 1] = "1"
     return arguments
 
 

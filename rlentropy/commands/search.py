@@ -65,6 +65,7 @@ class Search:
         self.study = open_study(space, out)
         self._waiting: deque[Job] = deque()
         self._attempts: dict[Job, Attempt] = {}
+        self._finals: dict[Job, float | None] | None = None  # None: it isn't time yet
         import optuna
 
         self._over: int = sum(trial.state.is_finished() for trial in self.study.get_trials())
@@ -77,19 +78,36 @@ class Search:
 
     @property
     def runs_left(self) -> int:
-        """Runs of the trials that aren't over, if none is pruned."""
-        return max(0, self.trials - self._over) * len(self.seeds)
+        """Runs of the trials that aren't over, if none is pruned, and of the finalists."""
+        finals = self.space.finalists * len(parse_seeds(self.space.final_seeds))
+        return max(0, self.trials - self._over) * len(self.seeds) + finals
 
     def take(self) -> Job | None:
         """The next run: of a trial under way, else of a new one."""
         if not self._waiting and self._over + len(self._attempts) < self.trials:
             self._begin(self.study.ask(distributions(self.space)), 0)
+        if not self._waiting and not self._attempts and self._finals is None:
+            self._finals = dict.fromkeys(self._finalists())
+            self._waiting.extend(self._finals)
         return self._waiting.popleft() if self._waiting else None
 
     def _begin(self, trial: Any, reported: int) -> None:
-        drawn = {name: self.space.value(name, value) for name, value in trial.params.items()}
-        jobs = [self.space.job(trial.number, seed, drawn, self.out) for seed in self.seeds]
+        jobs = [self._job(trial, seed) for seed in self.seeds]
         self._next(Attempt(trial, jobs, reported))
+
+    def _job(self, trial: Any, seed: int) -> Job:
+        return self.space.job(trial.number, seed, self._settings(trial), self.out)
+
+    def _settings(self, trial: Any) -> Table:
+        """What was drawn, as options."""
+        return {name: self.space.value(name, value) for name, value in trial.params.items()}
+
+    def _finalists(self) -> list[Job]:
+        """The runs of the best trials on further seeds, one seed of all before the next."""
+        trials = [t for t in self.study.get_trials() if t.state.name == "COMPLETE"]
+        sign = -1.0 if self.space.direction == "maximize" else 1.0
+        best = sorted(trials, key=lambda t: sign * t.value)[: self.space.finalists]
+        return [self._job(t, seed) for seed in parse_seeds(self.space.final_seeds) for t in best]
 
     def _next(self, attempt: Attempt) -> None:
         self._attempts[attempt.job] = attempt
@@ -130,8 +148,13 @@ class Search:
         return values
 
     def _ended(self, outcome: Outcome, board: Board) -> None:
-        attempt = self._attempts.pop(outcome.job)
         board.ended(outcome)
+        if self._finals is not None:
+            values = self._evaluations(outcome.job.folder)
+            self._finals[outcome.job] = values[-1] if outcome.state != "failed" else math.nan
+            self.failed += [outcome] if outcome.state == "failed" else []
+            return
+        attempt = self._attempts.pop(outcome.job)
         self._look(attempt)
         if outcome.state == "failed":
             self.failed.append(outcome)
@@ -193,15 +216,36 @@ class Search:
         except ValueError:
             return None
 
+    def finals(self) -> dict[int, float]:
+        """The mean score of each finalist over the further seeds, the best first; {}: not yet."""
+        found: dict[str, list[float]] = {}
+        for job, score in (self._finals or {}).items():
+            if score is None:
+                return {}
+            found.setdefault(job.label, []).append(score)
+        means = {int(label[-4:]): sum(scores) / len(scores) for label, scores in found.items()}
+        sign = -1.0 if self.space.direction == "maximize" else 1.0
+        finite = [number for number in means if math.isfinite(means[number])]
+        return {number: means[number] for number in sorted(finite, key=lambda n: sign * means[n])}
+
+    def _winner(self) -> tuple[Any, float, str] | None:
+        """The best trial, its score, and of what that is the mean; None where none is complete."""
+        if finals := self.finals():
+            number, score = next(iter(finals.items()))
+            seeds = len(parse_seeds(self.space.final_seeds))
+            return self.study.trials[number], score, f"{seeds} further seeds"
+        best = self._best()
+        return None if best is None else (best, best.value, f"{len(self.seeds)} seeds")
+
     def write_best(self) -> None:
         """Write the best settings, as --config reads them."""
-        if (best := self._best()) is None:
+        if (winner := self._winner()) is None:
             return
-        settings = {name: self.space.value(name, value) for name, value in best.params.items()}
+        best, score, seeds = winner
+        settings = self._settings(best)
         lines = [
             f"# The best of {self._over} trials of {self.space.command} on {self.space.env_id}:",
-            f"# {self.space.metric} = {best.value:.6g}, the mean of {len(self.seeds)} seeds, "
-            f"in trial {best.number}.",
+            f"# {self.space.metric} = {score:.6g}, the mean of {seeds}, in trial {best.number}.",
             *toml_lines({"env_id": self.space.env_id} | self.space.options | settings),
         ]
         replace_file(self.out / BEST, ("\n".join(lines) + "\n").encode())
@@ -212,11 +256,13 @@ class Search:
         trials = [t for t in self.study.get_trials(deepcopy=False) if t.state.is_finished()]
         if not trials:
             return
+        finals = self.finals()
         rows = [
             {
                 "trial": t.number,
                 "state": t.state.name.lower(),
                 self.space.metric: t.value,
+                **({"final": finals.get(t.number)} if finals else {}),
                 "seconds": round(t.duration.total_seconds(), 1) if t.duration else None,
                 **{name: t.params.get(name) for name in self.space.space},
             }
@@ -228,10 +274,12 @@ class Search:
         }
         yield ", ".join(f"{number} {name}" for name, number in counts.items())
         self._draw(trials)
-        if (best := self._best()) is not None:
-            yield f"best: {best.value:.6g} in trial {best.number}"
-            settings = {k: self.space.value(k, v) for k, v in best.params.items()}
-            yield from (f"  {line}" for line in toml_lines(settings))
+        for number, score in self.finals().items():
+            yield f"finalist {number}: {score:.6g}"
+        if (winner := self._winner()) is not None:
+            best, score, seeds = winner
+            yield f"best: {score:.6g} in trial {best.number}, the mean of {seeds}"
+            yield from (f"  {line}" for line in toml_lines(self._settings(best)))
             yield f"written: {self.out / BEST}; use it with --config"
 
     def _draw(self, trials: Sequence[Any]) -> None:

@@ -9,6 +9,8 @@ Such as::
     trials = 40
     seeds = 2                  # of each trial, one after the other: a count, "a:b", or a list
     prune = "median"           # or "none"
+    finalists = 5              # trials that are run once more in the end, on other seeds
+    final_seeds = "10:15"
 
     [options]                  # of every run
     steps = 30000
@@ -36,16 +38,10 @@ from rlentropy.errors import InputError, did_you_mean, one_of, whole
 from rlentropy.runs.table import COMMANDS
 
 FIELDS = (
-    "command",
-    "env_id",
-    "metric",
-    "direction",
-    "trials",
-    "seeds",
-    "prune",
-    "options",
-    "space",
+    *("command", "env_id", "metric", "direction", "trials", "seeds", "prune"),
+    *("finalists", "final_seeds", "options", "space"),
 )
+FREE = ("trials", "prune", "finalists", "final_seeds")  # may change while a study goes on
 
 
 @dataclass(frozen=True)
@@ -61,6 +57,8 @@ class Space:
     trials: int = 40
     seeds: Any = 1
     prune: str = "median"
+    finalists: int = 0
+    final_seeds: Any = "1000:1005"
 
     def job(self, trial: int, seed: int, settings: Table, out: Path) -> Job:
         """The run of a trial with a seed."""
@@ -74,11 +72,7 @@ class Space:
 
     def facts(self) -> Table:
         """What must not change while a study goes on."""
-        return {
-            name: value
-            for name, value in dataclasses.asdict(self).items()
-            if name not in ("trials", "prune")
-        }
+        return {name: value for name, value in dataclasses.asdict(self).items() if name not in FREE}
 
 
 def read_space(path: Path) -> Space:
@@ -106,7 +100,10 @@ def read_space(path: Path) -> Space:
     one_of("direction", space.direction, ("maximize", "minimize"))
     one_of("prune", space.prune, ("median", "none"))
     whole("trials", space.trials, 1)
-    parse_seeds(space.seeds)
+    whole("finalists", space.finalists, 0)
+    seeds, final = parse_seeds(space.seeds), parse_seeds(space.final_seeds)
+    if space.finalists and set(seeds) & set(final):
+        raise InputError(f"final_seeds must be none of the seeds, got {space.final_seeds!r}")
     known = {
         f.name for f in dataclasses.fields(import_module(COMMANDS[space.command].module).Config)
     }

@@ -47,7 +47,9 @@ def test_a_space(written):
     assert space.value("hidden", "[64, 64]") == [64, 64]
     assert space.value("activation", "tanh") == "tanh"
     assert space.value("epochs", 6) == 6
-    assert set(space.facts()) & {"trials", "prune"} == set()
+    assert set(space.facts()) == {
+        *("command", "env_id", "space", "options", "metric", "direction", "seeds")
+    }
 
 
 def test_optuna_draws_from_it(written):
@@ -78,6 +80,9 @@ def test_optuna_draws_from_it(written):
         ("trials = 7", "trials = 0", "trials must be >= 1"),
         ("trials = 7", 'direction = "up"', "direction must be one of maximize, minimize"),
         ("trials = 7", 'prune = "hard"', "prune must be one of median, none"),
+        ("trials = 7", "finalists = -1", "finalists must be >= 0"),
+        ("trials = 7", "finalists = 2\nfinal_seeds = [4]", "final_seeds must be none of the seeds"),
+        ("trials = 7", 'final_seeds = "x"', "seeds must be"),
         ("trials = 7", "metric = 1", "metric must be text"),
         ('"3:5"', '"x"', "seeds must be"),
         ("[options]\nsteps = 2048", "options = 3", "options must be a table"),
