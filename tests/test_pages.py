@@ -139,7 +139,7 @@ def why_not(line: str) -> str | None:
 
 def parse(command: str, arguments: list[str]) -> None:
     if command in TOOLS:
-        ask_tyro(import_module(TOOLS[command].module).Config, command, "", arguments)
+        ask_tyro(import_module(TOOLS[command].module).Config, command, arguments)
     else:
         parse_arguments(command, import_module(COMMANDS[command].module).Config, arguments)
 
