@@ -164,7 +164,7 @@ def speeds(names: list[str]) -> Iterator[dict[str, Any]]:
 # ---------------------------------------------------------------- processes that share batches
 
 SHARED = tuple((width, batch) for width in (128, 256, 512, 1024) for batch in (256, 1024, 4096))
-CALLS = 30  # updates of processes that are timed
+CALLS, MOST = 6e9, 60  # products, or updates, of processes that are timed
 
 
 def together(width: int, batch: int, size: int) -> float:
@@ -193,10 +193,11 @@ def share(width: int, batch: int) -> float:
         update = fitted(transitions(20_000), batch, width)
         for _ in range(3):
             update()
+        calls = max(6, min(MOST, int(CALLS / (batch * width * (WIDTH + width)))))
         began = time.perf_counter()
-        for _ in range(CALLS):
+        for _ in range(calls):
             update()
-        return CALLS / (time.perf_counter() - began)
+        return calls / (time.perf_counter() - began)
 
 
 def parallel(sizes: list[int]) -> Iterator[dict[str, Any]]:

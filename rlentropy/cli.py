@@ -40,6 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def dispatch(arguments: list[str]) -> int:
+    if arguments[:1] == ["help"]:
+        arguments = [*arguments[1:2], "--help"]
     if not arguments or arguments[0] in HELP:
         print(overview())
         return 0
@@ -62,7 +64,7 @@ def use(tool: str, arguments: list[str]) -> int:
     check_processes(tool)
     with loading():
         module = import_module(TOOLS[tool].module)
-    config = ask_tyro(module.Config, tool, arguments)
+    config = ask_tyro(module.Config, tool, arguments, (module.Config,))
     check_sizes(config)
     code: int = module.run(config)
     return code

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 
 from rlentropy.entropy.occupancies import staged_policy
-from rlentropy.errors import InputError, in_range, one_of, whole
+from rlentropy.errors import InputError, floats, in_range, one_of, whole
 from rlentropy.kernels.sampling import rollout
 from rlentropy.mdp import ROUNDING, FiniteMDP
 from rlentropy.types import Array, Count
@@ -60,7 +60,7 @@ def vendi_score(K: Any, q: float = 1.0, weights: Any = None) -> float:
         ValueError: K is not such a matrix, or another argument is out of range. At q = 2, which
             needs no eigenvalues, K is not checked for being positive semidefinite.
     """
-    K = np.asarray(K, np.float64)
+    K = floats("K", K)
     if K.ndim != 2 or K.shape[0] != K.shape[1] or not K.size:
         raise InputError(f"K must be (n, n) with n >= 1, got {K.shape}")
     if not np.isfinite(K).all():

@@ -1,8 +1,10 @@
 """The one error that means: the input is wrong, not the program; and the checks of arguments."""
 
 import difflib
+import os
 from collections.abc import Iterable
 from numbers import Real
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -57,6 +59,42 @@ def as_numbers(given: Any, name: str, what: str) -> Any:
     return np.array(array, np.float64)
 
 
+def floats(name: str, given: Any) -> Any:
+    """Real numbers as a float64 array, not copied where they are one.
+
+    Raises:
+        InputError: they are none.
+    """
+    try:
+        if hasattr(given, "tocoo"):
+            raise TypeError
+        return np.asarray(given, np.float64)
+    except (TypeError, ValueError, OverflowError):
+        raise InputError(f"{name} must be an array of real numbers, got {shown(given)}") from None
+
+
+def as_path(name: str, given: Any, what: str = "a path") -> Path:
+    """A path, of text too.
+
+    Raises:
+        InputError: it is neither.
+    """
+    if isinstance(given, str | Path) or (
+        isinstance(given, os.PathLike) and isinstance(os.fspath(given), str)
+    ):
+        return Path(given)
+    raise InputError(f"{name} must be {what}, got {shown(given)}")
+
+
+def shown(value: Any) -> str:
+    """What came, in a line of some words."""
+    shape = getattr(value, "shape", ())
+    if isinstance(shape, tuple) and shape:
+        return f"{type(value).__name__} of shape {shape}"
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
 def rounding_of(given: Any) -> float:
     """How far a distribution of this array's type may sum from 1."""
     dtype = getattr(given, "dtype", None)
@@ -74,7 +112,7 @@ def whole(name: str, value: Any, least: int, most: int | None = None) -> None:
         InputError: names the argument and what it must be.
     """
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise InputError(f"{name} must be a whole number >= {least}, got {value!r}")
+        raise InputError(f"{name} must be a whole number >= {least}, got {shown(value)}")
     if value < least:
         raise InputError(f"{name} must be >= {least}, got {value}")
     if most is not None and value > most:
@@ -92,7 +130,7 @@ def in_range(name: str, value: Any, interval: str) -> None:
         InputError: names the argument and what it must be.
     """
     if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
-        raise InputError(f"{name} must be a number, got {value!r}")
+        raise InputError(f"{name} must be a number, got {shown(value)}")
     low, high = interval[1:-1].split(", ")
     above = value >= float(low) if interval[0] == "[" else value > float(low)
     below = value <= float(high) if interval[-1] == "]" else value < float(high)
@@ -112,9 +150,10 @@ def one_of(name: str, value: Any, choices: Iterable[str]) -> None:
     Raises:
         InputError: lists the choices.
     """
-    if value not in (choices := tuple(choices)):
-        near = did_you_mean(str(value), choices)
-        raise InputError(f"{name} must be one of {', '.join(choices)}, got {value!r}{near}")
+    choices = tuple(choices)
+    if not isinstance(value, str) or value not in choices:
+        near = did_you_mean(value, choices) if isinstance(value, str) else ""
+        raise InputError(f"{name} must be one of {', '.join(choices)}, got {shown(value)}{near}")
 
 
 def did_you_mean(name: str, choices: Iterable[str]) -> str:

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from rlentropy.errors import InputError, in_range, one_of, whole
+from rlentropy.errors import InputError, floats, in_range, one_of, shown, whole
 from rlentropy.types import Array
 
 ESTIMATORS = ("add-c", "braess-sauer", "add-root-n")
@@ -57,9 +57,10 @@ def estimate(counts: Any, estimator: str = "add-c", smoothing: float = 0.0) -> A
         ValueError: an argument is out of range.
     """
     check_estimator(estimator, smoothing)
-    n = np.asarray(counts, np.float64)
+    n = floats("counts", counts)
     if n.ndim < 1 or n.shape[-1] < 1 or not (n >= 0.0).all() or not np.isfinite(n).all():
-        raise InputError(f"counts must be (..., k) with k >= 1, finite and >= 0, got {counts}")
+        got = shown(counts)
+        raise InputError(f"counts must be (..., k) with k >= 1, finite and >= 0, got {got}")
     N, k = n.sum(-1, keepdims=True), n.shape[-1]
     added: Any = smoothing
     if estimator == "braess-sauer":

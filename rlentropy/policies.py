@@ -15,7 +15,7 @@ import gymnasium
 import numpy as np
 from gymnasium.spaces import Discrete
 
-from rlentropy.errors import InputError
+from rlentropy.errors import InputError, floats, shown, whole
 from rlentropy.types import Array, Count
 from rlentropy.wrappers import Several, side_by_side, uniform_actions
 
@@ -77,7 +77,7 @@ def one_or_many(act: Callable[[Any, Any, Count, np.random.Generator], Any]) -> C
         if rng is None:
             rng = vars(self).setdefault("_own_rng", np.random.default_rng(0))
         if not hasattr(rng, "random"):  # a seed
-            raise InputError(f"rng must be a numpy.random.Generator, got {rng!r:.60}")
+            raise InputError(f"rng must be a numpy.random.Generator, got {shown(rng)}")
         actions = act(self, x, t, rng)
         return actions[0] if single else actions
 
@@ -131,9 +131,9 @@ class Tabular(Policy):
     shape: tuple[int, ...] = ()  # of an observation
 
     def __init__(self, pi: Array, first_state: int = 0, first_action: int = 0) -> None:
-        self.pi = pi
+        self.pi = probabilities(pi, "H, S, A")
         self.first_state, self.first_action = first_state, first_action
-        self._cumulative = running_sums(pi)
+        self._cumulative = running_sums(self.pi)
 
     def __repr__(self) -> str:
         H, S, A = self.pi.shape
@@ -158,9 +158,9 @@ class Mixture(Policy):
     shape: tuple[int, ...] = ()  # of an observation
 
     def __init__(self, pi: Array, first_state: int = 0, first_action: int = 0) -> None:
-        self.pi = pi
+        self.pi = probabilities(pi, "K, H, S, A")
         self.first_state, self.first_action = first_state, first_action
-        self._cumulative = running_sums(pi)
+        self._cumulative = running_sums(self.pi)
         self._chosen: Count = np.zeros(0, np.int64)  # of each slot
 
     def __repr__(self) -> str:
@@ -207,6 +207,14 @@ class Uniform(Policy):
         return uniform_actions(self.space, t.size, rng)
 
 
+def probabilities(pi: Any, axes: str) -> Array:
+    """A table of a policy, its axes as said."""
+    pi = floats("pi", pi)
+    if pi.ndim != axes.count(",") + 1 or not pi.size or not (pi >= 0.0).all():
+        raise InputError(f"pi must be probabilities ({axes}), got {shown(pi)}")
+    return np.asarray(pi)
+
+
 def states_of(observations: Any, first: int, count: int) -> Count:
     """Observations of a Discrete space as 0..count - 1.
 
@@ -243,7 +251,13 @@ def plain(actions: Any, space: gymnasium.Space[Any]) -> Any:
 
 
 def random(env: gymnasium.Env[Any, Any]) -> Policy:
-    """Uniformly random actions in an environment's action space."""
+    """Uniformly random actions in an environment's action space.
+
+    Raises:
+        InputError: it has none.
+    """
+    if not isinstance(getattr(env, "action_space", None), gymnasium.Space):
+        raise InputError(f"env must be a gymnasium.Env, got {shown(env)}")
     return Uniform(env.action_space, env.observation_space)
 
 
@@ -261,8 +275,20 @@ def play(
         seeds: of their resets, (n,).
         horizon: steps after which an episode is cut off.
     """
+    whole("horizon", horizon, 1)
+    if not (callable(getattr(policy, "act", None)) and callable(getattr(policy, "begin", None))):
+        raise InputError(f"policy must be one of rlentropy.policies, got {shown(policy)}")
+    if np.ndim(seeds := floats("seeds", seeds).astype(np.int64)) != 1 or not len(seeds):
+        raise InputError(f"seeds must be numbers (n,), n >= 1, got {shown(seeds)}")
+    if isinstance(envs, Sequence):
+        if not all(isinstance(env, gymnasium.Env) for env in envs):
+            raise InputError(f"envs must hold gymnasium.Envs, not vectorised, got {shown(envs)}")
+        if len(envs) < len(seeds):
+            raise InputError(f"envs must be one for each of {len(seeds)} seeds, got {len(envs)}")
+    elif isinstance(envs, gymnasium.Env) or not hasattr(envs, "action_space"):
+        raise InputError(f"envs must be a list of gymnasium.Env, got {shown(envs)}")
     n, played = len(seeds), side_by_side(envs)
-    observations = np.stack(played.reset(range(n), np.asarray(seeds).tolist()))
+    observations = np.stack(played.reset(range(n), seeds.tolist()))
     returns, lengths, over = [0.0] * n, [0] * n, [False] * n
     alive = list(range(n))
     policy.begin(np.arange(n), rng)

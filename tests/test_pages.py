@@ -28,13 +28,16 @@ PROGRAM = re.compile(r"(?:rlentropy|python train\.py) +([a-z-].*)")
 # ---------------------------------------------------------------- what is cut down
 
 MOST = {  # of a command: its budgets, also where the line leaves them at their defaults
-    "active-preference": {"--labels": 32, "--batch-size": 16},
+    "active-preference": {"--labels": 16, "--batch-size": 8},
     "collect": {"--steps": 2000},
     "entgame": {"--episodes": 200},
     "evaluate": {"--episodes": 5},
     "fqi": {"--updates": 60},
-    "language-preference": {"--labels": 8, "--batch-size": 4, "--max-new-tokens": 4},
-    "mepol": {"--steps": 2000, "--final-episodes": 4},
+    "language-preference": {
+        **{"--labels": 8, "--batch-size": 4, "--max-new-tokens": 4, "--epochs": 2},
+        **{"--evaluation-prompts": 4, "--evaluation-pairs": 4},
+    },
+    "mepol": {"--steps": 2000, "--final-episodes": 4, "--inner-steps": 3},
     "neural-entgame": {"--steps": 2000, "--final-episodes": 4},
     "neural-maxent": {"--steps": 2000, "--final-episodes": 4},
     "neural-random": {"--steps": 2000, "--final-episodes": 4},
@@ -158,8 +161,8 @@ def cut(command: str, given: list[str]) -> list[str]:
             name, _, value = argument.partition("=")
             if name in SWEPT and value:
                 arguments[i] = f"{name}={SWEPT[name]}"
-        arguments += ["--seeds", "2"] if "--seeds" not in arguments else []
-        arguments[arguments.index("--seeds") + 1] = "2"
+        arguments += ["--seeds", "1"] if "--seeds" not in arguments else []
+        arguments[arguments.index("--seeds") + 1] = "1"
     return arguments
 
 

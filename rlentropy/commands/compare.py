@@ -45,7 +45,7 @@ REPORT = "report.html"
 
 @dataclass(frozen=True)
 class Config:
-    """Compare algorithms over seeds and tasks: tables, pictures, a page, curves for TensorBoard.
+    """Compares algorithms over seeds and tasks: tables, pictures, a page, curves for TensorBoard.
 
     Runs with one label are the seeds of an algorithm, and runs of one environment, objective and
     horizon a task. Of each task: final values, the cost of targets, slopes, paired differences with

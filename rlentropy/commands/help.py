@@ -27,7 +27,17 @@ NARROWEST, WIDEST = 50, 100  # columns that are used, of whatever terminal
 
 # Groups of options; what isn't here is the algorithm's.
 EVALUATION = ("eval_every", "evaluation", "final_")  # beginnings, or parts, of names
-RUN = ("env_id", "env_kwargs", "horizon", "config", "seed", "resume", "simulator", "device")
+RUN = (
+    "env_id",
+    "env_kwargs",
+    "horizon",
+    "config",
+    "tuned",
+    "seed",
+    "resume",
+    "simulator",
+    "device",
+)
 OUTPUT = (
     *("out", "overwrite", "append", "label", "mixture_size", "checkpoint_every"),
     *("keep_checkpoint", "quiet"),

@@ -12,11 +12,12 @@ import json
 import re
 import sys
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
+from rlentropy.commands.complaints import refusal
 from rlentropy.errors import InputError, did_you_mean
 
 Parsed = TypeVar("Parsed")
@@ -165,11 +166,20 @@ def parse_arguments(
         "config": Annotated[config_class, tyro.conf.arg(name="")],
         "return": tuple[Options, Any],
     }
-    return ask_tyro(collect, command, arguments)
+    return ask_tyro(collect, command, arguments, (Options, config_class))
 
 
-def ask_tyro(target: Callable[..., Parsed], command: str, arguments: list[str]) -> Parsed:
-    """Parse with tyro, and make its complaint one line."""
+def ask_tyro(
+    target: Callable[..., Parsed],
+    command: str,
+    arguments: list[str],
+    tables: Sequence[type[Any]],
+) -> Parsed:
+    """Parse with tyro, and make its complaint one line.
+
+    Args:
+        tables: the dataclasses whose fields are the options.
+    """
     import tyro
 
     for argument in arguments:
@@ -183,7 +193,8 @@ def ask_tyro(target: Callable[..., Parsed], command: str, arguments: list[str]) 
     except SystemExit as end:
         if not end.code:  # --quiet=--help
             raise InputError("--help must stand alone, got it as a value") from None
-        raise InputError(one_line(complaint.getvalue())) from None
+        names = [field.name for table in tables for field in dataclasses.fields(table)]
+        raise InputError(refusal(complaint.getvalue(), command, names)) from None
 
 
 def check_sizes(*tables: Any) -> None:
@@ -194,22 +205,6 @@ def check_sizes(*tables: Any) -> None:
                 raise InputError(f"{name} must be less than 2^63, got {value}")
             if isinstance(value, float) and 1e150 < abs(value) < float("inf"):
                 raise InputError(f"{name} must be less than 1e150, got {value}")
-
-
-def one_line(complaint: str) -> str:
-    """The message inside tyro's box, with the names it suggests but without its help text."""
-    sections: list[list[str]] = [[]]
-    for line in complaint.splitlines():
-        if line.startswith(("╭", "╰")):
-            continue
-        text = line.strip("│ ")
-        if text.startswith("───"):
-            sections.append([])
-        elif text:
-            sections[-1].append(text)
-    shown = [s for s in sections[:-1] if s and not s[0].startswith("Argument helptext")]
-    line = "; ".join(" ".join(section) for section in shown) or complaint.strip()
-    return line.removeprefix("Error parsing Config: ")
 
 
 def as_settings(dataclass_: Any) -> dict[str, Any]:

@@ -84,9 +84,15 @@ class Config:
     seeds: tuple[str, ...] = ()  # a:b (b excluded), a list, or one number: how many; default: 5
     set: UseAppendAction[tuple[str, ...]] = ()  # option=value of every run, such as episodes=2000
     config: Path | None = None  # TOML file of [common] options and [[runs]]; the command line wins
+
+    # search:
+
     search: Path | None = None  # TOML file of a space of settings to search (docs/scaling.md)
     trials: int = 0  # of --search, over all its sweeps; 0: as its file says
     out: Path | None = None  # folder of the runs; default: results/runs, or results/search/<name>
+
+    # where they run:
+
     engine: Literal["local", "ray", "slurm"] = "local"  # where they run: docs/scaling.md
     workers: int = 0  # runs side by side, one thread each; 0: one for each core (of the cluster)
     retries: int = 2  # times a run is taken up again when its process or machine dies

@@ -48,7 +48,7 @@ from rlentropy.data.hdf5 import read_hdf5, write_hdf5
 from rlentropy.data.minari import folder_of, read_minari, write_minari
 from rlentropy.data.spaces import Space, space_from_json, space_to_json
 from rlentropy.data.transitions import Counts, Episode, Transitions
-from rlentropy.errors import InputError, OutputError
+from rlentropy.errors import InputError, OutputError, as_path, shown
 from rlentropy.files import TEMPORARY
 
 __all__ = ["Batch", "Counts", "Episode", "Transitions", "load", "save"]
@@ -67,6 +67,7 @@ def load(source: str | Path) -> Transitions:
         InputError: it doesn't exist, is cut short, lacks a key, or is refused by
             `Transitions.from_arrays`; or the package that reads it is missing.
     """
+    as_path("data", source, "the path or Minari id of a dataset")
     if not str(source):
         raise InputError(
             "data must be a Minari id, or a path ending in .npz or .hdf5, got none; "
@@ -99,6 +100,9 @@ def save(target: str | Path, data: Transitions, env: gymnasium.Env[Any, Any] | N
         InputError: something is there already, or a package is missing.
         OutputError: it can't be written.
     """
+    as_path("data", target, "a path or Minari id")
+    if not isinstance(data, Transitions):
+        raise InputError(f"data must be Transitions to be saved, got {shown(data)}")
     path = path_of(target)
     if path.exists():
         raise InputError(f"data must be a new path or Minari id, got {target}, which exists")

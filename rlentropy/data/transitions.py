@@ -22,7 +22,7 @@ from rlentropy.data.checks import (
 )
 from rlentropy.data.columns import Batch, GrowingColumns
 from rlentropy.data.spaces import Space, outline, short
-from rlentropy.errors import InputError
+from rlentropy.errors import InputError, shown
 from rlentropy.files import available_memory, size_text
 from rlentropy.types import in_short
 
@@ -95,6 +95,8 @@ class Transitions:
             InputError: no rows, columns of different lengths, NaN or infinities, actions or states
                 outside their space, spaces that no array holds, episodes without ends.
         """
+        if metadata is not None and not isinstance(metadata, Mapping):
+            raise InputError(f"metadata must be a dictionary, got {shown(metadata)}")
         given = (observations, actions, rewards, next_observations, terminations, truncations)
         stored = (plain(key, x) for key, x in zip(Batch._fields, given, strict=True))
         columns, guesses = with_flags(Batch(*stored)), []

@@ -17,9 +17,9 @@ from typing import Any, get_args
 import numpy as np
 
 from rlentropy.entropy.samples import shannon
-from rlentropy.errors import InputError, in_range, one_of
+from rlentropy.errors import InputError, floats, in_range, one_of, whole
 from rlentropy.kernels.rows import occupancy
-from rlentropy.mdp import ROUNDING, FiniteMDP
+from rlentropy.mdp import ROUNDING, FiniteMDP, check_mdp
 from rlentropy.types import Array, VisitationObjective
 
 
@@ -29,10 +29,10 @@ def staged_policy(mdp: FiniteMDP, pi: Any, horizon: int) -> Array:
     Raises:
         ValueError: another shape, or rows that are not distributions; names the first (h, s).
     """
-    if not (isinstance(horizon, int | np.integer) and horizon >= 1):
-        raise InputError(f"horizon must be a whole number >= 1, got {horizon}")
+    check_mdp(mdp)
+    whole("horizon", horizon, 1)
     shape = (int(horizon), mdp.num_states, mdp.num_actions)
-    pi = np.asarray(pi, np.float64)
+    pi = floats("pi", pi)
     if pi.shape not in (shape, shape[1:]):
         raise InputError(f"pi must be (S, A) = {shape[1:]} or (H, S, A) = {shape}, got {pi.shape}")
     staged: Array = np.array(np.broadcast_to(pi, shape), order="C")
@@ -62,7 +62,7 @@ def markov_policy(d: Any) -> Array:
     It has the occupancies d whenever d is feasible, so a mixture of policies and the projection of
     its occupancies are equally good. Works on visit counts just as well.
     """
-    d = np.asarray(d, np.float64)
+    d = floats("d", d)
     mass = d.sum(-1, keepdims=True)
     pi: Array = np.where(mass > 0.0, d / np.where(mass > 0.0, mass, 1.0), 1.0 / d.shape[-1])
     return pi
@@ -76,7 +76,7 @@ def visitation_entropy(d: Any, objective: str = "VE", temperature: float = 1.0) 
     Raises:
         ValueError: d is not (H, S, A) or the objective is not a visitation objective.
     """
-    d = np.asarray(d, np.float64)
+    d = floats("d", d)
     if d.ndim != 3:
         raise InputError(f"d must be (H, S, A), got {d.shape}")
     check_objective(objective, temperature)

@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
-from rlentropy.errors import InputError, in_range, one_of, whole
+from rlentropy.errors import InputError, floats, in_range, one_of, whole
 from rlentropy.intervals import TAILS, Estimate
 from rlentropy.types import Array, Count
 
@@ -21,7 +21,7 @@ ParticleReward = Literal["apt", "re3", "re3-log"]
 
 def shannon(p: Any, axis: int | tuple[int, ...] = -1) -> Any:
     """H(p) = Σ p log 1/p along an axis."""
-    p = np.asarray(p, np.float64)
+    p = floats("p", p)
     return -np.sum(p * np.log(np.where(p > 0.0, p, 1.0)), axis=axis)
 
 
@@ -209,7 +209,7 @@ def particle_rewards(
 
 
 def _matrix(name: str, values: Any) -> Array:
-    x = np.asarray(values, np.float64)
+    x: Array = floats(name, values)
     if x.ndim != 2 or not x.size or not np.isfinite(x).all():
         raise InputError(f"{name} must be (N, D) with N, D >= 1 and finite, got {x.shape}")
     return x
@@ -257,7 +257,7 @@ def miller_madow(counts: Any) -> float:
 
 
 def _counts(counts: Any) -> Array:
-    flat: Array = np.asarray(counts, np.float64).ravel()
+    flat: Array = floats("counts", counts).ravel()
     n = flat.sum()
     if not (n > 0 and (flat >= 0).all()):
         raise InputError(f"counts must be >= 0 with a positive sum, got sum {n}")
@@ -293,7 +293,7 @@ def histogram_by_episode(counts: Any) -> PooledEstimate:
     Raises:
         ValueError: counts are not such an array, or an episode has none.
     """
-    counts = np.asarray(counts, np.float64)
+    counts = floats("counts", counts)
     if counts.ndim != 2 or not counts.size:
         raise InputError(f"counts must be (E, K) with E, K >= 1, got {counts.shape}")
     lengths = counts.sum(1)
@@ -347,7 +347,7 @@ def clustered_interval(terms: Any, episodes: Any) -> Estimate:
     Returns:
         The mean, and NaN for the ends if there is one episode.
     """
-    terms = np.asarray(terms, np.float64)
+    terms = floats("terms", terms)
     if terms.ndim != 1 or not terms.size:
         raise InputError(f"terms must be (n,) with n >= 1, got {terms.shape}")
     which = _which(episodes, len(terms))

@@ -18,7 +18,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from rlentropy.errors import InputError, whole
+from rlentropy.errors import InputError, as_path, whole
 from rlentropy.files import replace_file, sum_of_file, writing
 from rlentropy.log.checkpoints import CURE, Checkpoint, Marks, read_checkpoint, write_checkpoint
 from rlentropy.types import Film, State
@@ -45,7 +45,7 @@ class Log:
     ) -> None:
         for name, value in (("eval_every", eval_every), ("checkpoint_every", checkpoint_every)):
             whole(name, value, 0)
-        self.directory = None if directory is None else Path(directory)
+        self.directory = None if directory is None else as_path("directory", directory)
         self.eval_every, self.checkpoint_every = eval_every, checkpoint_every
         self.saved = False  # whether this process has written a checkpoint
         self.interrupted = False  # set by a signal handler; obeyed after the next chunk

@@ -1,8 +1,22 @@
 """Finite MDPs, known or counted."""
 
-from rlentropy.mdp.finite import ROUNDING, FiniteMDP, known_model, model_or_reason, of_observations
+from rlentropy.mdp.finite import (
+    ROUNDING,
+    FiniteMDP,
+    check_mdp,
+    known_model,
+    model_or_reason,
+    of_observations,
+)
 
-__all__ = ["ROUNDING", "FiniteMDP", "known_model", "model_or_reason", "of_observations"]
+__all__ = [
+    "ROUNDING",
+    "FiniteMDP",
+    "check_mdp",
+    "known_model",
+    "model_or_reason",
+    "of_observations",
+]
 
 
 def __dir__() -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from rlentropy.errors import InputError, whole
+from rlentropy.errors import InputError, shown, whole
 from rlentropy.estimators import check_estimator
 from rlentropy.kernels.counting import (
     ADD_C,
@@ -98,6 +98,8 @@ class EmpiricalModel:
 
     def _support(self, support: Any) -> tuple[Count, Any]:
         S, A = self.num_states, self.num_actions
+        if not hasattr(support, "tocsr"):
+            raise InputError(f"support must be scipy.sparse or a FiniteMDP, got {shown(support)}")
         if support.shape != (S * A, S):
             raise InputError(f"support must be (S*A, S) = {(S * A, S)}, got {support.shape}")
         support = support.tocsr().copy()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import gymnasium
 import numpy as np
 
-from rlentropy.errors import ROUNDING, InputError
+from rlentropy.errors import ROUNDING, InputError, shown
 from rlentropy.kernels.rows import Rows
 from rlentropy.kernels.sampling import World, running_sums
 from rlentropy.mdp import arrays, formats, known
@@ -388,6 +388,19 @@ class FiniteMDP:
         gain = np.full(p.size, self.r[s, a]) if r is None else r[part]
         columns = (p, successor, gain, self.terminal[successor])
         return list(zip(*(column.tolist() for column in columns), strict=True))
+
+
+def check_mdp(mdp: Any) -> None:
+    """Refuse what is no model.
+
+    Raises:
+        InputError: says how an environment's is had.
+    """
+    if not isinstance(mdp, FiniteMDP):
+        way = ""
+        if isinstance(mdp, gymnasium.Env):
+            way = "; FiniteMDP.from_env(env) is an environment's, where it is known"
+        raise InputError(f"mdp must be a FiniteMDP, got {shown(mdp)}{way}")
 
 
 def known_model(env: gymnasium.Env[Any, Any]) -> FiniteMDP | None:

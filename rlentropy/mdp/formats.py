@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rlentropy.errors import InputError, as_numbers
+from rlentropy.errors import InputError, as_numbers, as_path
 from rlentropy.mdp.arrays import sparse_entries
 from rlentropy.types import Array, Count
 
@@ -52,6 +52,7 @@ def read_csv(path: str | Path) -> tuple[Lines, Any, Count, Count]:
     Raises:
         InputError: naming the file.
     """
+    path = as_path("path", path)
     numbers = _read_numbers(path)
     ids = numbers[:, :3]
     whole = ((ids >= 0) & (ids < LARGEST_ID) & (ids == np.floor(ids))).all(1)
@@ -142,7 +143,7 @@ def _read_text(path: str | Path) -> str:
 
 def write_csv(path: str | Path, columns: Iterable[Any]) -> None:
     """Write lines under the header; numbers keep every digit."""
-    with open(path, "w", newline="", encoding="utf-8") as file:
+    with open(as_path("path", path), "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(CSV_HEADER)
         writer.writerows(zip(*(column.tolist() for column in columns), strict=True))

@@ -75,7 +75,9 @@ def behind(env: Env, wrappers: tuple[type, ...] = PASSIVE) -> Env:
         InputError: naming the first wrapper that may change rewards, actions, observations or ends.
     """
     if not isinstance(env, gymnasium.Env):
-        raise InputError(f"env must be a gymnasium.Env, not vectorised, got {type(env).__name__}")
+        way = f"; gymnasium.make({env!r:.60}) makes one" if isinstance(env, str) else ""
+        kind = type(env).__name__
+        raise InputError(f"env must be a gymnasium.Env, not vectorised, got a {kind}{way}")
     while isinstance(env, gymnasium.Wrapper):
         if not _hands_on(env, wrappers):
             raise InputError(

@@ -26,7 +26,7 @@ import numpy as np
 from gymnasium.spaces import Box
 from gymnasium.utils.env_checker import data_equivalence
 
-from rlentropy.errors import InputError, did_you_mean
+from rlentropy.errors import InputError, did_you_mean, shown
 from rlentropy.perturbations.attributes import PREFIX, attribute, attributes, declared
 from rlentropy.perturbations.keywords import keyword_arguments, keywords
 from rlentropy.perturbations.parameters import BASES, MODELS, NONNEGATIVE, PROBABILITY, Domain
@@ -80,7 +80,7 @@ def perturbation(env: Env, name: str, others: Sequence[str] = ()) -> Perturbatio
     """
     choices = perturbations(check_env(env))
     if not isinstance(name, str):
-        raise InputError(f"perturb must be a name, got {name!r}")
+        raise InputError(f"perturb must be a name, got {shown(name)}")
     if name in choices:
         return choices[name]
     if name.startswith(PREFIX):

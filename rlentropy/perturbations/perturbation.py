@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rlentropy.errors import InputError
+from rlentropy.errors import InputError, shown
 from rlentropy.perturbations.parameters import Domain
 from rlentropy.types import Array, Env
 
@@ -61,7 +61,7 @@ class Perturbation:
         """
         must = f"perturb {self.name} must be"
         if isinstance(value, bool) or not isinstance(value, NUMBER):
-            raise InputError(f"{must} a number, got {value!r}")
+            raise InputError(f"{must} a number, got {shown(value)}")
         if relative and not self.nominals.any():
             raise InputError(
                 f"{must} a value, since it is nominally 0, got {value:g} times nominal"

@@ -62,7 +62,7 @@ def optimum(
         RuntimeError: strict, and the bounds are still further apart after max_iterations, or
             rounding keeps them apart; the message then tells the tolerance that can be met.
     """
-    check_discounted(gamma, tolerance, max_iterations)
+    check_discounted(mdp, gamma, tolerance, max_iterations)
     sweeps, work = GreedySweeps(mdp, gamma), certified.Work(1, max_iterations)
     window = certified.patience(mdp.num_states, mdp.rows.p.size // mdp.num_actions, 40)
 

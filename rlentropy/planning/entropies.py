@@ -50,7 +50,7 @@ def max_trajectory_entropy(
     Args:
         final_transition: count the state after the last action too (TE+).
     """
-    check_horizon(horizon)
+    check_horizon(mdp, horizon)
     r = np.tile(mdp.transition_entropy, (horizon, 1, 1))
     if not final_transition:
         r[-1] = 0.0
@@ -108,7 +108,7 @@ def max_visitation_entropy(
         ValueError: an argument is out of range.
         RuntimeError: strict, and the tolerance was not reached.
     """
-    check_horizon(horizon)
+    check_horizon(mdp, horizon)
     check_objective(objective, temperature)
     if objective == "VE" and temperature == 0.0:
         objective, temperature = "VE_S", 1.0
@@ -146,7 +146,7 @@ def visitation_entropy_bound(
     check_objective(objective, temperature)
     q = np.asarray(q, np.float64)
     horizon = horizon or (len(q) if objective in ("VE", "VE_S") else 0)
-    check_horizon(horizon)
+    check_horizon(mdp, horizon)
     dual = _Dual(mdp, horizon, objective)
     shape = {"AVE": dual.shape[1:], "AVE_S": dual.shape[1:2]}.get(objective, dual.shape[:2])
     if q.shape != shape:

@@ -5,10 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from rlentropy.errors import UNIT, InputError
+from rlentropy.errors import UNIT, InputError, floats, in_range, whole
 from rlentropy.kernels.rows import Task, backward, decisions
-from rlentropy.mdp import FiniteMDP
+from rlentropy.mdp import FiniteMDP, check_mdp
 from rlentropy.types import Array, in_short
+
+MOST = 2**31  # stages
 
 
 @dataclass(frozen=True)
@@ -53,15 +55,14 @@ def backward_induction(mdp: FiniteMDP, r: Any, horizon: int, temperature: float 
     Raises:
         ValueError: the shapes disagree, r is not finite, or the temperature is negative.
     """
-    check_horizon(horizon)
+    check_horizon(mdp, horizon)
     S, A = mdp.num_states, mdp.num_actions
-    r = np.asarray(r, np.float64)
+    r = floats("r", r)
     if r.shape not in ((S, A), (horizon, S, A)):
         raise InputError(f"r must be (S, A) = {(S, A)} or (H, S, A), got {r.shape}")
     if not np.isfinite(r).all():
         raise InputError(f"r must be finite, got {r[~np.isfinite(r)][0]}")
-    if not (temperature >= 0.0 and np.isfinite(temperature)):
-        raise InputError(f"temperature must be >= 0 and finite, got {temperature}")
+    in_range("temperature", temperature, "[0, inf)")
     task = planning_task(r.reshape(-1, S, A), horizon, temperature)
     V, Q = np.zeros((horizon + 1, S)), np.empty((horizon, S, A))
     backward(mdp.rows, task, V, Q)
@@ -78,6 +79,6 @@ def rounding_of_plan(mdp: FiniteMDP, V: Array, Q: Array, temperature: float) -> 
     return float(UNIT * (sums + (S + 2.0) * largest) + H * mdp.defect * largest)
 
 
-def check_horizon(horizon: int) -> None:
-    if not (isinstance(horizon, int | np.integer) and horizon >= 1):
-        raise InputError(f"horizon must be a whole number >= 1, got {horizon}")
+def check_horizon(mdp: FiniteMDP, horizon: int) -> None:
+    check_mdp(mdp)
+    whole("horizon", horizon, 1, MOST)

@@ -19,7 +19,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from rlentropy import risk
-from rlentropy.errors import UNIT, InputError
+from rlentropy.errors import UNIT, InputError, shown
 from rlentropy.kernels import fills, tilts
 from rlentropy.kernels.arithmetic import log_all
 from rlentropy.kernels.cache import called_from_python
@@ -60,7 +60,7 @@ class Nature:
         if not 0.0 <= gamma < 1.0:
             raise InputError(f"gamma must be in [0, 1), got {gamma}")
         if not isinstance(measure, risk.Measure):
-            raise InputError(f"measure must be a risk.Measure, got {measure!r}")
+            raise InputError(f"measure must be a risk.Measure, got {shown(measure)}")
         if isinstance(measure, risk.Entropic) and measure.risk_aversion == 0.0:
             measure = risk.Nominal()
         S, A = mdp.num_states, mdp.num_actions

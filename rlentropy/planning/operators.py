@@ -13,9 +13,9 @@ import numpy as np
 import scipy.sparse as sp
 
 from rlentropy import risk
-from rlentropy.errors import UNIT, InputError
+from rlentropy.errors import UNIT, InputError, in_range, whole
 from rlentropy.kernels.discounted import greedy
-from rlentropy.mdp import FiniteMDP
+from rlentropy.mdp import FiniteMDP, check_mdp
 from rlentropy.planning.nature import Nature
 from rlentropy.risk.joint import SRectangular
 from rlentropy.types import Array, Index, Mask
@@ -247,10 +247,8 @@ class Joint:
         return self.pi
 
 
-def check_discounted(gamma: float, tolerance: float, max_iterations: int) -> None:
-    if not 0.0 <= gamma < 1.0:
-        raise InputError(f"gamma must be in [0, 1), got {gamma}")
-    if not tolerance > 0.0:
-        raise InputError(f"tolerance must be > 0, got {tolerance}")
-    if max_iterations < 1:
-        raise InputError(f"max_iterations must be >= 1, got {max_iterations}")
+def check_discounted(mdp: FiniteMDP, gamma: float, tolerance: float, max_iterations: int) -> None:
+    check_mdp(mdp)
+    in_range("gamma", gamma, "[0, 1)")
+    in_range("tolerance", tolerance, "(0, inf]")
+    whole("max_iterations", max_iterations, 1)

@@ -15,7 +15,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from rlentropy import risk
-from rlentropy.errors import UNIT, InputError
+from rlentropy.errors import UNIT, InputError, floats, one_of
 from rlentropy.kernels.discounted import evaluation_sweeps, link_chain, solve_chain
 from rlentropy.kernels.rows import Rows
 from rlentropy.mdp import FiniteMDP
@@ -129,7 +129,7 @@ def robust_optimum(
         RuntimeError: strict, and the bounds are still further apart after max_iterations, or
             rounding keeps them apart; the message then tells the tolerance that can be met.
     """
-    check_problem(gamma, tolerance, max_iterations, method)
+    check_problem(mdp, gamma, tolerance, max_iterations, method)
     if isinstance(measure, SRectangular):
         operator: Operator = Joint(mdp, measure, gamma, None)
     else:
@@ -168,7 +168,7 @@ def robust_evaluation(
             the successor or of an s-rectangular set.
         RuntimeError: as for `robust_optimum`.
     """
-    check_problem(gamma, tolerance, max_iterations, "newton")
+    check_problem(mdp, gamma, tolerance, max_iterations, "newton")
     pi = check_policy(mdp, pi)
     if markov_risk:
         if mdp.supported_rows[1] is not None or isinstance(measure, SRectangular):
@@ -187,7 +187,7 @@ def robust_evaluation(
         operator: Operator = Joint(mdp, measure, gamma, pi)
     else:
         operator = Evaluation(Nature(mdp, measure, gamma), pi)
-    V = (pi * mdp.r).sum(1) / (1.0 - gamma) if start is None else np.array(start, np.float64)
+    V = (pi * mdp.r).sum(1) / (1.0 - gamma) if start is None else floats("start", start).copy()
     if V.shape != (mdp.num_states,) or not np.isfinite(V).all():
         raise InputError(f"start must be (S,) = {(mdp.num_states,)} and finite, got {V.shape}")
     return fixed_point(mdp, operator, V, tolerance, "newton", max_iterations, strict)
@@ -252,7 +252,7 @@ def check_policy(mdp: FiniteMDP, pi: Any) -> Array:
     Raises:
         ValueError: the shape is wrong, an entry negative, or a row does not sum to 1.
     """
-    pi = np.asarray(pi, np.float64)
+    pi = floats("pi", pi)
     if pi.shape != mdp.r.shape:
         raise InputError(f"pi must be (S, A) = {mdp.r.shape}, got {pi.shape}")
     bad = ~((pi >= 0.0).all(1) & (np.abs(pi.sum(1) - 1.0) <= 1e-8))
@@ -262,10 +262,11 @@ def check_policy(mdp: FiniteMDP, pi: Any) -> Array:
     return np.asarray(pi / pi.sum(1, keepdims=True))
 
 
-def check_problem(gamma: float, tolerance: float, max_iterations: int, method: str) -> None:
-    check_discounted(gamma, tolerance, max_iterations)
-    if method not in METHODS:
-        raise InputError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
+def check_problem(
+    mdp: FiniteMDP, gamma: float, tolerance: float, max_iterations: int, method: str
+) -> None:
+    check_discounted(mdp, gamma, tolerance, max_iterations)
+    one_of("method", method, METHODS)
 
 
 # ---------------------------------------------------------------- steps from sweep to sweep

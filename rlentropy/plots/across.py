@@ -39,6 +39,7 @@ def scores(rows: Sequence[dict[str, Any]]) -> Figure:
         axes.set_title(title)
         axes.locator_params(axis="x", nbins=3, steps=[1, 2, 5, 10])
         axes.margins(x=0.1)
+        axes.use_sticky_edges = False
         axes.tick_params(axis="y", length=0)
         axes.grid(axis="y", visible=False)
         axes.set_ylim(len(rows) - 0.5, -0.5)

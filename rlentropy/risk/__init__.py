@@ -26,7 +26,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
-from rlentropy.errors import InputError, did_you_mean
+from rlentropy.errors import InputError, did_you_mean, shown
 from rlentropy.risk.base import Measure
 from rlentropy.risk.joint import JointBackup, SRectangular
 from rlentropy.risk.penalties import (
@@ -135,7 +135,7 @@ def parse(text: str, support: Any = None) -> Measure | SRectangular:
         ValueError: no such name, the wrong number of parameters, or one out of range.
     """
     if not isinstance(text, str):
-        raise InputError(f"risk must be NAME or NAME:PARAMETER, got {text!r}")
+        raise InputError(f"risk must be NAME or NAME:PARAMETER, got {shown(text)}")
     name, _, tail = text.strip().partition(":")
     if name not in NAMES:
         raise InputError(

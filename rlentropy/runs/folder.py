@@ -285,9 +285,9 @@ class RunFolder:
 
 
 def hyperparameters(command: str, settings: dict[str, Any]) -> tuple[dict[str, Any], set[str]]:
-    """Settings of the algorithm, and what it ran on; and which of them are not the defaults."""
+    """Settings of the algorithm, and its seed; and which of them are not the defaults."""
     own = fields(import_module(COMMANDS[command].module).Config)
-    shown = {"command": command} | {k: settings[k] for k in ("env_id", "seed") if k in settings}
+    shown = {"command": command, "seed": settings.get("seed", 0)}
     changed = set(shown)
     for each in (each for each in own if each.name in settings):
         value = shown[each.name] = settings[each.name]

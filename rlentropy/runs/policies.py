@@ -11,7 +11,7 @@ import gymnasium
 import numpy as np
 from gymnasium.spaces import Discrete
 
-from rlentropy.errors import InputError
+from rlentropy.errors import InputError, as_path
 from rlentropy.files import read_arrays, read_tensors
 from rlentropy.policies import Mixture, Policy, Tabular
 from rlentropy.runs.summaries import read_summary
@@ -32,7 +32,7 @@ def load(run: str | Path, env: gymnasium.Env[Any, Any], mixture: bool = False) -
         InputError: the folder holds no finished run or no such policy, the file is damaged, or the
             environment's spaces are not those of the policy.
     """
-    run = Path(run)
+    run = as_path("run", run, "the folder of a run")
     command = read_summary(run)["command"]
     name = "mixture.npz" if mixture else "policy.npz"
     if (run / name).is_file():

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from rlentropy.errors import InputError
+from rlentropy.errors import InputError, as_path
 from rlentropy.files import Unreadable, read_json, reading
 from rlentropy.log import metrics_are_whole
 from rlentropy.policies import Policy
@@ -164,7 +164,7 @@ def load_run(path: str | Path, env: Env | None = None) -> Run:
         InputError: there is no finished run, or it is damaged.
     """
     try:
-        run = read_run(Path(path))
+        run = read_run(as_path("run", path, "the folder of a run"))
     except Refused as why:
         raise InputError(f"run must be the folder of a finished run, got {path}: {why}") from None
     return Run(run.folder, run.summary, run.curves, env)

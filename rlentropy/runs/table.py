@@ -210,7 +210,7 @@ TOOLS = {
         family="preferences",
     ),
     "compare": tool(
-        "rlentropy.commands.compare", "tables, pictures and TensorBoard bands from run folders"
+        "rlentropy.commands.compare", "tables, pictures and a page from run folders, over seeds and tasks"
     ),
     "label": tool(
         "rlentropy.commands.label",

@@ -48,7 +48,7 @@ def check_example(line):
     program, command, *arguments = shlex.split(line)
     assert program == "rlentropy"
     if command in TOOLS:
-        ask_tyro(config_of(command), command, arguments)
+        ask_tyro(config_of(command), command, arguments, (config_of(command),))
         return
     options, _ = parse_arguments(command, config_of(command), arguments)
     if options.env_id:
@@ -135,7 +135,7 @@ def test_groups_come_in_order():
     ]
     run = text.split("\nrun:\n")[1].split("\n\n")[0]
     assert re.findall(r"^  --([a-z-]+)", run, re.M) == [
-        *("env-id", "env-kwargs", "horizon", "config", "seed", "resume", "device")
+        *("env-id", "env-kwargs", "horizon", "config", "tuned", "seed", "resume", "device")
     ]
 
 
@@ -201,6 +201,15 @@ def test_comments_become_texts():
     )
     assert found["given"].text == "default: none"
     assert (found["shared"].spelled, found["shared"].text) == ("--shared PATH", "of the base")
+
+
+def test_help_as_a_command(capsys):
+    assert main(["help"]) == 0
+    assert capsys.readouterr().out == f"{helping.overview()}\n"
+    assert main(["help", "entgame"]) == 0
+    assert capsys.readouterr().out.startswith("usage: rlentropy entgame ")
+    assert main(["help", "entgme"]) == 2
+    assert "did you mean entgame" in capsys.readouterr().err
 
 
 def test_a_docstring_becomes_paragraphs_and_examples():

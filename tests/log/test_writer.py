@@ -132,13 +132,13 @@ def test_hparams_are_the_algorithms_settings_and_two_results(finished):
     accumulator = events(finished / "chain")
     start = content("session_start_info").session_start_info
     own = {field.name for field in dataclasses.fields(Config)}
-    assert set(start.hparams) == own | {"command", "env_id", "seed"}
+    assert set(start.hparams) == own | {"command", "seed"}
     assert start.hparams["episodes"].number_value == 150
     assert start.hparams["clip"].bool_value is False
     assert start.hparams["objective"].string_value == "VE"
     experiment = content("experiment").experiment
     first = {info.name for info in experiment.hparam_infos if info.differs}  # than the default
-    assert first == {"command", "env_id", "seed", "episodes", "horizon"}
+    assert first == {"command", "seed", "episodes", "horizon"}
     tags = [metric.name.tag for metric in experiment.metric_infos]
     assert tags == ["hparam/gap", "hparam/wall_seconds"]
     summary = json.loads((finished / "chain" / "summary.json").read_text())

@@ -357,9 +357,9 @@ def test_a_lost_config_comes_back_from_the_checkpoint(server, reference, tmp_pat
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
-        ("episodes", "x", "must suit entgame: Error parsing --episodes"),
+        ("episodes", "x", "must suit entgame: episodes must be a whole number, got 'x'"),
         ("episodes", "60", "episodes must be a value of its option in the settings stored"),
-        ("episodes", 60.0, "must suit entgame: Error parsing --episodes"),
+        ("episodes", 60.0, "must suit entgame: episodes must be a whole number, got '60.0'"),
         ("horizon", [6], "horizon must be a value of its option"),
         ("clip", 1, "must suit entgame"),
         ("objective", "--help", "must suit entgame"),
