@@ -84,12 +84,12 @@ class Config:
     seeds: tuple[str, ...] = ()  # a:b (b excluded), a list, or one number: how many; default: 5
     set: UseAppendAction[tuple[str, ...]] = ()  # option=value of every run, such as episodes=2000
     config: Path | None = None  # TOML file of [common] options and [[runs]]; the command line wins
+    out: Path | None = None  # folder of the runs; default: results/runs, or results/search/<name>
 
     # search:
 
     search: Path | None = None  # TOML file of a space of settings to search (docs/scaling.md)
     trials: int = 0  # of --search, over all its sweeps; 0: as its file says
-    out: Path | None = None  # folder of the runs; default: results/runs, or results/search/<name>
 
     # where they run:
 
