@@ -60,7 +60,9 @@ class Config:
 
     env_id: str = ""  # gymnasium id; default: that of the run whose policy is played
     env_kwargs: str = "{}"  # JSON object of its keyword arguments; max_episode_steps is its limit
-    data: str = ""  # where to: a Minari id, or a path that ends in .npz, .hdf5 or .h5 (required)
+    # where to: a Minari id, or a path that ends in .npz, .hdf5, .h5, or in / for a folder of .npy
+    # files (required)
+    data: str = ""
     policy: str = "random"  # random: uniformly random actions; or the folder of a finished run
     mixture: bool = False  # play the mixture of an explorer's run, one policy an episode
     epsilon: float = 0.0  # share of actions replaced by uniformly random ones, in [0, 1]
@@ -105,7 +107,9 @@ def run(config: Config) -> int:
     from threadpoolctl import threadpool_limits
 
     if not config.data:
-        raise InputError("data must be a Minari id, or a path ending in .npz or .hdf5, got none")
+        raise InputError(
+            "data must be a Minari id, or a path ending in .npz, .hdf5 or /, a folder, got none"
+        )
     store = Store(config.data)
     config = with_environment(config)
     say = Console(config.quiet)

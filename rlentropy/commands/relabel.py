@@ -25,8 +25,10 @@ class Config:
             0,1
     """
 
-    data: str = ""  # a Minari id, or a path that ends in .npz, .hdf5 or .h5 (required)
-    # where the data for the task go, as --data says; nothing is there (required)
+    # a Minari id, a folder of .npy files, or a path that ends in .npz, .hdf5 or .h5 (required)
+    data: str = ""
+    # where the data for the task go, as --data says, or ends in / for a folder; nothing is there
+    # (required)
     out_data: str = ""
     goal: str = ""  # of each feature, as 5,5; --goal=-1,0 where it begins with a minus (required)
     radius: float = 0.0  # distance at which it is reached, in the features' unit, >= 0
@@ -38,7 +40,8 @@ class Config:
         for name in ("data", "out_data"):
             if not getattr(self, name):
                 raise InputError(
-                    f"{name} must be a Minari id, or a path ending in .npz or .hdf5, got none"
+                    f"{name} must be a Minari id, or a path ending in .npz, .hdf5 or /, a folder, "
+                    "got none"
                 )
         in_range("radius", self.radius, "[0, inf)")
 
@@ -53,10 +56,11 @@ def run(config: Config) -> int:
     features = numbers("features", config.features, int) if config.features else None
     if path_of(config.out_data).exists():
         raise InputError(f"out_data must be new, got {config.out_data}, which exists")
-    data = load(config.data)
+    say = Console(config.quiet)
+    data = load(config.data, say.line)
     found = with_goal(data, goal, config.radius, features, config.reward)
     save(config.out_data, found)
-    say, elsewhere = Console(config.quiet), terminated_elsewhere(found)
+    elsewhere = terminated_elsewhere(found)
     facts: dict[str, Any] = {"steps": len(found), "dropped": len(data) - len(found)}
     facts |= {"episodes": len(found.episode_starts), "mean_return": float(found.returns().mean())}
     facts |= {"reached": int(found.terminations.sum()) - elsewhere}

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlentropy.commands.answers import Pace
-from rlentropy.commands.console import Console
+from rlentropy.commands.console import Console, speaks
 from rlentropy.commands.drawing import draw, film_if_interrupted, title_of
 from rlentropy.commands.options import (
     Options,
@@ -57,11 +57,11 @@ def train(
         from rlentropy.runs.folder import LOCK, RunFolder, stoppable
 
         env, config = environment(options, config)
-    given, named = inputs(row, config, env)
+    say = Console(options.quiet)
+    given, named = inputs(row, config, env, say)
     path = folder_of(command, options, config)
     settings = {**as_settings(options), **as_settings(config), "out": str(path)}
     rng = np.random.default_rng(np.random.SeedSequence(options.seed))
-    say = Console(options.quiet)
     with contextlib.ExitStack() as stack:
         device = stack.enter_context(ranks.joined(options.device))
         stack.enter_context(on_device(device))
@@ -74,8 +74,8 @@ def train(
         say.opening(f"run folder: {path}")
         if options.tuned:
             say.opening(f"tuned settings: {tuned_file(command)}, {options.env_id}")
-        if row.needs == "data" and given[0].guessed:
-            say.opening(f"assumed of the data: {given[0].guessed}")
+        if row.needs == "data":
+            tell_of_data(given[0], config, say)
         if (summary := folder.finished_summary()) is not None:
             say.line("already finished with this budget")
             say.table(summary)
@@ -148,7 +148,9 @@ def environment(options: Options, config: Any) -> tuple[Env | None, Any]:
     return env, config
 
 
-def inputs(row: Command, config: Any, env: Env | None) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def inputs(
+    row: Command, config: Any, env: Env | None, say: Console
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """What a command's `run` is given first, and by name."""
     if row.needs == "":
         return (), {}
@@ -156,7 +158,17 @@ def inputs(row: Command, config: Any, env: Env | None) -> tuple[tuple[Any, ...],
         return (env,), reference_of(config, env)
     from rlentropy.data import load
 
-    return (load(config.data),), {"env": env}
+    return (load(config.data, lambda text: say.line(text) if speaks() else None),), {"env": env}
+
+
+def tell_of_data(data: Any, config: Any, say: Console) -> None:
+    """Say what was assumed of a dataset, and how much of it is held where that isn't all."""
+    from rlentropy.offline.problem import held
+
+    if data.guessed:
+        say.opening(f"assumed of the data: {data.guessed}")
+    if text := held(data, config):
+        say.opening(f"data: {text}")
 
 
 def reference_of(config: Any, env: Env | None) -> dict[str, Any]:

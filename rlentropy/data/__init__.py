@@ -36,7 +36,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -44,7 +44,7 @@ from typing import Any, Literal
 import gymnasium
 
 import rlentropy.files
-from rlentropy.data.columns import Batch
+from rlentropy.data.columns import Batch, Tell, silent
 from rlentropy.data.files import optional, read_folder, read_npz, write_folder, write_npz
 from rlentropy.data.hdf5 import read_hdf5, write_hdf5
 from rlentropy.data.minari import folder_of, read_minari, write_minari
@@ -64,8 +64,11 @@ SPACES = ("observation_space", "action_space")
 writing = partial(rlentropy.files.writing, must="data must be on a writable disk with free space")
 
 
-def load(source: str | Path) -> Transitions:
+def load(source: str | Path, tell: Tell = silent) -> Transitions:
     """Open a dataset: a Minari id or its folder, a folder of .npy files, or a .npz or .hdf5 file.
+
+    Args:
+        tell: is told, in a line, what takes its time.
 
     Raises:
         InputError: it doesn't exist, is cut short, lacks a key, or is refused by
@@ -74,16 +77,18 @@ def load(source: str | Path) -> Transitions:
     as_path("data", source, "the path or Minari id of a dataset")
     if not str(source):
         raise InputError(
-            "data must be a Minari id, or a path ending in .npz or .hdf5, got none; "
-            "rlentropy collect makes one"
+            "data must be a Minari id, a folder of .npy files, or a path ending in .npz or .hdf5, "
+            "got none; rlentropy collect makes one"
         )
     kind, path = kind_of(source), Path(source)
-    if kind in ("npz", "hdf5") and not _is_file(path):
+    if kind in ("npz", "hdf5") and not _is(Path.is_file, path):
         raise InputError(f"data must be an existing file, got {source}")
+    if kind == "folder" and not _is(Path.is_dir, path):
+        raise InputError(f"data must be an existing folder, got {source}")
     try:
         if kind == "minari":
-            return read_minari(source)
-        columns, metadata = READERS[kind](path)
+            return read_minari(source, tell)
+        columns, metadata = READERS[kind](path, tell)
         spaces = {name: space_from_json(metadata[name]) for name in SPACES if name in metadata}
         rest = {name: value for name, value in metadata.items() if name not in SPACES}
         return Transitions.from_arrays(*columns, **spaces, metadata=rest)
@@ -123,9 +128,9 @@ def save(target: str | Path, data: Transitions, env: gymnasium.Env[Any, Any] | N
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _is_file(path: Path) -> bool:
+def _is(kind: Callable[[Path], bool], path: Path) -> bool:
     try:
-        return path.is_file()
+        return kind(path)
     except OSError:  # such as of a name that is too long
         return False
 
@@ -142,13 +147,15 @@ def kind_of(target: str | Path) -> Kind:
     path = Path(target)
     if path.suffix in (".npz", ".hdf5", ".h5"):
         return "npz" if path.suffix == ".npz" else "hdf5"
-    if str(target).endswith(("/", os.sep)) or any(path.glob("*.npy")):
-        return "folder" if not (path / "data").is_dir() else "minari"
-    if path.is_dir() or MINARI_ID.fullmatch(str(target)):
+    there, minari = (_is(Path.is_dir, folder) for folder in (path, path / "data"))
+    named = str(target).endswith(("/", os.sep))
+    if not minari and (named or (there and any(path.glob("*.npy")))):
+        return "folder"
+    if there or MINARI_ID.fullmatch(str(target)):
         return "minari"
     raise InputError(
-        "data must be a Minari id (NAME-v0) or its folder, or a path that ends in .npz, .hdf5, "
-        f".h5, or in / for a folder of .npy files, got {str(target)!r}"
+        "data must be a Minari id (NAME-v0) or its folder, a folder of .npy files (new: with / at "
+        f"its end), or a path that ends in .npz, .hdf5 or .h5, got {str(target)!r}"
     )
 
 
@@ -158,10 +165,13 @@ def path_of(target: str | Path) -> Path:
     Raises:
         InputError: it is neither an id nor a path with a known suffix, or a package is missing.
     """
-    for package in NEEDS.get(kind_of(target), ()):
+    for package in NEEDS.get(kind := kind_of(target), ()):
         optional(package)
-    if kind_of(target) != "minari":
-        return Path(target)
+    path = Path(target)
+    if kind == "folder" and path.name in ("", ".."):
+        raise InputError(f"data must be a folder with a name of its own, got {str(target)!r}")
+    if kind != "minari":
+        return path
     if not MINARI_ID.fullmatch(str(target)):
         raise InputError(f"data must be a Minari id to be written to, got the folder {target}")
     return folder_of(str(target))

@@ -29,8 +29,8 @@ def plain(key: str, given: Any) -> NDArray[Any]:
     if x.dtype.kind == "b":
         return x.view(np.uint8)
     if x.dtype.kind == "f" and x.dtype.itemsize > 8:
-        return converted(x, np.float64) if x.ndim else x.astype(np.float64)
-    if x.dtype.kind in "iuf" and not x.dtype.isnative and x.ndim:
+        return converted(x, np.float64)
+    if x.dtype.kind in "iuf" and not x.dtype.isnative:
         return converted(x, x.dtype.newbyteorder("="))
     return x
 
@@ -63,8 +63,12 @@ def with_flags(columns: Batch) -> Batch:
                 k = begin + bad[0]
                 raise InputError(f"{key} must be 0 or 1, got {column[k]} at transition {k}")
             begin += len(piece)
-        flags[key] = column.view(bool) if column.itemsize == 1 else column.astype(bool)
+        flags[key] = column.view(bool) if column.itemsize == 1 else _as_flags(column)
     return columns._replace(**flags)
+
+
+def _as_flags(column: NDArray[Any]) -> NDArray[np.bool_]:
+    return np.concatenate([piece.astype(bool) for piece in slices(column)])
 
 
 def guessed_states(columns: Batch) -> Space:
@@ -124,7 +128,7 @@ def fitted_to(
         fitted[key] = x
     x = fitted["actions"]
     if guessed and isinstance(action_space, Discrete) and x.dtype.kind == "f" and _whole(x):
-        fitted["actions"] = x.astype(np.int64)
+        fitted["actions"] = converted(x, np.int64)
     return columns._replace(**fitted)
 
 

@@ -9,7 +9,7 @@ import shutil
 import tempfile
 import weakref
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, Literal, NamedTuple, cast
@@ -22,6 +22,8 @@ from rlentropy.files import available_memory, size_text
 from rlentropy.types import in_short
 
 CHUNK = 2**24  # bytes of a column that are read at once
+TOLD = 2**27  # bytes from which on it is told that they are unpacked, which takes a second or more
+Tell = Callable[[str], object]  # says a line to whoever waits
 Order = Literal["C", "F"]
 
 
@@ -37,6 +39,10 @@ class Batch(NamedTuple):
 
     def __repr__(self) -> str:
         return in_short(self)
+
+
+def silent(text: str) -> None:
+    """Tell nobody."""
 
 
 def row_bytes(x: NDArray[Any]) -> int:
@@ -61,10 +67,10 @@ def extremes(x: NDArray[Any]) -> tuple[Any, Any]:
 
 
 def mapping_of(x: Any) -> mmap.mmap | None:
-    """The memory map that an array is a part of."""
-    while x is not None and not isinstance(x, mmap.mmap):
+    """The map of a file that an array is a part of; not of one that may differ from its file."""
+    while x is not None and not isinstance(x, np.memmap):
         x = getattr(x, "base", None)
-    return x
+    return None if x is None or x.mode == "c" else getattr(x, "_mmap", None)
 
 
 class Source(NamedTuple):
@@ -73,12 +79,25 @@ class Source(NamedTuple):
     descriptor: int
     address: int  # where the file's first byte would be in memory
 
-    def position(self, x: NDArray[Any]) -> int:
-        """Where an array that is a part of the mapped one begins in the file."""
-        return int(x.ctypes.data) - self.address
+    def read(self, x: NDArray[Any], rows: NDArray[np.int64]) -> NDArray[Any]:
+        """Some rows of a part of the mapped array, whose rows are each in one piece.
+
+        Raises:
+            InputError: the file has become shorter.
+        """
+        taken, size = np.empty((len(rows), *x.shape[1:]), x.dtype), row_bytes(x)
+        begin, parts = int(x.ctypes.data) - self.address, memoryview(cast(Any, taken)).cast("B")
+        for k, row in enumerate(rows.tolist()):
+            part = parts[k * size : (k + 1) * size]
+            if os.preadv(self.descriptor, [part], begin + row * size) != size:
+                raise InputError(
+                    f"data must stay as they are while they are read, got no row {row}"
+                )
+        return taken
 
 
 def source_of(x: Any) -> Source | None:
+    """What an array was read from by `mapped`."""
     while x is not None and not hasattr(x, "source"):
         x = getattr(x, "base", None)
     return None if x is None else cast(Source, x.source)
@@ -102,35 +121,37 @@ class Reading:
     """
 
     def __init__(self, columns: Iterable[NDArray[Any]], memory: int) -> None:
-        self.on_disk = on_disk = [x for x in columns if mapping_of(x) is not None]
-        self.files: dict[int, Source] = {}  # of the mapping of a column: what to read instead
-        for x in sorted(on_disk, key=lambda x: x.nbytes):
-            memory -= x.nbytes
-            if memory < 0 and (source := source_of(x)) is not None and hasattr(os, "preadv"):
-                self.files[id(mapping_of(x))] = source
+        self.files: dict[mmap.mmap, Source] = {}  # of a column's map: what is read instead
+        for x in sorted(columns, key=lambda x: x.nbytes):
+            if (mapping := mapping_of(x)) is not None:
+                memory -= x.nbytes
+                source = source_of(x) if memory < 0 and hasattr(os, "preadv") else None
+                if source is not None:
+                    self.files[mapping] = source
 
     def rows(self, column: NDArray[Any], rows: NDArray[np.int64]) -> NDArray[Any]:
         """Some rows of one of the columns, or of a part of it, (n, ...)."""
-        source = self.files.get(id(mapping_of(column)))
-        size = row_bytes(column)
-        if source is None or column.strides[0] != size or not column[:1].flags.c_contiguous:
-            return column[rows]
-        taken = np.empty((len(rows), *column.shape[1:]), column.dtype)
-        begin, parts = source.position(column), memoryview(cast(Any, taken)).cast("B")
-        for k, row in enumerate(rows.tolist()):
-            os.preadv(source.descriptor, [parts[k * size : (k + 1) * size]], begin + row * size)
+        mapping = mapping_of(column)
+        source = None if mapping is None else self.files.get(mapping)
+        if source is not None and column.flags.c_contiguous:
+            return source.read(column, rows)
+        taken = column[rows]
+        if source is not None:  # rows in pieces, as Fortran has them
+            release(column)
         return taken
 
 
-def checksum(x: NDArray[Any], before: int | None = None) -> int:
+def checksum(x: NDArray[Any], before: int | None = None, dtype: Any = None) -> int:
     """CRC-32 of an array's type, shape of a row, and bytes.
 
     Args:
         before: that of the rows that come before these.
+        dtype: of the numbers whose bytes are meant; default: those of the array.
     """
-    crc = zlib.crc32(f"{x.dtype.str} {x.shape[1:]}".encode()) if before is None else before
+    wanted = np.dtype(dtype or x.dtype)
+    crc = zlib.crc32(f"{wanted.str} {x.shape[1:]}".encode()) if before is None else before
     for piece in slices(x):
-        crc = zlib.crc32(piece.tobytes(), crc)
+        crc = zlib.crc32(piece.astype(wanted, copy=False).tobytes(), crc)
     return crc
 
 
@@ -164,14 +185,19 @@ def unpacked(
 
 
 def converted(x: NDArray[Any], dtype: Any) -> NDArray[Any]:
-    """An array of another type, in a temporary file."""
+    """An array of another type, in a temporary file where the array is in a file."""
+    if mapping_of(x) is None or not x.ndim:
+        return x.astype(dtype)
     return unpacked((piece.astype(dtype).tobytes() for piece in slices(x)), dtype, x.shape, "C")
 
 
-def check_unpacked(size: int) -> None:
+def check_unpacked(size: int, tell: Tell) -> None:
     """Refuse to unpack more bytes than the folder for temporary files has room for.
 
     A small file may claim any size, and compressed zeros are a thousandth of themselves.
+
+    Args:
+        tell: is told what takes its time.
 
     Raises:
         InputError: says how many bytes there are, and room for how many.
@@ -186,6 +212,8 @@ def check_unpacked(size: int) -> None:
             f"{size_text(size)} for {size_text(room)} (the environment variable TMPDIR names "
             "another folder); uncompressed, contiguous data are mapped where they lie"
         )
+    if size >= TOLD:
+        tell(f"unpacking the data to {folder}: {size_text(size)}")
 
 
 def in_memory(folder: str) -> bool:

@@ -6,9 +6,11 @@ import difflib
 import json
 import math
 import os
+import stat
 import struct
 import zipfile
-from collections.abc import Iterable, Iterator, Sequence
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -17,7 +19,18 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from rlentropy.data.columns import CHUNK, Batch, Order, check_unpacked, mapped, slices, unpacked
+from rlentropy.data.columns import (
+    CHUNK,
+    Batch,
+    Order,
+    Tell,
+    check_unpacked,
+    checksum,
+    mapped,
+    silent,
+    slices,
+    unpacked,
+)
 from rlentropy.data.spaces import short
 from rlentropy.errors import InputError
 
@@ -25,6 +38,7 @@ ALIASES = {"terminations": "terminals", "truncations": "timeouts"}  # D4RL's nam
 CURE = "pip install 'rlentropy[data]'"
 
 MOST_METADATA = 2**26  # bytes that are read as metadata
+SUMS = "rlentropy_crc32"  # in a folder's metadata: checksums of its columns and the other metadata
 
 Stored = tuple[Batch, dict[str, Any]]  # columns and metadata
 
@@ -84,7 +98,7 @@ def metadata_of(text: str) -> dict[str, Any]:
 # ---------------------------------------------------------------- NPZ
 
 
-def read_npz(path: Path) -> Stored:
+def read_npz(path: Path, tell: Tell = silent) -> Stored:
     """Columns, mapped where they are stored uncompressed, and metadata.
 
     Raises:
@@ -93,7 +107,8 @@ def read_npz(path: Path) -> Stored:
     with whole("NPZ file"), zipfile.ZipFile(path) as archive:
         keys = [name.removesuffix(".npy") for name in archive.namelist()]
         members = [archive.getinfo(f"{name_of(key, keys)}.npy") for key in Batch._fields]
-        check_unpacked(sum(m.file_size for m in members if m.compress_type != zipfile.ZIP_STORED))
+        packed = [m.file_size for m in members if m.compress_type != zipfile.ZIP_STORED]
+        check_unpacked(sum(packed), tell)
         columns = [
             _npz_column(path, archive, key, member)
             for key, member in zip(Batch._fields, members, strict=True)
@@ -150,41 +165,89 @@ def _aligned(name: str, begin: int) -> zipfile.ZipInfo:
 # ---------------------------------------------------------------- a folder of NPY files
 
 
-def read_folder(path: Path) -> Stored:
+def read_folder(path: Path, tell: Tell = silent) -> Stored:
     """Columns, mapped where they lie, of KEY.npy each, and metadata of metadata.json.
 
     Raises:
-        InputError: a file is broken, cut short or a link, or there is none of a key.
+        InputError: a file is broken, cut short, a link, or other than its checksum says, or there
+            is none of a key.
     """
     with whole("folder of NPY files"):
         keys = [file.stem for file in path.glob("*.npy")]
-        columns = [npy_column(path / f"{name_of(key, keys)}.npy", key) for key in Batch._fields]
+        columns = Batch(
+            *(_npy_column(path / f"{name_of(key, keys)}.npy", key) for key in Batch._fields)
+        )
         text, described = "", path / "metadata.json"
-        if described.is_file():
+        if described.exists() or described.is_symlink():
+            check_plain(described, "metadata")
             if described.stat().st_size > MOST_METADATA:
                 raise InputError(f"metadata must be at most {MOST_METADATA} bytes of JSON")
             text = described.read_text("utf-8")
-        return Batch(*columns), metadata_of(text)
+        metadata = metadata_of(text)
+        stored = metadata.pop(SUMS, None)
+        if isinstance(stored, dict):
+            check_sums(sums_of(columns._asdict(), metadata), stored)
+        return columns, metadata
 
 
-def npy_column(path: Path, key: str) -> NDArray[Any]:
-    if path.is_symlink():
-        raise InputError(f"{key} must lie in the folder itself, got a link")
+def check_replaceable(path: Path) -> None:
+    """Refuse to replace a folder with anything but a dataset in it.
+
+    Raises:
+        InputError: names what is there.
+    """
+    own = {f"{key}.npy" for key in (*Batch._fields, *ALIASES.values())} | {"metadata.json"}
+    others = sorted({file.name for file in path.iterdir()} - own) if path.is_dir() else ["a file"]
+    if others:
+        raise InputError(
+            f"data must be a folder with nothing but a dataset in it to be replaced, got {path} "
+            f"with {short(', '.join(others))}"
+        )
+
+
+def check_plain(path: Path, key: str) -> None:
+    """Refuse what isn't a file of the folder: a link leads elsewhere, and a pipe has no end."""
+    if not stat.S_ISREG(path.lstat().st_mode):
+        kind = "a link" if path.is_symlink() else "something else"
+        raise InputError(f"{key} must be a file in the folder itself, got {kind}")
+
+
+def _npy_column(path: Path, key: str) -> NDArray[Any]:
+    check_plain(path, key)
     with path.open("rb") as file:
         shape, order, dtype, header = read_header(file, key, path.stat().st_size)
         return mapped(file, dtype, shape, order, header)
 
 
+def sums_of(columns: Mapping[str, NDArray[Any]], metadata: dict[str, Any]) -> dict[str, int]:
+    """CRC-32 of each column and of the metadata, as JSON writes them."""
+    sums = {key: checksum(column) for key, column in columns.items()}
+    return sums | {"metadata": zlib.crc32(json.dumps(metadata).encode())}
+
+
+def check_sums(computed: Mapping[str, int], stored: Mapping[str, Any]) -> None:
+    """Refuse what isn't what was written.
+
+    Raises:
+        InputError: names the first column whose CRC-32 isn't the stored one.
+    """
+    for name, crc in computed.items():
+        if (wanted := stored.get(name)) != crc:
+            got = "none" if wanted is None else short(wanted)
+            raise InputError(f"{name} must have the checksum stored with it, {got}, got {crc}")
+
+
 def write_folder(path: Path, parts: Sequence[Batch], metadata: dict[str, Any]) -> None:
     """Columns of several parts, end to end, a file each; their types are those of `joint`."""
     path.mkdir()
+    sums = {"metadata": zlib.crc32(json.dumps(metadata).encode())}
     for key, column in zip(Batch._fields, zip(*parts, strict=True), strict=True):
         with (path / f"{key}.npy").open("wb") as file:
-            write_column(file, column)
+            sums[key] = write_column(file, column)
             file.flush()
             os.fsync(file.fileno())
     with (path / "metadata.json").open("w", encoding="utf-8") as described:
-        json.dump(metadata, described)
+        json.dump(metadata | {SUMS: sums}, described)
         described.flush()
         os.fsync(described.fileno())
 
@@ -210,13 +273,16 @@ def read_header(
     return shape, "F" if fortran else "C", dtype, header
 
 
-def write_column(file: IO[bytes], column: Sequence[NDArray[Any]]) -> None:
-    """Parts of a column, end to end, as an NPY array."""
+def write_column(file: IO[bytes], column: Sequence[NDArray[Any]]) -> int:
+    """Write parts of a column, end to end, as an NPY array; its checksum."""
     shape, dtype = joint(column)
     header = {"shape": shape, "fortran_order": False, "descr": dtype.str}
     npy.write_array_header_1_0(file, header)
+    crc: int | None = None
     for piece in pieces(column, dtype):
         file.write(piece.tobytes())
+        crc = checksum(piece, crc)
+    return crc or 0
 
 
 def joint(column: Sequence[NDArray[Any]]) -> tuple[tuple[int, ...], np.dtype[Any]]:

@@ -11,17 +11,27 @@ import json
 import math
 import os
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rlentropy.data.columns import CHUNK, Batch, check_unpacked, checksum, mapped, unpacked
+from rlentropy.data.columns import (
+    CHUNK,
+    Batch,
+    Tell,
+    check_unpacked,
+    checksum,
+    mapped,
+    silent,
+    unpacked,
+)
 from rlentropy.data.files import (
     MOST_METADATA,
     Stored,
+    check_sums,
     joint,
     metadata_of,
     name_of,
@@ -37,7 +47,7 @@ FILTERS = {1, 2, 3, 4, 5, 6, 32000}  # HDF5's own (deflate, shuffle, …), and h
 CRC = "crc32"
 
 
-def read_hdf5(path: Path) -> Stored:
+def read_hdf5(path: Path, tell: Tell = silent) -> Stored:
     """Columns, mapped where they are contiguous, and metadata.
 
     Raises:
@@ -51,7 +61,8 @@ def read_hdf5(path: Path) -> Stored:
         for key, dataset in datasets.items():
             if not isinstance(dataset, h5py.Dataset) or dataset.dtype.hasobject:
                 raise InputError(f"{key} must be numbers, got {short(dataset)}")
-        check_unpacked(sum(bytes_of(x) for x in datasets.values() if _offset(file, x) is None))
+        packed = [bytes_of(x) for x in datasets.values() if _offset(file, x) is None]
+        check_unpacked(sum(packed), tell)
         columns = {key: _column(path, file, dataset) for key, dataset in datasets.items()}
         described: Any = member(file, "metadata") if "metadata" in names else None  # D4RL: a group
         text = _text(h5py, described)
@@ -61,18 +72,6 @@ def read_hdf5(path: Path) -> Stored:
             sums = {key: checksum(column) for key, column in columns.items()}
             check_sums(sums | {"metadata": zlib.crc32((text or "").encode())}, stored)
         return Batch(**columns), metadata_of(text or "")
-
-
-def check_sums(computed: Mapping[str, int], stored: Mapping[str, Any]) -> None:
-    """Refuse what isn't what was written.
-
-    Raises:
-        InputError: names the first column whose CRC-32 isn't the stored one.
-    """
-    for name, crc in computed.items():
-        if (wanted := stored.get(name)) != crc:
-            got = "none" if wanted is None else short(wanted)
-            raise InputError(f"{name} must have the checksum stored with it, {got}, got {crc}")
 
 
 def member(group: Any, name: str) -> Any:
@@ -140,6 +139,8 @@ def _column(path: Path, file: Any, dataset: Any) -> NDArray[Any]:
     if not shape or 0 in shape:
         return np.empty(shape or (), dtype)
     rows = max(1, CHUNK // max(1, bytes_of(dataset) // shape[0]))
+    if dataset.chunks:  # are unpacked whole, each but once
+        rows = -(-rows // dataset.chunks[0]) * dataset.chunks[0]
     parts = (dataset[k : k + rows].tobytes() for k in range(0, shape[0], rows))
     return unpacked(parts, dtype, shape, "C")
 

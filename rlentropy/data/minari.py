@@ -23,9 +23,9 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from rlentropy.data.columns import Batch, checksum
-from rlentropy.data.files import CURE, MOST_METADATA, optional, reserve, whole
-from rlentropy.data.hdf5 import bytes_of, check_sums, members
+from rlentropy.data.columns import Batch, Tell, check_unpacked, checksum, silent
+from rlentropy.data.files import CURE, MOST_METADATA, check_sums, optional, reserve, whole
+from rlentropy.data.hdf5 import bytes_of, members
 from rlentropy.data.spaces import Space, check_shape, space_to_json
 from rlentropy.data.transitions import Transitions
 from rlentropy.errors import InputError
@@ -37,7 +37,7 @@ def folder_of(dataset_id: str) -> Path:
     return Path(optional("minari.storage.datasets_root_dir").get_dataset_path(dataset_id))
 
 
-def read_minari(source: str | Path) -> Transitions:
+def read_minari(source: str | Path, tell: Tell = silent) -> Transitions:
     """A dataset by its id or folder; nothing is fetched.
 
     Raises:
@@ -52,7 +52,7 @@ def read_minari(source: str | Path) -> Transitions:
         )
     try:
         with whole("Minari dataset"):
-            stored = _checked(data)
+            stored = _checked(data, tell)
             dataset = minari.MinariDataset(data)
             spaces = (dataset.observation_space, dataset.action_space)
             transitions = Transitions.from_episodes(
@@ -69,7 +69,7 @@ def read_minari(source: str | Path) -> Transitions:
         raise InputError(f"data of this kind must have its reader ({CURE}), got {error}") from None
 
 
-def _checked(data: Path) -> dict[str, Any] | None:
+def _checked(data: Path, tell: Tell) -> dict[str, Any] | None:
     """Look at a dataset before Minari does, and return its checksums, if it has any.
 
     Minari makes the environment where spaces are missing, which runs code that the data name; and
@@ -92,12 +92,13 @@ def _checked(data: Path) -> dict[str, Any] | None:
         with h5py.File(data / "main_data.hdf5", "r") as content:
             if len(content) < episodes:
                 raise InputError(f"data must hold {episodes} episodes, got {len(content)}")
-            _check_room([(dataset.parent.name, bytes_of(dataset)) for dataset in members(content)])
+            sizes = [(dataset.parent.name, bytes_of(dataset)) for dataset in members(content)]
+        _check_room(sizes, tell)
     stored: dict[str, Any] | None = metadata.get("rlentropy_crc32")
     return stored
 
 
-def _check_room(sizes: list[tuple[str, int]]) -> None:
+def _check_room(sizes: list[tuple[str, int]], tell: Tell) -> None:
     """Refuse what can't be read an episode at a time, or unpacked to a temporary file."""
     largest: dict[str, int] = {}
     for episode, size in sizes:
@@ -110,6 +111,7 @@ def _check_room(sizes: list[tuple[str, int]]) -> None:
             f"{size_text(total)} and {size_text(most)} for {size_text(disk)} and "
             f"{size_text(memory)}"
         )
+    check_unpacked(total, tell)
 
 
 def _sums(
@@ -120,7 +122,7 @@ def _sums(
     for key, column in zip(Batch._fields, zip(*parts, strict=True), strict=True):
         crc = None if before is None else before[key]
         for part in column:
-            crc = checksum(part.astype(column[0].dtype), crc)
+            crc = checksum(part, crc, column[0].dtype)
         sums[key] = crc or 0
     spaces = [space_to_json(space) for space in (observation_space, action_space)]
     return sums | {"spaces": zlib.crc32(json.dumps(spaces).encode())}

@@ -24,7 +24,7 @@ import numpy as np
 from gymnasium.spaces import Discrete
 
 from rlentropy.data import Batch, Transitions, kind_of, load, path_of, write, writing
-from rlentropy.data.files import read_npz, write_npz
+from rlentropy.data.files import check_replaceable, read_npz, write_npz
 from rlentropy.data.spaces import Space
 from rlentropy.errors import InputError
 from rlentropy.files import TEMPORARY, read_json
@@ -55,7 +55,7 @@ class Store:
     whoever finds the folder without config.json has but to rename, or to delete.
 
     Args:
-        data: a Minari id, or a path that ends in .npz, .hdf5 or .h5.
+        data: a Minari id, or a path that ends in .npz, .hdf5 or .h5, or in / for a folder.
     """
 
     def __init__(self, data: str) -> None:
@@ -95,6 +95,8 @@ class Store:
         unfinished = self.config.is_file()
         there = unfinished or self.path.exists()
         self._check_mode(mode, there, unfinished)
+        if mode == "overwrite" and kind_of(self.data) == "folder" and self.path.exists():
+            check_replaceable(self.path)
         start = Start(settings)
         if mode == "resume" and unfinished:
             start = read_start(self.config)

@@ -20,7 +20,7 @@ from rlentropy.data.checks import (
     said,
     with_flags,
 )
-from rlentropy.data.columns import Batch, GrowingColumns, release
+from rlentropy.data.columns import Batch, GrowingColumns, Reading, release
 from rlentropy.data.spaces import Space, outline, short
 from rlentropy.errors import InputError, shown
 from rlentropy.files import available_memory, size_text
@@ -138,10 +138,18 @@ class Transitions:
         """The transitions at these indices, (n,), in memory."""
         return Batch(*(np.array(column[indices]) for column in self.columns))
 
-    def batches(self, size: int, rng: np.random.Generator) -> Iterator[Batch]:
-        """Endless batches, drawn uniformly with replacement; `rng` is all their state."""
+    def batches(
+        self, size: int, rng: np.random.Generator, memory: int | None = None
+    ) -> Iterator[Batch]:
+        """Endless batches, drawn uniformly with replacement; `rng` is all their state.
+
+        Args:
+            memory: bytes of mapped columns that are held at most; None: half of what is free.
+        """
+        reading = Reading(self.columns, available_memory() // 2 if memory is None else memory)
         while True:
-            yield self.sample(rng.integers(len(self), size=size))
+            rows = rng.integers(len(self), size=size)
+            yield Batch(*(np.asarray(reading.rows(x, rows)) for x in self.columns))
 
     def chunks(self, size: int) -> Iterator[Batch]:
         """All transitions in order, `size` at a time; of mapped ones no more are held in memory."""
@@ -185,6 +193,7 @@ class Transitions:
         count, total = sp.csr_array((S * A, 2 * S)), sp.csr_array((S * A, 2 * S))
         entered = np.zeros((2, S), bool)  # without and with termination
         left = np.zeros(S, bool)
+        starts, begins = np.zeros(S, np.int64), np.ones(1, bool)  # whether the next row begins one
         for batch in self.chunks(2**18):
             columns = (batch.observations, batch.actions, batch.next_observations)
             s, a, s2 = (column.astype(np.int64) for column in columns)
@@ -197,10 +206,10 @@ class Transitions:
             entered[0, s2[moved & ~ended]] = True
             entered[1, s2[ended]] = True
             left[s[moved]] = True
+            begins = np.append(begins[-1], batch.terminations | batch.truncations)
+            starts += np.bincount(s[begins[:-1]], minlength=S)
         terminal = entered[1] & ~entered[0] & ~left
         (transitions, ends), (rewards, end_rewards) = (_parted(x, terminal) for x in (count, total))
-        starts = self.observations[self.episode_starts].astype(np.int64) - first_state
-        starts = np.bincount(starts, minlength=S)
         return Counts(transitions, rewards, terminal, starts, ends, end_rewards)
 
     def suspected_limit(self) -> int | None:

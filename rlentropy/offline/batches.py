@@ -17,13 +17,12 @@ import torch
 from rlentropy.data import Transitions
 from rlentropy.data.columns import Reading, extremes
 from rlentropy.errors import InputError
-from rlentropy.files import available_memory
 from rlentropy.log import ranks
 from rlentropy.neural import devices
 from rlentropy.neural.networks import MLP
 from rlentropy.neural.spaces import ActionSet
 from rlentropy.offline.policy import CHUNK, Features
-from rlentropy.offline.problem import Config, Problem
+from rlentropy.offline.problem import Config, Problem, bound
 from rlentropy.offline.tabular import Model
 from rlentropy.types import Count
 
@@ -103,8 +102,7 @@ class TransitionBatches:
         if not self.own:
             least = ranks.size()
             raise InputError(f"batch_size must be >= {least}, the processes, got {self.size}")
-        memory = config.memory * 2**20 or available_memory() // 2
-        self.reading = Reading(self.data.columns[:5], memory)  # truncations aren't read
+        self.reading = Reading(self.data.columns[:5], bound(config))  # truncations aren't read
         # Whether evaluating all next states once takes fewer evaluations than those of each batch.
         self.caches = len(self.data) <= self.own * config.target_every
         self.cached_values: Tensor | None = None  # (M, N)

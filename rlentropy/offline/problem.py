@@ -13,8 +13,9 @@ from gymnasium.spaces import Discrete
 
 from rlentropy import calls
 from rlentropy.data import Batch, Transitions, load
-from rlentropy.data.columns import extremes
+from rlentropy.data.columns import extremes, mapping_of
 from rlentropy.errors import InputError, in_range, one_of, whole
+from rlentropy.files import available_memory, size_text
 from rlentropy.log import Agent
 from rlentropy.offline.tabular import Model
 from rlentropy.policies import Policy
@@ -28,7 +29,9 @@ Returned = TypeVar("Returned")
 class Config:
     """Options of every offline command; the networks' are those of the runs in results/offline."""
 
-    data: str = ""  # dataset: a Minari id, or a path that ends in .npz, .hdf5 or .h5 (required)
+    # dataset: a Minari id, a folder of .npy files, or a path that ends in .npz, .hdf5 or .h5
+    # (required)
+    data: str = ""
     risk: str = "nominal"  # risk measure, NAME or NAME:PARAMETER
     gamma: float = 0.95  # discount, in (0, 1)
     # budget: gradient steps, or sweeps of a table, which may need fewer; networks of the default
@@ -46,7 +49,7 @@ class Config:
 
     # networks:
 
-    # MiB of a dataset on disk that are held at once; 0: half of what the machine has free
+    # MiB of a dataset on disk that a process holds at most; 0: half of what the machine has free
     memory: int = 0
     # networks trained side by side, with seeds --seed, --seed + 1, …; the policy is the first's
     seeds: int = 1
@@ -157,6 +160,19 @@ def split(
         high=high,
         model=model_of(train, fail) if tabular else None,
     )
+
+
+def bound(config: Config) -> int:
+    """Bytes of a dataset on disk that networks hold at most."""
+    return config.memory * 2**20 or available_memory() // 2
+
+
+def held(data: Transitions, config: Config) -> str:
+    """What there is to say of a dataset that is larger than that; else nothing."""
+    size, most = sum(x.nbytes for x in data.columns if mapping_of(x) is not None), bound(config)
+    if size <= most:
+        return ""
+    return f"{size_text(size)} on disk, at most {size_text(most)} of it held (--memory)"
 
 
 def model_of(data: Transitions, fail: float | None) -> Model:

@@ -31,8 +31,8 @@ from rlentropy.runs.table import COMMANDS
 from rlentropy.types import Result
 
 # What a resumed run may change, beside its budget: how often it reports, where it writes and what,
-# and where it computes, which moves numbers by no more than rounding.
-FREE = {"out", "device", "env_workers", "eval_every", "checkpoint_every"}
+# where it computes, and what it holds of the data, which move numbers by no more than rounding.
+FREE = {"out", "device", "env_workers", "memory", "eval_every", "checkpoint_every"}
 FREE |= {"keep_checkpoint", "quiet"}
 PASSING = {"resume", "overwrite", "config", "tuned"}  # how it was typed; not part of the run
 

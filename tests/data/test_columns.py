@@ -1,5 +1,7 @@
 """Columns in memory and on disk."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from examples.datasets import SMALL as N
@@ -31,7 +33,9 @@ def test_compressed_data_must_have_room(tmp_path, monkeypatch):
     np.savez_compressed(tmp_path / "packed.npz", **many)
     np.savez(tmp_path / "plain.npz", **many)
     size = sum(x.nbytes for x in many.values())
-    monkeypatch.setattr(columns, "available_memory", lambda: size - 1000)
+    room = SimpleNamespace(free=size - 1000)
+    monkeypatch.setattr(columns.shutil, "disk_usage", lambda folder: room)
+    monkeypatch.setattr(columns, "in_memory", lambda folder: False)
     with pytest.raises(InputError, match=r"when they are unpacked, got 6.49 MiB for 6.48 MiB"):
         load(tmp_path / "packed.npz")
     assert len(load(tmp_path / "plain.npz")) == 5000 * N

@@ -9,6 +9,7 @@ import pytest
 from examples.datasets import (
     KEYS,
     MAKERS,
+    SMALL,
     SPACES,
     WRITERS,
     continuous_arrays,
@@ -19,6 +20,7 @@ from examples.datasets import (
     small,
     small_arrays,
     tabular_arrays,
+    write_folder,
 )
 from gymnasium.spaces import Discrete
 
@@ -31,9 +33,9 @@ from rlentropy.errors import InputError, OutputError
 
 
 @pytest.mark.parametrize("kind", list(MAKERS))
-@pytest.mark.parametrize("suffix", [".npz", ".hdf5", ".h5"])
+@pytest.mark.parametrize("suffix", [".npz", "/", ".hdf5", ".h5"])
 def test_files_return_what_was_saved(tmp_path, kind, suffix):
-    if suffix != ".npz":
+    if suffix in (".hdf5", ".h5"):
         pytest.importorskip("h5py")
     observation_space, action_space = SPACES[kind]
     data = Transitions.from_arrays(
@@ -42,9 +44,9 @@ def test_files_return_what_was_saved(tmp_path, kind, suffix):
         action_space=action_space,
         metadata={"who": ["me", 1.5]},
     )
-    path = tmp_path / "deep" / f"data{suffix}"
+    path = f"{tmp_path}/deep/data{suffix}"
     save(path, data)
-    assert os.listdir(path.parent) == [path.name]
+    assert os.listdir(tmp_path / "deep") == [f"data{suffix}".rstrip("/")]
     found = load(path)
     same(found, data)
     assert found.metadata == {"who": ["me", 1.5]}
@@ -72,6 +74,10 @@ def test_files_of_others_are_read(tmp_path, kind, way):
 
 
 def test_the_same_data_are_the_same_bytes(tmp_path):
+    for name in ("a", "b"):
+        save(f"{tmp_path}/folder-{name}/", made("tabular"))
+    a, b = (sorted((tmp_path / f"folder-{name}").iterdir()) for name in ("a", "b"))
+    assert [file.read_bytes() for file in a] == [file.read_bytes() for file in b]
     for suffix in (".npz", ".hdf5"):
         if suffix == ".hdf5":
             pytest.importorskip("h5py")
@@ -92,7 +98,7 @@ def test_the_same_data_are_the_same_bytes(tmp_path):
         ("i8", "u1", "i8"),
     ],
 )
-@pytest.mark.parametrize("suffix", [".npz", ".hdf5"])
+@pytest.mark.parametrize("suffix", [".npz", "/", ".hdf5"])
 def test_parts_of_other_types_lose_nothing_but_digits(tmp_path, first, second, joint, suffix):
     if suffix == ".hdf5":
         pytest.importorskip("h5py")
@@ -150,12 +156,14 @@ def test_names_that_mean_nothing(tmp_path, name, why):
 @pytest.mark.parametrize("way", list(WRITERS))
 def test_a_file_cut_short_anywhere(tmp_path, way):
     write, suffix = WRITERS[way]
-    write(tmp_path / f"whole{suffix}", tabular_arrays())
-    content = (tmp_path / f"whole{suffix}").read_bytes()
-    path = tmp_path / f"cut{suffix}"
+    path = file = tmp_path / f"cut{suffix}"
+    write(path, tabular_arrays())
+    if way == "folder":
+        file = path / "observations.npy"
+    content = file.read_bytes()
     for length in [0, 1, 100, *range(500, len(content), len(content) // 25), len(content) - 1]:
-        path.write_bytes(content[:length])
-        with pytest.raises(InputError, match=r"must be a whole .* file, got a broken one") as error:
+        file.write_bytes(content[:length])
+        with pytest.raises(InputError, match=r"must be a whole .* files?, got a broken") as error:
             load(path)
         assert "\n" not in str(error.value)
 
@@ -169,8 +177,35 @@ def test_files_of_something_else(tmp_path):
             load(tmp_path / name)
     arrays = tabular_arrays() | {"rewards": np.array([{}] * 200)}
     np.savez(tmp_path / "pickled.npz", **arrays)
-    with pytest.raises(InputError, match="rewards must be numbers, got Python objects"):
-        load(tmp_path / "pickled.npz")
+    write_folder(tmp_path / "pickled", arrays)
+    for name in ("pickled.npz", "pickled"):
+        with pytest.raises(InputError, match="rewards must be numbers, got Python objects"):
+            load(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["rewards.npy", "metadata.json"])
+def test_a_folder_leads_nowhere_else(tmp_path, name):
+    save(f"{tmp_path}/data/", small())
+    file = (tmp_path / "data" / name).rename(tmp_path / name)
+    assert load(tmp_path / "data").guessed if name == "metadata.json" else True
+    (tmp_path / "data" / name).symlink_to(file)
+    with pytest.raises(InputError, match=f"{file.stem} must be a file in the folder .* a link"):
+        load(tmp_path / "data")
+    (tmp_path / "data" / name).unlink()
+    os.mkfifo(tmp_path / "data" / name)
+    with pytest.raises(InputError, match=f"{file.stem} must be a file in the folder"):
+        load(tmp_path / "data")
+
+
+def test_a_folder_that_claims_what_it_has_not(tmp_path):
+    write_folder(tmp_path / "data", small_arrays())
+    for shape in ((2**50,), (2**31, 2**31), (-1,), (SMALL + 1,)):
+        with (tmp_path / "data" / "rewards.npy").open("wb") as file:
+            header = {"shape": shape, "fortran_order": False, "descr": "<f8"}
+            np.lib.format.write_array_header_1_0(file, header)
+            file.write(bytes(8 * SMALL))
+        with pytest.raises(InputError, match=r"data must be a whole folder of NPY files"):
+            load(tmp_path / "data")
 
 
 def test_a_missing_package_names_its_cure(tmp_path, monkeypatch):
@@ -225,6 +260,11 @@ def test_metadata_that_would_take_memory(tmp_path, metadata, why):
     np.savez_compressed(tmp_path / "data.npz", **small_arrays(), metadata=np.array(metadata))
     with pytest.raises(InputError, match=why):
         load(tmp_path / "data.npz")
+    write_folder(tmp_path / "data", small_arrays())
+    metadata += " " * (2**26 if metadata[0] == "x" else 0)
+    (tmp_path / "data" / "metadata.json").write_text(metadata)
+    with pytest.raises(InputError, match=why):
+        load(tmp_path / "data")
 
 
 def test_deep_metadata_are_no_metadata(tmp_path):
@@ -247,7 +287,17 @@ def test_data_without_checksums_are_read_as_they_are(tmp_path):
         load(tmp_path / "ours.hdf5")
 
 
-@pytest.mark.parametrize("kind", ["data.hdf5", "data.npz", "flips-v0"])
+def test_a_folder_is_compared_with_its_checksums(tmp_path):
+    save(f"{tmp_path}/ours/", small())
+    (tmp_path / "ours" / "rewards.npy").unlink()
+    np.save(tmp_path / "ours" / "rewards.npy", small_arrays()["rewards"] + 1.0)
+    with pytest.raises(InputError, match=r"rewards must have the checksum stored with it"):
+        load(tmp_path / "ours")
+    (tmp_path / "ours" / "metadata.json").unlink()
+    assert load(tmp_path / "ours").guessed
+
+
+@pytest.mark.parametrize("kind", ["data.hdf5", "data.npz", "data/", "flips-v0"])
 def test_no_flipped_bit_makes_other_data(tmp_path, monkeypatch, kind):
     path = source = tmp_path / kind
     if kind == "flips-v0":
@@ -275,7 +325,7 @@ def test_no_flipped_bit_makes_other_data(tmp_path, monkeypatch, kind):
 @pytest.mark.parametrize(
     ("name", "why"),
     [
-        ("", "data must be a Minari id, or a path ending in .npz or .hdf5, got none"),
+        ("", "data must be a Minari id, a folder of .npy files, or a path ending in .npz or .hdf5"),
         ("a" * 300 + ".npz", "data must be an existing file"),
         ("a\0b.npz", "data must be an existing file"),
         ("../other-v0", "data must be a Minari id"),

@@ -135,7 +135,14 @@ MUTATIONS = [retyped, retyped, reshaped, reshaped, revalued, revalued, renamed, 
 
 def written(folder, arrays, rng):
     """A file of these arrays, in one of the ways that people write them."""
-    way = int(rng.integers(4))
+    way = int(rng.integers(5))
+    if way == 4:
+        path = folder / "data"
+        path.mkdir()
+        for name, x in arrays.items():
+            with contextlib.suppress(OSError):  # a name that no file has
+                np.save(path / f"{name}.npy", x)
+        return path
     if way < 2:
         path = folder / "data.npz"
         (np.savez, np.savez_compressed)[way](path, **arrays)
@@ -155,6 +162,9 @@ def written(folder, arrays, rng):
 
 def damaged(path, rng):
     """Bytes flipped, cut, doubled, or another file's."""
+    if path.is_dir():
+        files = sorted(path.iterdir())
+        path = files[int(rng.integers(len(files)))]
     content = bytearray(path.read_bytes())
     for _ in range(int(rng.integers(1, 4))):
         at, way = int(rng.integers(len(content))), int(rng.integers(5))
@@ -174,9 +184,9 @@ def made(folder, k):
     rng = np.random.default_rng(k)
     arrays = plain(rng)
     if k % 3 == 0:  # one of ours, damaged
-        path = folder / ("data.npz", "data.hdf5")[int(rng.integers(2))]
+        path = f"{folder}/" + ("data.npz", "data.hdf5", "data/")[int(rng.integers(3))]
         save(path, Transitions.from_arrays(**arrays))
-        damaged(path, rng)
+        damaged(Path(path), rng)
         return path
     for _ in range(int(rng.integers(1, 3))):
         keys = [key for key in KEYS if key in arrays]

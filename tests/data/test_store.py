@@ -170,3 +170,58 @@ def test_finished_data_with_a_strange_record(unfinished, tmp_path, capsys, recor
     assert cli.main([*collect, "--data", "e.npz", "--steps", "300", "--resume"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "data must be of collect to be resumed" in line
+
+
+# ---------------------------------------------------------------- folders of NPY files
+
+
+def collected(*more, steps=60, code=0, data="big/"):
+    line = ["collect", "--env-id", "CartPole-v1", "--data", data, "--num-envs", "2", "--quiet"]
+    assert cli.main([*line, "--steps", str(steps), *more]) == code
+    return load(data) if code == 0 else None
+
+
+def test_folders_are_collected_in_all_modes(tmp_path, monkeypatch, capsys):
+    """As a file is, to the bit."""
+    monkeypatch.chdir(tmp_path)
+    for more, steps in ([], 60), (["--resume"], 90), (["--append"], 40), (["--resume"], 70):
+        folder, file = (collected(*more, steps=steps, data=data) for data in ("big/", "one.npz"))
+        assert folder.metadata == file.metadata
+        for x, y in zip(folder.columns, file.columns, strict=True):
+            np.testing.assert_array_equal(x, y)
+    collected(code=2)
+    assert "data must be new, got big: pass --resume" in capsys.readouterr().err
+    assert len(collected("--overwrite", steps=50)) == 50
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["big", "one.npz"]
+
+
+@pytest.mark.parametrize("at", [1, 2, 3])
+def test_a_folder_survives_a_kill_as_it_is_replaced(tmp_path, monkeypatch, at):
+    """Renamed to whole; what was there put aside; and the new one in its place."""
+    monkeypatch.chdir(tmp_path)
+    before, renamed, calls = collected(steps=60), os.rename, []
+
+    def killed(*paths):
+        calls.append(paths)
+        if len(calls) == at:
+            raise KeyboardInterrupt
+        renamed(*paths)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", killed)
+        collected("--resume", steps=90, code=130)
+    after = collected("--resume", steps=90)
+    assert (len(before), len(after)) == (60, 90)
+    np.testing.assert_array_equal(after.rewards, collected(steps=90, data="one.npz").rewards)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["big", "one.npz"]
+
+
+def test_a_folder_of_others_is_never_replaced(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "letter.txt").write_text("dear")
+    collected("--overwrite", data="home/", code=2)
+    assert "data must be a folder with nothing but a dataset in it to" in capsys.readouterr().err
+    assert (tmp_path / "home" / "letter.txt").read_text() == "dear"
+    collected("--overwrite", data="../", code=2)
+    assert "data must be a folder with a name of its own, got '../'" in capsys.readouterr().err

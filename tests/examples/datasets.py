@@ -52,6 +52,12 @@ def write_npz(path, arrays):
     np.savez(path, **arrays)
 
 
+def write_folder(path, arrays):
+    path.mkdir()
+    for key, x in arrays.items():
+        np.save(path / f"{key}.npy", x)
+
+
 def write_compressed_npz(path, arrays):
     np.savez_compressed(path, **arrays)
 
@@ -70,6 +76,7 @@ def write_chunked_hdf5(path, arrays):
 WRITERS = {
     "npz": (write_npz, ".npz"),
     "compressed npz": (write_compressed_npz, ".npz"),
+    "folder": (write_folder, ""),
     "hdf5": (write_hdf5, ".hdf5"),
     "chunked hdf5": (write_chunked_hdf5, ".h5"),
 }
