@@ -86,6 +86,8 @@ class Source(NamedTuple):
             InputError: the file has become shorter.
         """
         taken, size = np.empty((len(rows), *x.shape[1:]), x.dtype), row_bytes(x)
+        if not taken.size:
+            return taken
         begin, parts = int(x.ctypes.data) - self.address, memoryview(cast(Any, taken)).cast("B")
         for k, row in enumerate(rows.tolist()):
             part = parts[k * size : (k + 1) * size]

@@ -183,6 +183,7 @@ def read_folder(path: Path, tell: Tell = silent) -> Stored:
             if described.stat().st_size > MOST_METADATA:
                 raise InputError(f"metadata must be at most {MOST_METADATA} bytes of JSON")
             text = described.read_text("utf-8")
+            json.loads(text)  # refused where it isn't JSON, unlike what is called so in other files
         metadata = metadata_of(text)
         stored = metadata.pop(SUMS, None)
         if isinstance(stored, dict):

@@ -144,7 +144,7 @@ def test_streams_say_what_memory_says(tmp_path, way, monkeypatch):
     [
         ("none.npz", "data must be an existing file, got"),
         ("none.hdf5", "data must be an existing file, got"),
-        ("data.csv", "data must be a Minari id .NAME-v0., the folder of"),
+        ("data.csv", "data must be a Minari id .NAME-v0. or its folder, a folder of .npy"),
         ("data", "data must be a Minari id"),
     ],
 )
@@ -297,9 +297,13 @@ def test_a_folder_is_compared_with_its_checksums(tmp_path):
     assert load(tmp_path / "ours").guessed
 
 
-@pytest.mark.parametrize("kind", ["data.hdf5", "data.npz", "data/", "flips-v0"])
+@pytest.mark.parametrize(
+    "kind", ["data.hdf5", "data.npz", "data/rewards.npy", "data/metadata.json", "flips-v0"]
+)
 def test_no_flipped_bit_makes_other_data(tmp_path, monkeypatch, kind):
     path = source = tmp_path / kind
+    if kind.startswith("data/"):
+        source = f"{tmp_path}/data/"
     if kind == "flips-v0":
         pytest.importorskip("minari")
         monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
