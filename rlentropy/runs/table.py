@@ -210,7 +210,8 @@ TOOLS = {
         family="preferences",
     ),
     "compare": tool(
-        "rlentropy.commands.compare", "tables, pictures and a page from run folders, over seeds and tasks"
+        "rlentropy.commands.compare",
+        "tables, pictures and a page of runs, over seeds and tasks",
     ),
     "label": tool(
         "rlentropy.commands.label",
