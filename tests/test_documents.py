@@ -39,11 +39,8 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert not anchor or anchor in anchors(path), target
 
 
-STRANGERS = {
-    "--details",
-    "--node-ip-address",
-    "--samples_per_plugin",
-}  # options of others' programs
+# Options of programs of others.
+STRANGERS = {"--details", "--max-restarts", "--node-ip-address", "--samples_per_plugin"}
 
 
 def test_options_named_in_the_documents_exist() -> None:
