@@ -16,8 +16,8 @@ import numpy as np
 from gymnasium.spaces import Discrete
 
 from rlentropy.errors import InputError, floats, shown, whole
-from rlentropy.types import Array, Count
-from rlentropy.wrappers import Several, side_by_side, uniform_actions
+from rlentropy.types import Array, Count, Env
+from rlentropy.wrappers import Checked, uniform_actions
 
 __all__ = ["Mixture", "Policy", "Tabular", "Uniform", "play", "random"]
 
@@ -259,6 +259,64 @@ def random(env: gymnasium.Env[Any, Any]) -> Policy:
     if not isinstance(getattr(env, "action_space", None), gymnasium.Space):
         raise InputError(f"env must be a gymnasium.Env, got {shown(env)}")
     return Uniform(env.action_space, env.observation_space)
+
+
+# ---------------------------------------------------------------- environments that are played
+
+
+Index = Sequence[int]
+Step = tuple[Any, float, bool, bool]  # observation, reward, terminated, truncated
+
+
+class Several(Protocol):
+    """Environments alike, numbered from 0, that are played side by side."""
+
+    action_space: gymnasium.Space[Any]
+
+    def __len__(self) -> int: ...
+    def reset(self, index: Index, seeds: Index) -> list[Any]:
+        """Begin episodes in some of them; their first observations."""
+
+    def step(self, index: Index, actions: Sequence[Any]) -> list[Step]:
+        """Step some of them."""
+
+    def replay(self, index: Index, seeds: Index, actions: Sequence[Any]) -> list[Any]:
+        """Begin episodes again, and repeat the actions of each; their last observations."""
+
+    def close(self) -> None: ...
+
+
+class Turns:
+    """Environments of this process, which take turns."""
+
+    def __init__(self, envs: Sequence[Env]) -> None:
+        self.envs, self.played = envs, [Checked(env) for env in envs]
+        self.action_space = envs[0].action_space
+
+    def __len__(self) -> int:
+        return len(self.envs)
+
+    def reset(self, index: Index, seeds: Index) -> list[Any]:
+        return [self.played[i].reset(int(seed)) for i, seed in zip(index, seeds, strict=True)]
+
+    def step(self, index: Index, actions: Sequence[Any]) -> list[Step]:
+        return [self.played[i].step(action) for i, action in zip(index, actions, strict=True)]
+
+    def replay(self, index: Index, seeds: Index, actions: Sequence[Any]) -> list[Any]:
+        found = self.reset(index, seeds)
+        for k, i in enumerate(index):
+            for action in actions[k]:
+                found[k] = self.played[i].step(action)[0]
+        return found
+
+    def close(self) -> None:
+        for env in self.envs:
+            env.close()
+
+
+def side_by_side(envs: Sequence[Env] | Several) -> Several:
+    """Environments as they are played together."""
+    return Turns(envs) if isinstance(envs, Sequence) else envs
 
 
 def play(

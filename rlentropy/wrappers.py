@@ -12,12 +12,11 @@ import math
 import os
 import re
 import sys
-from collections.abc import Sequence
 from contextlib import suppress
 from numbers import Real
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn
 
 import gymnasium
 import numpy as np
@@ -182,61 +181,6 @@ class Checked:
     def _named_space(self) -> str:
         text = str(self.space)
         return text if len(text) <= 60 else f"{text[:56]} …"
-
-
-Index = Sequence[int]
-Step = tuple[Any, float, bool, bool]  # observation, reward, terminated, truncated
-
-
-class Several(Protocol):
-    """Environments alike, numbered from 0, that are played side by side."""
-
-    action_space: gymnasium.Space[Any]
-
-    def __len__(self) -> int: ...
-    def reset(self, index: Index, seeds: Index) -> list[Any]:
-        """Begin episodes in some of them; their first observations."""
-
-    def step(self, index: Index, actions: Sequence[Any]) -> list[Step]:
-        """Step some of them."""
-
-    def replay(self, index: Index, seeds: Index, actions: Sequence[Any]) -> list[Any]:
-        """Begin episodes again, and repeat the actions of each; their last observations."""
-
-    def close(self) -> None: ...
-
-
-class Turns:
-    """Environments of this process, which take turns."""
-
-    def __init__(self, envs: Sequence[Env]) -> None:
-        self.envs, self.played = envs, [Checked(env) for env in envs]
-        self.action_space = envs[0].action_space
-
-    def __len__(self) -> int:
-        return len(self.envs)
-
-    def reset(self, index: Index, seeds: Index) -> list[Any]:
-        return [self.played[i].reset(int(seed)) for i, seed in zip(index, seeds, strict=True)]
-
-    def step(self, index: Index, actions: Sequence[Any]) -> list[Step]:
-        return [self.played[i].step(action) for i, action in zip(index, actions, strict=True)]
-
-    def replay(self, index: Index, seeds: Index, actions: Sequence[Any]) -> list[Any]:
-        found = self.reset(index, seeds)
-        for k, i in enumerate(index):
-            for action in actions[k]:
-                found[k] = self.played[i].step(action)[0]
-        return found
-
-    def close(self) -> None:
-        for env in self.envs:
-            env.close()
-
-
-def side_by_side(envs: Sequence[Env] | Several) -> Several:
-    """Environments as they are played together."""
-    return Turns(envs) if isinstance(envs, Sequence) else envs
 
 
 def single(value: Any) -> Any:

@@ -39,7 +39,8 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert not anchor or anchor in anchors(path), target
 
 
-STRANGERS = {"--details", "--samples_per_plugin", "--smoothing"}  # options of others' programs
+# Options of others' programs.
+STRANGERS = {"--details", "--max-restarts", "--samples_per_plugin", "--smoothing"}
 
 
 def test_options_named_in_the_documents_exist() -> None:

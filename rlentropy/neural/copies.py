@@ -25,8 +25,9 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector.utils import CloudpickleWrapper
 
 from rlentropy.errors import InputError
+from rlentropy.policies import Index, Several, Turns
 from rlentropy.types import Env
-from rlentropy.wrappers import Index, RandomAction, Several, Turns
+from rlentropy.wrappers import RandomAction
 
 MOST_WORKERS = 1024
 SECONDS = 5.0  # that a process has to end by itself

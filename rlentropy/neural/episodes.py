@@ -17,9 +17,8 @@ from rlentropy.data.spaces import LARGEST
 from rlentropy.errors import InputError
 from rlentropy.neural.copies import copies
 from rlentropy.neural.rollouts import SIDE_BY_SIDE
-from rlentropy.policies import Policy, plain
+from rlentropy.policies import Policy, Several, plain
 from rlentropy.types import Array, Count, Env, Mask
-from rlentropy.wrappers import Several
 
 
 class Episodes(NamedTuple):

@@ -13,9 +13,8 @@ import numpy as np
 from rlentropy.errors import InputError
 from rlentropy.neural.networks import Rows
 from rlentropy.neural.spaces import Actions, Encoder, Head
-from rlentropy.policies import Policy, plain, play
+from rlentropy.policies import Policy, Several, plain, play, side_by_side
 from rlentropy.types import Array, Env, State
-from rlentropy.wrappers import Several, side_by_side
 
 EVALUATION_LIMIT = 10_000  # steps of an evaluation episode where the environment has no limit
 SIDE_BY_SIDE = 20  # evaluation episodes that are played at once

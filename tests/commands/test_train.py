@@ -14,7 +14,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from rlentropy import plots
-from rlentropy.commands.train import draw
+from rlentropy.commands.drawing import draw
 from rlentropy.files import locked
 from rlentropy.log import Log
 from rlentropy.runs.folder import LOCK

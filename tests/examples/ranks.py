@@ -63,7 +63,8 @@ def places(size, ports):
     """The environment of each of so many processes."""
     for rank in range(size):
         more = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "MASTER_PORT": ports[0]}
-        more |= {"MASTER_ADDR": "127.0.0.1", "OMP_NUM_THREADS": 1, "PYTHONPATH": ROOT}
+        more |= {"MASTER_ADDR": "127.0.0.1", "OMP_NUM_THREADS": 1}
+        more["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
         yield os.environ | {name: str(value) for name, value in more.items()}
 
 

@@ -1,7 +1,6 @@
 """Several processes that learn together, against one that learns alone."""
 
 import json
-import os
 import pickle
 import shutil
 import signal
@@ -193,7 +192,7 @@ def test_torchrun_starts_a_run(folder, tmp_path):
     shutil.copy(folder / "cart.npz", tmp_path)
     line = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     line += [str(ROOT / "train.py"), *LINE, "--updates", "50", "--quiet"]
-    ended = subprocess.run(line, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    ended = subprocess.run(line, cwd=tmp_path, env=next(places(1, [0])))
     assert ended.returncode == 0
     assert json.loads((tmp_path / "run/summary.json").read_text())["finished"]
 
@@ -224,7 +223,11 @@ def test_commands_that_do_not_share(command_line, monkeypatch, line, said):
 @pytest.mark.parametrize(
     ("name", "options", "match"),
     [
-        ("fqi, states", {"approximator": "tabular"}, "approximator must be neural for several"),
+        (
+            "fqi, states",
+            {"approximator": "tabular", "seeds": 1},
+            "approximator must be neural for several",
+        ),
         ("rfzi", {"batch_size": 1}, "batch_size must be >= 2, the processes, got 1"),
     ],
 )
