@@ -3,10 +3,10 @@
 python train.py sweep --config results/across/sweep.toml --out results/runs/across    # 25 minutes
 python benchmarks/across_tasks.py results/runs/across --out results/across
 
-Writes speed.json: `compare`'s seconds and peak memory in a process of its own, with and without its
-page, and the processor's seconds of its statistics alone, median of five. With `--rliable PYTHON`, a
-Python that has it (it is not needed otherwise), the same statistics of the same scores by rliable
-with as many resamples: its seconds over ours, and how far the values are apart.
+Writes speed.json: `compare`'s seconds and peak memory in a process of its own, with and without
+its page, and the processor's seconds of its statistics alone, median of five. `--rliable PYTHON`, a
+Python that has it: the same statistics of the same scores by rliable with as many resamples, its
+seconds over ours, and how far the values are apart.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import redraw
 
 from rlentropy import plots
 from rlentropy.exploration.features import Features, features_of
@@ -172,12 +173,10 @@ def visits_of(run: Run) -> tuple[Features, Any]:
     return features, counts.reshape(features.bins[:2]).T[::-1]
 
 
-def pictures(task: str, arms: Arms, out: Path) -> None:
-    lines = [line(arm, runs, "mixture_entropy") for arm, runs in arms.items()]
-    drawn = plots.png(plots.curves(lines, "mixture entropy (nats)", "environment steps", False))
-    replace_file(out / f"{task}-curves.png", drawn)
-    maps = [(arm, visits_of(runs[0])[1]) for arm, runs in arms.items()]
-    replace_file(out / f"{task}-visits.png", plots.png(plots.heat_maps(maps)))
+def maps(task: str, arms: Arms, out: Path) -> None:
+    """What the first seed's mixture visits, side by side."""
+    panels = [(arm, visits_of(runs[0])[1]) for arm, runs in arms.items()]
+    replace_file(out / f"{task}-visits.png", plots.png(plots.heat_maps(panels)))
 
 
 def summarise(runs: Path, out: Path, tasks: Iterable[str]) -> None:
@@ -191,5 +190,6 @@ def summarise(runs: Path, out: Path, tasks: Iterable[str]) -> None:
         (out / "final.md").write_text(table(rows))
     if rows := goal_rows(runs):
         write(out / "goals.csv", rows)
+    redraw.neural(out)
     for task, arms in found.items():
-        pictures(task, arms, out)
+        maps(task, arms, out)

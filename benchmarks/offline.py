@@ -45,11 +45,12 @@ from typing import Any, NamedTuple
 
 import gymnasium
 import numpy as np
+import redraw
 import scipy.sparse as sp
 from gymnasium.spaces import Box, Discrete
 
 import rlentropy  # noqa: F401  (registers the environments)
-from rlentropy import FiniteMDP, cli, planning, plots, risk
+from rlentropy import FiniteMDP, cli, planning, risk
 from rlentropy.data import Counts, Transitions
 from rlentropy.exploration import entgame, reg_entgame
 from rlentropy.exploration.setting import Setting
@@ -302,35 +303,9 @@ def write(path: Path, header: list[str], rows: list[list[Any]]) -> None:
         writer.writerows([[f"{x:.6g}" if isinstance(x, float) else x for x in r] for r in rows])
 
 
-def figure(path: Path, panels: dict[str, dict[str, Any]], x_name: str, y_name: str) -> None:
-    """Means over seeds with 95 % intervals; panels[title][label] = (x (T,), values (n, T))."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    shown, axes = pyplot.subplots(
-        1, len(panels), figsize=(4.2 * len(panels), 3.6), squeeze=False, layout="constrained"
-    )
-    rng = np.random.default_rng(0)
-    for axis, (title, curves) in zip(axes[0], panels.items(), strict=True):
-        for label, (x, values) in curves.items():
-            band = estimate(values, "mean", rng)
-            (line,) = axis.plot(x, band.value, marker=".", label=label)
-            axis.fill_between(x, band.low, band.high, color=line.get_color(), alpha=0.2, lw=0)
-        axis.set(title=title, xlabel=x_name, xscale="log", yscale="symlog")
-        axis.set_yscale("symlog", linthresh=1e-2)
-        axis.set_ylim(bottom=0.0)
-        axis.legend(fontsize=8)
-    axes[0, 0].set_ylabel(y_name)
-    shown.savefig(path, dpi=110)
-    pyplot.close(shown)
-
-
 def sizes(out: Path, seeds: int) -> None:
     rows: list[list[Any]] = []
     summary: list[list[Any]] = []
-    curves: dict[str, Any] = {}
     for name, (options, beta) in RINGS.items():
         mdp = gymnasium.make("rlentropy/Ring-v0", **options).unwrapped.mdp  # type: ignore[attr-defined]
         measure = risk.Entropic(beta)
@@ -343,7 +318,6 @@ def sizes(out: Path, seeds: int) -> None:
                 gaps[seed, k] = gap_of(counts, mdp, measure, best)
                 rows.append([name, seed, N, float(gaps[seed, k])])
         rng, x = np.random.default_rng(0), np.array(SIZES, float)
-        curves[name] = (x, gaps)
         fall = slope(x, gaps, 0.0, "mean", rng)
         for k, N in enumerate(SIZES):
             band = estimate(gaps[:, k], "mean", rng)
@@ -353,14 +327,13 @@ def sizes(out: Path, seeds: int) -> None:
     write(out / "sizes_runs.csv", ["problem", "seed", "steps", "gap"], rows)
     header = ["problem", "steps", "optimum", "gap", "low", "high"]
     write(out / "sizes.csv", [*header, "slope", "slope_low", "slope_high"], summary)
-    figure(out / "sizes.png", {"tabular RFZI": curves}, "dataset size, steps", "E V* - E V^π")
+    redraw.sizes(out)
 
 
 def behaviour(out: Path, seeds: int) -> None:
     budgets = SIZES[:5]
     rows: list[list[Any]] = []
     summary: list[list[Any]] = []
-    panels: dict[str, dict[str, Any]] = {}
     for world, (env_id, options, horizon, beta) in WORLDS.items():
         env = gymnasium.make(env_id, max_episode_steps=-1, **options)
         mdp, measure = FiniteMDP.from_env(env), risk.Entropic(beta)
@@ -381,9 +354,6 @@ def behaviour(out: Path, seeds: int) -> None:
                     gaps.setdefault(label, np.full((seeds, len(budgets)), np.nan))[seed, k] = gap
                     cells = int((np.diff(counts.transitions.indptr) > 0).sum())
                     rows.append([world, label, seed, N, best, gap, cells])
-        panels[f"{world}, V* = {best:.3g}"] = {
-            label: (np.array(budgets), values) for label, values in gaps.items()
-        }
         rng = np.random.default_rng(0)
         for label, values in gaps.items():
             print(world, label, np.round(values.mean(0), 4), flush=True)
@@ -398,7 +368,7 @@ def behaviour(out: Path, seeds: int) -> None:
         header = ["world", "behaviour", "steps", "optimum", "gap", "low", "high"]
         more = ["less_uniform", "less_uniform_low", "less_uniform_high"]
         write(out / "behaviour.csv", header + more, summary)
-    figure(out / "behaviour.png", panels, "environment steps", "E V* - E V^π")
+    redraw.behaviour(out)
 
 
 def networks(out: Path, seeds: int) -> None:
@@ -413,7 +383,6 @@ def networks(out: Path, seeds: int) -> None:
         "published": {"hidden": (256, 32), "recipe": "published", "learning_rate": 1.0},
     }
     rows: list[list[Any]] = []
-    panels: dict[str, dict[str, Any]] = {}
     for name in ("zone, beta 0.5", "toy10, beta 0.1"):
         options, beta = RINGS[name]
         env = gymnasium.make("rlentropy/Ring-v0", **options)
@@ -445,11 +414,10 @@ def networks(out: Path, seeds: int) -> None:
                 for seed, gap in enumerate(gaps[-1].tolist()):
                     rows.append([name, recipe, seed, learner.updates, gap, spent / seeds])
             values = np.maximum(np.array(gaps).T, 0.0)
-            panels.setdefault(name, {})[recipe] = (np.array(steps), values)
             print(name, recipe, np.round(values[:, -1], 3), f"{spent:.0f} s of all", flush=True)
             header = ["problem", "recipe", "seed", "updates", "gap", "cpu_seconds_a_seed"]
             write(out / "networks.csv", header, rows)
-    figure(out / "networks.png", panels, "updates", "E V* - E V^π")
+    redraw.networks(out)
 
 
 def uniform_data(mdp: FiniteMDP, steps: int, horizon: int = 200) -> Transitions:
@@ -518,7 +486,7 @@ def perturbations(out: Path, seeds: int, agents: Path, runs: Path) -> None:
             more_names = ["more_than_fqi", "more_low", "more_high"]
             header = [*kind, "perturbation", "area", *ENDS, "worst", *more_names]
             write(out / "areas.csv", header, areas)
-        (out / f"{env_id}.png").write_bytes(robustness(bands))
+        redraw.perturbations(out)
 
 
 def noisy(env_id: str) -> str:
@@ -553,28 +521,6 @@ def members_of(
     saved, env = torch.load(folder / "policy.pt", weights_only=True), nominal.make()
     policies = [load_policy(saved, env, k) for k in range(seeds)]
     return [scores.Agent(folder, label, k, None, policy) for k, policy in enumerate(policies)]
-
-
-def robustness(bands: list[scores.Band]) -> bytes:
-    """Returns against each perturbation, means over seeds with their intervals. Returns a PNG."""
-    from matplotlib.figure import Figure
-
-    grids = {b.grid.name: b.grid for b in bands}
-    shown = Figure(figsize=(2.2 * len(grids), 3.2), layout="constrained")
-    axes = shown.subplots(1, len(grids), sharey=True)
-    for axis, grid in zip(axes, grids.values(), strict=True):
-        plots.mark_nominal(axis, grid)
-        for k, b in enumerate(b for b in bands if b.grid.name == grid.name):
-            look: dict[str, Any] = {"color": plots.COLOURS[k], "ls": plots.STYLES[k % 5]}
-            axis.plot(b.grid.values, b.band.value, label=b.algorithm, lw=1.6, **look)
-            axis.fill_between(
-                b.grid.values, b.band.low, b.band.high, color=look["color"], alpha=0.15, lw=0
-            )
-        axis.set(xlabel=grid.axis.replace(" (", "\n("))
-        axis.grid(True, alpha=0.3, lw=0.6)
-        axis.spines[["top", "right"]].set_visible(False)
-    axes[0].set_ylabel("return")
-    return plots.png(plots.finish(shown, axes[0]), dpi=200)
 
 
 def main() -> None:

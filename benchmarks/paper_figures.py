@@ -24,8 +24,9 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+import redraw
 
-from rlentropy import planning, plots
+from rlentropy import planning
 from rlentropy.entropy.samples import shannon
 from rlentropy.exploration import entgame, reg_entgame, rf_ucrl, ucbvi_ent
 from rlentropy.exploration.setting import Setting
@@ -119,36 +120,6 @@ def visits(name: str, env_id: str, episodes: int, seed: int) -> Any:
     return learner.visits.sum(0)
 
 
-def chain_figure(bands: dict[str, Any]) -> bytes:
-    """Mean visits of each state with 95 % bands, in the paper's two groupings and ours."""
-    import io
-
-    from matplotlib import colormaps
-    from matplotlib.figure import Figure
-
-    groups = (
-        ("Random", "MVEE oracle", "EntGame bonus, clip", "EntGame no bonus", "reg-EntGame"),
-        ("Random", "MTEE oracle", "UCBVI-Ent", "UCBVI-Ent no bonus"),
-        ("EntGame bonus, no clip", "RF-UCRL clip", "RF-UCRL no clip", "MVEE oracle"),
-    )
-    figure = Figure(figsize=(13, 4.2), layout="constrained")
-    for axes, names in zip(figure.subplots(1, 3, sharey=True), groups, strict=True):
-        for name in names:
-            band = bands[name]
-            color = colormaps["tab20"](AGENTS.index(name))
-            axes.plot(band.value, label=name, color=color, lw=1.6)
-            axes.fill_between(
-                np.arange(len(band.value)), band.low, band.high, color=color, alpha=0.3
-            )
-        axes.set(xlabel="state", yscale="log", ylim=(0.5, None))
-        axes.legend(frameon=False, fontsize=8)
-        axes.grid(alpha=0.3)
-    figure.axes[0].set_ylabel("visits N(s)")
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
-    return buffer.getvalue()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
     parser.add_argument("experiment", choices=EXPERIMENTS)
@@ -182,16 +153,12 @@ def main() -> None:
             print(f"{name:24} {band.value:.4f}  [{band.low:.4f}, {band.high:.4f}]  {seen:.1f}")
     with open(arguments.out / f"{arguments.experiment}-visits.csv", "w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["state", *AGENTS])
-        for state, row in enumerate(np.array([bands[name].value for name in AGENTS]).T):
+        ends = ((" low", "low"), (" high", "high"), ("", "value"))
+        parts = {name + end: getattr(bands[name], part) for end, part in ends for name in AGENTS}
+        writer.writerow(["state", *parts])
+        for state, row in enumerate(np.array(list(parts.values())).T):
             writer.writerow([state, *(f"{x:.1f}" for x in row)])
-    if shape := setting(e.env_id).grid_shape:
-        png = plots.png(
-            plots.heat_maps([(name, bands[name].value.reshape(shape)) for name in AGENTS])
-        )
-    else:
-        png = chain_figure(bands)
-    (arguments.out / f"{arguments.experiment}.png").write_bytes(png)
+    redraw.paper(arguments.out, {arguments.experiment: runs})
 
 
 if __name__ == "__main__":

@@ -20,11 +20,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import redraw
 from scipy import stats
 
 sys.path.insert(0, str(Path(__file__).parent))
 from preference_tasks import Cell, cells, controls, run
 
+from rlentropy import plots
 from rlentropy.files import csv_table
 
 CONTROLS = "controls"  # as --cells: other references than the study's
@@ -132,33 +134,12 @@ def show(path: Path, rules: list[str], against: str) -> None:
 
 def write(path: Path, rules: list[str], against: str, out: Path) -> None:
     """The summary as a CSV, and its differences with two standard errors as a PNG."""
-    from matplotlib.figure import Figure
-
     tables = {rule: summary(path, rule, against) for rule in rules}
     rows = [{"rule": rule, **row} for rule in rules for row in tables[rule]]
     for row in rows:
         row |= {k: f"{row[k]:.4g}" for k in ("level", "difference", "error", "t", "p", "holm")}
     out.write_bytes(csv_table(rows))
-    names = [cell.name for cell in cells()]
-    figure = Figure(figsize=(8.0, 10.0), layout="constrained")
-    axes = figure.subplots()
-    for k, rule in enumerate(rules):
-        found = {row["cell"]: row for row in summary(path, rule, against)}
-        shown = [(y, found[name]) for y, name in enumerate(names) if name in found]
-        axes.errorbar(
-            [row["difference"] for _, row in shown],
-            [y + 0.6 * (k - (len(rules) - 1) / 2) / len(rules) for y, _ in shown],
-            xerr=[2.0 * row["error"] for _, row in shown],
-            fmt="osD^v"[k % 5], ms=4, lw=1, label=rule,
-        )  # fmt: skip
-    axes.axvline(0.0, color="0.4", lw=1)
-    axes.set_yticks(range(len(names)), names, fontsize=7)
-    axes.invert_yaxis()
-    axes.set_xlabel(
-        f"area under normalised return less that of {against}, with two standard errors"
-    )
-    axes.legend(loc="upper right", frameon=False)
-    figure.savefig(out.with_suffix(".png"), dpi=110)
+    plots.save(redraw.cells(redraw.read(out), against), out.with_suffix(""))
 
 
 def main() -> None:

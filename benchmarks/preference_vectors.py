@@ -26,13 +26,16 @@ from typing import Any
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
+import redraw
 from preference_networks import parsed
 from preference_rules import holm, plan_of, read, seeds_of
 from scipy import stats
 from vector_tasks import VectorStarts, vector_starts
 
+from rlentropy import plots
 from rlentropy.neural.networks import forward
 from rlentropy.neural.spaces import OBSERVATION_CLIP, NeuralPolicy, standardised
+from rlentropy.plots import style
 from rlentropy.preferences.campaign import Campaign, Plan
 from rlentropy.preferences.neural import SegmentPolicy, untrained
 from rlentropy.preferences.neural_features import RandomFeatures
@@ -215,20 +218,17 @@ def show(rows: list[dict[str, Any]]) -> None:
         )
 
 
+@style.styled
 def picture(path: Path, out: Path, against: str) -> None:
     """How far each rule is ahead at each number of labels: mean over seeds ± a standard error."""
-    from matplotlib.figure import Figure
-
-    from rlentropy.plots import COLOURS
-
     runs: dict[tuple[str, str], dict[str, dict[str, Any]]] = defaultdict(lambda: defaultdict(dict))
     for row in read(path):
         curve = np.array(row["curve"].split(), float)
         runs[row["settings"], row["task"]][row["rule"]][row["seed"]] = curve
     settings = sorted({key[0] for key in runs}, reverse=True)
     names = [rule for rule in ORDER if any(rule in arms for arms in runs.values())]
-    figure = Figure(figsize=(11.0, 3.1 * len(settings) + 0.4), layout="constrained")
-    grid = figure.subplots(len(settings), len(ENVS), squeeze=False, sharex=True)
+    shape = {"width": style.PAGE, "height": 1.7 * len(settings), "sharex": True}
+    figure, grid = style.canvas(len(settings), len(ENVS), **shape)
     for axes, setting in zip(grid, settings, strict=True):
         for ax, task in zip(axes, ENVS, strict=True):
             arms = runs[setting, task]
@@ -238,16 +238,14 @@ def picture(path: Path, out: Path, against: str) -> None:
                     continue
                 d = np.array([arms[rule][s] - arms[against][s] for s in both])
                 mean, error = d.mean(0), d.std(0, ddof=1) / np.sqrt(len(d))
-                labels, colour = Setting().batch_size * np.arange(len(mean)), COLOURS[ORDER[rule]]
-                ax.plot(labels, mean, color=colour, lw=1.4, label=rule)
-                ax.fill_between(labels, mean - error, mean + error, color=colour, alpha=0.15, lw=0)
+                band = redraw.band(mean, mean - error, mean + error)
+                labels = Setting().batch_size * np.arange(len(mean))
+                style.line(ax, ORDER[rule], labels, band, rule)
             ax.axhline(0.0, color="0.4", lw=0.8)
             ax.set_title(f"{ENVS[task]}, {setting.split()[0].removeprefix('train=')} labels")
-        axes[0].set_ylabel(f"return above {against}'s")
-    for ax in grid[-1]:
-        ax.set_xlabel("labels")
-    grid[0][0].legend(frameon=False, fontsize=8)
-    figure.savefig(out, dpi=110)
+    names_of_axes = {"xlabel": "labels", "ylabel": f"return above {against}'s"}
+    note = "mean over pairs of seeds, one standard error"
+    plots.save(style.finish(figure, grid[0][0], note, **names_of_axes), out.with_suffix(""))
 
 
 def main() -> None:

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import io
 import signal
 import time
 from collections.abc import Callable, Sequence
@@ -29,13 +28,13 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+import redraw
 import scipy.sparse as sp
 
 import rlentropy  # noqa: F401  (registers the environments)
 from rlentropy import FiniteMDP, risk
 from rlentropy.planning import robust_evaluation, robust_optimum
 from rlentropy.planning.robust import METHODS, worst_occupancy
-from rlentropy.plots import COLOURS, STYLES
 from rlentropy.robust.policy_gradient import improve
 from rlentropy.types import Array
 
@@ -80,34 +79,14 @@ def write_csv(path: Path, command: str, rows: Sequence[dict[str, Any]]) -> None:
         writer.writerows(rows)
 
 
-def panels(count: int) -> tuple[Any, Any]:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(5.4 * count, 3.9), layout="constrained")
-    return figure, np.atleast_1d(figure.subplots(1, count))
-
-
-def save(figure: Any, path: Path) -> None:
-    """As a PNG of 64 colours: a third of the bytes."""
-    from PIL import Image
-
-    for axes in figure.axes:
-        axes.legend(frameon=False, fontsize=8)
-        axes.grid(alpha=0.3)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=90)
-    Image.open(buffer).convert("RGB").quantize(64).save(path, optimize=True)
-
-
 # -------------------------------------------------------------------------------- Toy-10
 
 
 def gradient(out: Path) -> None:
-    figure, axes = panels(2)
     curves, summary = [], []
-    for panel, (p, betas) in zip(axes, SETTINGS.items(), strict=True):
+    for p, betas in SETTINGS.items():
         mdp = ring(p)
-        for k, beta in enumerate(betas):
+        for beta in betas:
             gaps = {eta: descend(mdp, beta, eta)[1] for eta in (0.1, 1.0, 10.0)}
             slow = gaps[0.1]
             head = {"p": p, "risk_aversion": beta}
@@ -121,26 +100,20 @@ def gradient(out: Path) -> None:
             got = [slow[i] for i in (0, 5, 10, 25)] + [len(slow) - 1, len(gaps[10.0]) - 1]
             off = [abs(a - b) > c for a, b, c in zip(got, TABLE[p, beta], digits, strict=True)]
             print(f"p={p} β={beta}: {line}{'  NOT as in §8.4' if any(off) else ''}")
-            panel.semilogy(slow, color=COLOURS[k], ls=STYLES[k], lw=1.6, label=f"β = {beta:g}")
-        panel.set(xlabel="iteration, η = 0.1", title=f"p = {p}", xlim=(0, 240), ylim=(1e-6, 200))
-    axes[0].set_ylabel("gap to the optimum, E V* - E V")
     write_csv(out / "gradient.csv", "gradient", curves)
     write_csv(out / "gradient-summary.csv", "gradient", summary)
-    save(figure, out / "gradient.png")
+    redraw.gradient(out)
 
 
 def robustness(out: Path) -> None:
-    balls, axes = panels(2)
-    noises, beside = panels(2)
     rows = []
-    for k, (p, betas) in enumerate(SETTINGS.items()):
+    for p, betas in SETTINGS.items():
         mdp, nominal = ring(p), risk.Nominal()
         policies = {"risk-neutral": robust_optimum(mdp, nominal, GAMMA).pi}
         policies |= {f"β = {beta:g}": descend(mdp, beta, 10.0)[0] for beta in betas}
         radii = np.round(np.linspace(0.0, 0.6, 31) if p == 0.01 else np.linspace(0.0, 0.3, 31), 6)
         shifts = np.round(np.arange(50) / 100.0, 6)
-        for j, (name, pi) in enumerate(policies.items()):
-            style: dict[str, Any] = {"color": COLOURS[j], "ls": STYLES[j], "lw": 1.6, "label": name}
+        for name, pi in policies.items():
             in_ball = [value(mdp, pi, risk.KLBall(x)) for x in radii.tolist()]
             in_noise = [value(ring(x), pi, nominal) for x in shifts.tolist()]
             for kind, grid, found in (("kl-ball", radii, in_ball), ("p", shifts, in_noise)):
@@ -148,16 +121,8 @@ def robustness(out: Path) -> None:
                     {"p": p, "policy": name, "changed": kind, "to": x, "value": f"{v:.6g}"}
                     for x, v in zip(grid.tolist(), found, strict=True)
                 ]
-            axes[k].plot(radii, in_ball, **style)
-            beside[k].plot(shifts, in_noise, **style)
-        axes[k].set(xlabel="radius of the KL ball, nats", title=f"planned for p = {p}")
-        beside[k].set(xlabel="true noise p", title=f"planned for p = {p}")
-        beside[k].axvline(p, color="0.6", lw=1.0)
-    axes[0].set_ylabel("robust value, uniform start")
-    beside[0].set_ylabel("value, uniform start")
     write_csv(out / "robustness.csv", "robustness", rows)
-    save(balls, out / "robustness-kl-ball.png")
-    save(noises, out / "robustness-noise.png")
+    redraw.robustness(out)
 
 
 def value(mdp: FiniteMDP, pi: Array, measure: risk.Measure) -> float:

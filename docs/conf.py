@@ -40,11 +40,6 @@ python_use_unqualified_type_names = True
 maximum_signature_line_length = 88
 napoleon_numpy_docstring = False
 autosummary_generate = False  # `reference` writes the pages
-nitpick_ignore_regex = [
-    ("py:obj", ".*"),  # a name in backticks: a link where there is something to link to
-    ("py:(class|data|exc|meth)", r"(?!rlentropy\.).*"),
-    ("py:class", r"rlentropy\.(types|kernels|preferences|log\.loop)\..*"),  # not in the reference
-]
 
 # ---------------------------------------------------------------- the reference
 
@@ -67,10 +62,17 @@ PAGES = {
         "rlentropy.exploration.setting": "Setting Goal",
         "rlentropy.exploration.learner": "EntropyScores Learner",
         "rlentropy.neural.episodes": "Player Episodes",
-        "rlentropy.preferences.acquisition": "Pool Selection select",
+        "rlentropy.preferences.acquisition": "Pool Rule Selection select",
         "rlentropy.preferences.scores": "",
     },
 }
+
+
+SHOWN = "|".join(re.escape(name) for modules in PAGES.values() for name in modules)
+nitpick_ignore_regex = [
+    ("py:obj", ".*"),  # a name in backticks: a link where there is something to link to
+    ("py:.*", rf"(?!({SHOWN})\.\w+$).*"),  # what has no page
+]
 
 
 def reference(app: Any) -> None:

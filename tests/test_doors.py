@@ -68,8 +68,8 @@ def doors():
     yield "evaluation", planning.evaluation, m | {"pi": PI, "gamma": 0.9}
     induction = m | {"r": R, "horizon": 3, "temperature": 1.0}
     yield "backward_induction", planning.backward_induction, induction
-    best = m | {"horizon": 3, "objective": "VE"}
-    yield "max_visitation_entropy", planning.max_visitation_entropy, best
+    best = m | {"horizon": 3, "objective": "VE", "temperature": 1.0, "tolerance": 1e-3}
+    yield "max_visitation_entropy", planning.max_visitation_entropy, best | {"max_passes": 99}
     yield "max_trajectory_entropy", planning.max_trajectory_entropy, m | {"horizon": 3}
 
     yield "visitation", entropy.visitation, m | {"pi": PLAN, "horizon": 3}
@@ -139,3 +139,80 @@ def test_only_input_errors_come_out(name, tmp_path, monkeypatch):
             except Exception as error:
                 broken.append(f"{argument}={value!r:.30}: {error!r:.120}")
     assert not broken, f"{name}: {len(broken)}\n" + "\n".join(broken)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda: planning.optimum(LAKE, 0.9),
+            r"mdp must be a FiniteMDP, got <TimeLimit.*; FiniteMDP\.from_env\(env\) is an env",
+        ),
+        (lambda: planning.optimum("lake", 0.9), "mdp must be a FiniteMDP, got 'lake'$"),
+        (lambda: entropy.visitation(None, PLAN, 3), "mdp must be a FiniteMDP, got None$"),
+        (lambda: planning.max_visitation_entropy(LAKE, 3), "mdp must be a FiniteMDP"),
+        (
+            lambda: FiniteMDP.from_env("FrozenLake-v1"),
+            r"env must be a gymnasium\.Env, .* got a str; gymnasium\.make\('FrozenLake-v1'\) makes",
+        ),
+        (lambda: planning.optimum(MDP, "0.9"), "gamma must be a number, got '0.9'"),
+        (lambda: planning.optimum(MDP, 0.9, 1e-8, 2.5), "max_iterations must be a whole number"),
+        (lambda: planning.optimum(MDP, 0.9, 0.0), "tolerance must be > 0, got 0"),
+        (
+            lambda: planning.robust_optimum(MDP, None, 0.9),
+            r"measure must be a risk\.Measure, got N",
+        ),
+        (
+            lambda: planning.robust_optimum(MDP, risk.Nominal(), 0.9, method="newtn"),
+            "method must be one of newton, .* got 'newtn'; did you mean newton",
+        ),
+        (lambda: planning.evaluation(MDP, {}, 0.9), "pi must be an array of real numbers, got {}"),
+        (lambda: planning.backward_induction(MDP, R, 3, None), "temperature must be a number"),
+        (lambda: planning.backward_induction(MDP, R, 2**70), "horizon must be <= 2147483648"),
+        (lambda: FiniteMDP.from_csv(3), "path must be a path, got 3"),
+        (lambda: MDP.to_csv(None), "path must be a path, got None"),
+        (
+            lambda: EmpiricalModel(2, 2, support=[1]),
+            r"support must be scipy\.sparse or a Fin.* \[1\]",
+        ),
+        (lambda: Log(3), "directory must be a path, got 3"),
+        (lambda: rlentropy.load_run(3), "run must be the folder of a run, got 3"),
+        (lambda: load(None, LAKE), "run must be the folder of a run, got None"),
+        (lambda: data.load(3), "data must be the path or Minari id of a dataset, got 3"),
+        (lambda: data.save(3, None), "data must be a path or Minari id, got 3"),
+        (lambda: data.save("a.npz", [1]), r"data must be Transitions to be saved, got \[1\]"),
+        (
+            lambda: policies.Tabular(PI),
+            r"pi must be probabilities \(H, S, A\), got ndarray of shape",
+        ),
+        (lambda: policies.Mixture(PLAN), r"pi must be probabilities \(K, H, S, A\), got ndarray"),
+        (lambda: policies.random("lake"), r"env must be a gymnasium\.Env, got 'lake'"),
+    ],
+)
+def test_refusals_lead_on(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_what_can_not_be_played_is_refused():
+    rng, policy = np.random.default_rng(0), policies.random(LAKE)
+    for arguments, message in (
+        (([LAKE], policy, [0, 1], 3), "envs must be one for each of 2 seeds, got 1"),
+        (([LAKE, 3], policy, [0, 1], 3), r"envs must hold gymnasium\.Envs, not vectorised, got \["),
+        ((LAKE, policy, [0], 3), r"envs must be a list of gymnasium\.Env, got <TimeLimit"),
+        (([LAKE], None, [0], 3), r"policy must be one of rlentropy\.policies, got None"),
+        (([LAKE], policy, 0, 3), r"seeds must be numbers \(n,\), n >= 1, got ndarray|array"),
+        (([LAKE], policy, [0], 0), "horizon must be >= 1, got 0"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            policies.play(*arguments, rng)
+
+
+def test_paths_may_be_texts(tmp_path):
+    MDP.to_csv(str(tmp_path / "mdp.csv"))
+    assert FiniteMDP.from_csv(str(tmp_path / "mdp.csv"), MU) == MDP
+    some = Transitions.from_arrays([0], [0], [1.0], [1], [True], [False])
+    data.save(str(tmp_path / "some.npz"), some)
+    assert len(data.load(str(tmp_path / "some.npz"))) == 1
+    Log(str(tmp_path / "run")).scalar("eval/x", 1.0, 1)
+    assert (tmp_path / "run/metrics.jsonl").is_file()

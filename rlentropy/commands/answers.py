@@ -5,6 +5,7 @@ docs/tags.md defines every key and tag, and has their units.
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Mapping
@@ -92,7 +93,9 @@ def shown(value: Any, interval: bool, digits: int) -> str | None:
         return None
     if isinstance(value, list | tuple):
         if value and interval:
-            return " to ".join("?" if end is None else f"{end:.{digits}g}" for end in value)
+            known = [None if end is None or math.isnan(end) else end for end in value]
+            ends = ["?" if end is None else f"{end:.{digits}g}" for end in known]
+            return " to ".join(ends) if any(end is not None for end in known) else None
         return ", ".join(value) if value and all(isinstance(x, str) for x in value) else None
     if value is True:
         return "yes"

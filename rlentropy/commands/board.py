@@ -132,7 +132,7 @@ class Board:
             table.add_row(*map(Text, row))
         more = [Text(f"and {len(rows) - MOST_ROWS} more")] if len(rows) > MOST_ROWS else []
         bar = ProgressBar(total=max(self.total, 1), completed=self.ends, width=40)
-        self.live.update(Group(bar, Text(self.head()), table, *more), refresh=True)
+        self.live.update(Group(bar, Text(f" {self.head()}"), table, *more), refresh=True)
 
 
 def write_failures(path: Path, failed: Sequence[Outcome]) -> None:
@@ -147,8 +147,23 @@ def write_failures(path: Path, failed: Sequence[Outcome]) -> None:
     for *cells, why in rows:
         padded = (cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
         print(plain("  ".join([*padded, why])), file=sys.stderr)
+    for folder in {o.job.folder for o in failed}:
+        remove_empty(folder, path.parent)
     printed = (f"$ rlentropy {shlex.join(o.job.argv)}\n{o.output or o.why}\n" for o in failed)
     with writing(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_file(path, "\n".join(printed).encode("utf-8", "backslashreplace"))
     print(f"what they printed: {path}", file=sys.stderr)
+
+
+def remove_empty(folder: Path, within: Path) -> None:
+    """Remove what a run that was refused left of its folder, and those above, if empty."""
+    for place in (folder, *folder.parents):
+        if place == within or within not in place.parents:
+            return
+        try:
+            place.rmdir()
+        except FileNotFoundError:
+            continue
+        except OSError:  # something is there
+            return

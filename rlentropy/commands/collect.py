@@ -166,6 +166,7 @@ def collect(store: Store, play: Player, config: Config, env: Env, say: Console) 
                 Transitions.from_arrays(*batch, **spaces)  # what can't be read isn't written
                 if not complete:
                     cut = batch
+                    log.on_progress(config.steps, config.steps)
                     break
                 store.add(batch)
                 every, waiting = config.checkpoint_every, store.waiting

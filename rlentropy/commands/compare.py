@@ -123,8 +123,7 @@ def run(config: Config) -> int:
         replace_file(config.out / RECORD, content)
     if not config.quiet:
         for heading, tables in sections(compared, across, config.statistic):
-            print(plain(heading) + "\n")
-            print("\n\n".join(table.text() for table in tables) + "\n")
+            print("\n\n".join([plain(heading), *(table.text() for table in tables)]) + "\n")
         aggregate = config.out / "aggregate"
         print(plain(f"written to {config.out}; tensorboard --logdir {aggregate}"))
         if config.html:
@@ -162,7 +161,10 @@ def sections(
         for c in compared
     ]
     if len(compared) > 1:
-        found.append((f"{len(compared)} tasks", across_tables(across)))
+        tables = across_tables(across)
+        why = "; ".join(across.left_out[:3])
+        said = f"{len(compared)} tasks" + ("" if tables else f": no scores across them ({why})")
+        found.append((said, tables))
     return found
 
 

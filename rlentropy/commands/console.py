@@ -16,7 +16,7 @@ from rlentropy.errors import InputError, InputWarning
 from rlentropy.files import plain
 
 EVERY = 30.0  # seconds between lines of progress, at most
-PATIENCE = 1.0  # seconds until a run that says nothing is taken to have begun
+PATIENCE = 5.0  # seconds until a run that says nothing is taken to have begun
 TOO_LARGE = ("can't allocate memory", "Maximum allowed dimension", "array is too big")  # of arrays
 
 

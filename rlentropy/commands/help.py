@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import inspect
+import re
 import shutil
 import textwrap
 from collections.abc import Iterator
@@ -74,7 +75,12 @@ class Option:
     def text(self) -> str:
         """What it is, and its default where the text doesn't say that."""
         value = self.default
-        if "default" in self.about or value is None or value is False or value in ("", "{}", ()):
+        if (
+            re.search("(^|; )default", self.about)
+            or value is None
+            or value is False
+            or value in ("", "{}", ())
+        ):
             return self.about
         if isinstance(value, tuple):
             value = " ".join(map(str, value))

@@ -57,6 +57,13 @@ from rlentropy.errors import InputError, in_range, whole
 from rlentropy.files import locked
 from rlentropy.runs.folder import LOCK, stop_signals
 
+ENGINES = {  # options that not every engine takes
+    "ray_address": ("ray",),
+    "slurm": ("slurm",),
+    "cpus_per_run": ("ray", "slurm"),
+    "gpus_per_run": ("ray", "slurm"),
+}
+
 
 @dataclass(frozen=True)
 class Config:
@@ -77,12 +84,12 @@ class Config:
     seeds: tuple[str, ...] = ()  # a:b (b excluded), a list, or one number: how many; default: 5
     set: UseAppendAction[tuple[str, ...]] = ()  # option=value of every run, such as episodes=2000
     config: Path | None = None  # TOML file of [common] options and [[runs]]; the command line wins
+    out: Path | None = None  # folder of the runs; default: results/runs, or results/search/<name>
 
     # search:
 
     search: Path | None = None  # TOML file of a space of settings to search (docs/scaling.md)
     trials: int = 0  # of --search, over all its sweeps; 0: as its file says
-    out: Path | None = None  # folder of the runs; default: results/runs, or results/search/<name>
 
     # where they run:
 
@@ -105,6 +112,8 @@ def run(config: Config) -> int:
     """
     if config.search is not None:
         return searched(config, config.search)
+    if config.trials:
+        raise InputError(f"trials must come with --search, got {config.trials} without")
     file = read_file(config.config)
     for name, kind in (("out", str), ("workers", int)):
         if type(value := file.get(name, kind())) is not kind:
@@ -142,6 +151,7 @@ def searched(config: Config, path: Path) -> int:
     for name in ("commands", "env_ids", "seeds", "set", "config"):
         if getattr(config, name):
             raise InputError(f"{name} must be left out with --search, whose file has it all")
+    whole("trials", config.trials, 0)
     out = config.out or Path("results/search") / path.stem
     engine = engine_of(config, config.workers, out)
     with locked(out / LOCK, "out", out):
@@ -168,6 +178,9 @@ def engine_of(config: Config, workers: int, out: Path) -> Engine:
     whole("retries", config.retries, 0)
     whole("cpus_per_run", config.cpus_per_run, 1)
     in_range("gpus_per_run", config.gpus_per_run, "[0, inf)")
+    for name, engines in ENGINES.items():
+        if config.engine not in engines and getattr(config, name) != getattr(Config(), name):
+            raise InputError(f"{name} must come with --engine {' or '.join(engines)}, got none")
     if config.engine == "ray":
         return RayEngine(out, config.ray_address, workers, config.cpus_per_run, config.gpus_per_run)
     if config.engine == "slurm":

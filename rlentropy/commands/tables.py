@@ -146,7 +146,8 @@ def pair_table(rows: Sequence[Row], of: str, falling: bool) -> Table:
     title = f"Pairs: {of}, difference on shared seeds; below 0 the first is better"
     if not falling:
         title = title.replace("below", "above")
-    notes = [f"p: sign flips, two-sided; Holm over {rows[0]['comparisons']} comparisons"]
+    count = rows[0]["comparisons"]
+    notes = [f"p: sign flips, two-sided; Holm over {count} comparison{'s' * (count != 1)}"]
     least = min((2.0 ** (1 - r["seeds"]) for r in rows if r["seeds"] > 1), default=0.0)
     if 0.05 < least:
         notes.append(f"with so few seeds p is at least {least:.2g}")

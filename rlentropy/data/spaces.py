@@ -97,9 +97,10 @@ def check_finite(space: Space, points: int) -> None:
             "gymnasium.wrappers.TransformAction gives them bounds, robust-actor-critic needs none"
         )
     if dimensions > MOST_DIMENSIONS or points**dimensions > MOST_OUTPUTS:
+        few = dimensions <= MOST_DIMENSIONS
         raise InputError(
-            f"action_grid must make at most {MOST_OUTPUTS} points in {dimensions} "
-            f"dimensions, got {points}"
+            f"action_grid must make at most {MOST_OUTPUTS} points in {dimensions} dimensions, got "
+            f"{points}; {'a smaller --action-grid does' if few else 'robust-actor-critic has none'}"
         )
     bound = max(np.abs(space.low.astype(float)).max(), np.abs(space.high.astype(float)).max())
     if bound > LARGEST:

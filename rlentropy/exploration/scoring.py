@@ -49,10 +49,10 @@ class Scores(EntropyScores):
         return scores | dict(zip(("optimum", "certificate"), self.best, strict=True))
 
     def pictures(self, learner: Learner) -> dict[str, Any]:
-        """What is visited, by the mixture where there is one, against the optimum."""
+        """Time in each state: by all policies played, where they are known, against the optimum."""
         if self.optimal is None or self.setting.mdp is None:
             return {}
-        d, name = learner.mixture_occupancy(), "mixture"
+        d, name = learner.mixture_occupancy(), "played"
         if d is None:
             d, name = visitation(self.setting.mdp, learner.policy(), self.setting.horizon), "policy"
         shown = {name: over_stages(d), "optimum": self.optimal}

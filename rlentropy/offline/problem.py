@@ -30,7 +30,9 @@ class Config:
     data: str = ""  # dataset: a Minari id, or a path that ends in .npz, .hdf5 or .h5 (required)
     risk: str = "nominal"  # risk measure, NAME or NAME:PARAMETER
     gamma: float = 0.95  # discount, in (0, 1)
-    updates: int = 10_000  # budget: gradient steps, or sweeps of a table, which may need fewer
+    # budget: gradient steps, or sweeps of a table, which may need fewer; networks of the default
+    # size take some minutes for 10 000 on one core
+    updates: int = 10_000
     # a table for Discrete spaces, else networks
     approximator: Literal["auto", "tabular", "neural"] = "auto"
     holdout: float = 0.05  # share of transitions, the last ones, kept for diagnostics, in [0, 1)

@@ -15,7 +15,7 @@ from rlentropy.entropy.occupancies import (
     visitation_entropy,
 )
 from rlentropy.entropy.samples import shannon
-from rlentropy.errors import UNIT, InputError, whole
+from rlentropy.errors import UNIT, InputError, in_range, whole
 from rlentropy.kernels.rows import add_occupancy_of_plan, backward
 from rlentropy.mdp import FiniteMDP
 from rlentropy.planning.episodic import (
@@ -110,12 +110,12 @@ def max_visitation_entropy(
     """
     check_horizon(mdp, horizon)
     check_objective(objective, temperature)
+    temperature = float(temperature)
     if objective == "VE" and temperature == 0.0:
         objective, temperature = "VE_S", 1.0
     smooth = objective == "VE"
     tolerance = (1e-8 if smooth else 1e-5) if tolerance is None else tolerance
-    if not tolerance > 0.0:
-        raise InputError(f"tolerance must be > 0, got {tolerance}")
+    in_range("tolerance", tolerance, "(0, inf]")
     if max_passes is not None:
         whole("max_passes", max_passes, 1)
     dual = _Dual(mdp, horizon, objective, max_passes)

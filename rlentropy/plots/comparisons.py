@@ -150,7 +150,7 @@ def heat_maps(maps: Sequence[tuple[str, Any]], note: str = "") -> Figure:
     for axes, (name, visits) in zip(grid, maps, strict=True):
         image = axes.imshow(np.ma.masked_equal(visits, 0), norm=norm, cmap=colours)
         visited = f"{np.count_nonzero(visits)} of {visits.size}"
-        axes.set_title(f"{style.folded(shown(name), 48 // columns)}\n{visited}", fontsize=7.0)
+        axes.set_title(f"{style.folded(shown(name), 42 // columns)}\n{visited}", fontsize=7.0)
         bare(axes)
     colour_bar(figure, image, "visits per run (grey: none)", ax=grid, fraction=0.05)
     return finish(figure, grid[0], note)

@@ -101,13 +101,8 @@ def _frames(
 
 
 def encoded(_: Any, pixels: Any) -> bytes:
-    """Pixels of a figure, (height, width, 4), as a PNG of few colours: a third of the bytes."""
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    picture = Image.fromarray(pixels).convert("RGB")
-    picture.quantize(PALETTE, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
-    return buffer.getvalue()
+    """Pixels of a figure, (height, width, 4), as a small PNG."""
+    return style.few_colours(pixels, PALETTE)
 
 
 @styled

@@ -57,6 +57,8 @@ def slices(
     trials: Sequence[dict[str, Any]], scores: Sequence[float], logs: set[str], metric: str
 ) -> Figure:
     """The score of complete trials against each setting; choices in their order of appearance."""
+    from matplotlib.ticker import MaxNLocator
+
     names = list(trials[0])
     columns = min(3, len(names))
     rows = -(-len(names) // columns)
@@ -69,6 +71,8 @@ def slices(
             values = [choices.index(str(value)) for value in values]
         elif name in logs:
             axes.set_xscale("log")
+        else:
+            axes.xaxis.set_major_locator(MaxNLocator(4))
         axes.plot(values, scores, "o", ms=3.0, color=COLOURS[0], alpha=0.8)
         axes.set_xlabel(shown(name.replace("_", " ")))
     for spare in list(grid.flat)[len(names) :]:

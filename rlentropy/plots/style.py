@@ -161,20 +161,24 @@ def mark_nominal(axes: Any, grid: Any) -> None:
         axes.axvline(grid.nominal, color="0.4", ls=(0, (4, 3)), lw=1.0, zorder=0)
 
 
-def number(value: float) -> str:
-    """A number as axes show it: 0.003, 200 000, 3·10⁶."""
+def number(value: float, plain_below: int = 6) -> str:
+    """A number as axes show it: 0.003, 200 000, 3·10⁶; powers of ten from a decade on."""
     if not math.isfinite(value) or value == 0.0:
         return f"{value:g}"
     exponent = math.floor(math.log10(abs(value)) + 1e-9)
-    if -4 <= exponent < 6:
+    if -4 <= exponent < plain_below:
         return f"{value:,.10g}".replace(",", "\N{THIN SPACE}")
     mantissa = f"{value / 10.0**exponent:g}" if exponent > -300 else "1"
     power = rf"10^{{{exponent}}}"
     return f"${power}$" if mantissa == "1" else rf"${mantissa}\cdot{power}$"
 
 
-def round_ticks(axis: Any) -> None:
-    """Plain numbers on a log axis: 1, 10, 100, and more between where these are too few."""
+def round_ticks(axis: Any, short: bool = False) -> None:
+    """Plain numbers on a log axis: 1, 10, 100, and more between where these are too few.
+
+    Args:
+        short: 10⁴ and 10⁵ instead of 10 000 and 100 000.
+    """
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
     low, high = sorted(axis.get_view_interval())
@@ -182,10 +186,23 @@ def round_ticks(axis: Any) -> None:
         axis.set_major_locator(LogLocator(subs=subs, numticks=7))
         if sum(low <= tick <= high for tick in axis.get_majorticklocs()) >= 3:
             break
-    axis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
+    most = 4 if short else 6
+    axis.set_major_formatter(FuncFormatter(lambda value, _: number(value, most)))
     if len(subs) > 1:
         axis.set_minor_locator(NullLocator())
     axis.set_minor_formatter(NullFormatter())
+
+
+def plain_symlog(axis: Any, linear: float) -> None:
+    """Plain numbers on an axis that is logarithmic beyond some value, and linear below it."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+    most = max(abs(end) for end in axis.get_view_interval())
+    decades = range(math.floor(math.log10(linear)), math.ceil(math.log10(most)) + 1)
+    every = max(1, -(-len(decades) // 5))
+    axis.set_major_locator(FixedLocator([0.0, *(10.0**k for k in decades[::every])]))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
+    axis.set_minor_locator(NullLocator())
 
 
 def bare(axes: Any) -> None:
@@ -244,12 +261,13 @@ def finish(
     width, height = figure.get_size_inches()
     head, size = folded(shown(title), round(width / 0.068)), LOOK["axes.titlesize"]
     handles, labels = axes.get_legend_handles_labels()
-    height += 0.17 * bool(title)
+    height += 0.17 * bool(title) + 0.17 * bool(xlabel)
     if title and not labels:
         figure.suptitle(head, fontsize=size)
     if labels:
         labels = [folded(label, round(width / 0.068)) for label in labels]
-        rows, columns = _rows_of(labels, width)
+        letters = LOOK["legend.fontsize"] if len(labels) <= len(COLOURS) else 7.0
+        rows, columns = _rows_of(labels, width, letters)
         style = {
             "handlelength": 2.6,
             "columnspacing": 1.2,
@@ -257,9 +275,10 @@ def finish(
             "labelspacing": 0.3,
         }
         legend = {"title": head or None, "title_fontsize": size, "ncols": columns}
+        legend["fontsize"] = letters
         figure.legend(handles, labels, loc="outside upper center", **legend, **style)
         height += 0.15 * rows + 0.05
-    lines = textwrap.wrap(note, round(width / 0.052))
+    lines = textwrap.wrap(note, round(width / (0.061 if xlabel else 0.052)))
     if ylabel:
         figure.supylabel(ylabel)
     if xlabel:
@@ -270,12 +289,12 @@ def finish(
     return figure
 
 
-def _rows_of(labels: Sequence[str], width: float) -> tuple[int, int]:
+def _rows_of(labels: Sequence[str], width: float, letters: float) -> tuple[int, int]:
     """Lines and columns of a legend as wide as its figure, in inches."""
     from matplotlib.textpath import TextPath
 
-    size, parts = LOOK["legend.fontsize"], [part for label in labels for part in label.split("\n")]
-    longest = max(TextPath((0, 0), part, size).get_extents().width for part in parts) / 72
+    parts = [part for label in labels for part in label.split("\n")]
+    longest = max(TextPath((0, 0), part, letters).get_extents().width for part in parts) / 72
     rows = -(-len(labels) // max(1, int((width - 0.05) / (longest + 0.42))))
     return rows + len(parts) - len(labels), -(-len(labels) // rows)
 
@@ -289,6 +308,19 @@ def encode(figure: Any, kind: str, dpi: float | str = "figure") -> bytes:
     undated: dict[str, dict[str, Any]] = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}
     buffer = io.BytesIO()
     figure.savefig(buffer, format=kind, dpi=dpi, metadata=undated.get(kind))
+    return few_colours(buffer, 256) if kind == "png" else buffer.getvalue()
+
+
+def few_colours(picture: Any, colours: int) -> bytes:
+    """A picture, a file or pixels (height, width, 4), as a PNG with a palette: a third of it."""
+    from PIL import Image
+
+    pixels = isinstance(picture, np.ndarray)
+    image = Image.fromarray(picture) if pixels else Image.open(picture)
+    dpi = {} if pixels else {"dpi": image.info["dpi"]}
+    buffer = io.BytesIO()
+    reduced = image.convert("RGB").quantize(colours, dither=Image.Dither.NONE)
+    reduced.save(buffer, "PNG", optimize=True, **dpi)
     return buffer.getvalue()
 
 

@@ -46,7 +46,7 @@ QUANTITIES = {
     "eval/gap": "gap of the returned policy",
     "eval/last_iterate_gap": "gap of the last iterate",
     "eval/mixture_entropy": "entropy of the mixture's visits",
-    "eval/normalised_return": "return: 0 the reference's, 1 the optimum",
+    "eval/normalised_return": "normalised return",
 }
 COSTS = {"env_steps": "environment steps", "updates": "updates", "labels": "labels"}
 
@@ -123,7 +123,7 @@ class Task:
         for name in ("risk", "gamma"):
             if self.facts.get(name, "None") != "None":
                 parts.append(f"{name} {self.facts[name]}")
-        return plain(", ".join(parts), LONGEST)
+        return plain(", ".join(part for part in parts if part not in self.name), LONGEST)
 
 
 def quantity(tag: str) -> str:

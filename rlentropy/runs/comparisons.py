@@ -108,12 +108,12 @@ def fitting_gaps(algorithms: Sequence[Algorithm]) -> tuple[float, ...]:
 
 
 def fitting_values(algorithms: Sequence[Algorithm]) -> tuple[float, ...]:
-    """Of entropies round values, between where runs typically begin and the best they come to."""
-    entropies = all(a.metric.endswith("entropy") for a in algorithms)
+    """Round values between where runs typically begin and the best they come to; not of returns."""
+    known = all(a.metric.endswith(("entropy", "eval/normalised_return")) for a in algorithms)
     curves = [run.curves[a.metric][1] for a in algorithms for run in a.runs]
     low = float(np.median([values[0] for values in curves]))
     high = max(float(values.max()) for values in curves)
-    if not (entropies and 1e-9 * max(abs(low), abs(high)) < high - low < 1e300):
+    if not (known and 1e-9 * max(abs(low), abs(high)) < high - low < 1e300):
         return ()
     size = math.floor(math.log10(high - low))
     for step in (Decimal(m).scaleb(size - k) for k in (0, 1) for m in (5, 2, 1)):

@@ -100,6 +100,7 @@ def test_planners_play_nothing():
 
 def test_facts_of_tools_are_shown_as_they_are():
     facts = {"episodes": 0, "mean_return": 1.23456789, "features": ["x", "y"], "bins": [1, 2]}
+    facts |= {"return_ci95": [float("nan"), float("nan")]}  # of one episode
     assert rows(facts | {"nothing": None}) == [
         *(("mean_return", "1.2345679"), ("episodes", "0"), ("features", "x, y")),
     ]

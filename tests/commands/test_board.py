@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from rlentropy.commands import board
-from rlentropy.commands.board import Board
+from rlentropy.commands.board import Board, remove_empty
 from rlentropy.commands.engines import Job, Outcome, Progress
 
 
@@ -66,3 +66,16 @@ def test_quiet_says_nothing(clock, capsys):
         b.remind()
         b.ended(Outcome(job(0), "done", "", "", 1.0))
     assert capsys.readouterr() == ("", "")
+
+
+def test_empty_folders_of_what_failed_go(tmp_path):
+    out = tmp_path / "out"
+    (out / "env" / "label" / "seed0").mkdir(parents=True)
+    (out / "env" / "other").mkdir()
+    remove_empty(out / "env" / "label" / "seed0", out)
+    assert sorted(p.name for p in out.rglob("*")) == ["env", "other"]
+    (out / "env" / "other" / "kept").write_text("")
+    remove_empty(out / "env" / "other", out)
+    remove_empty(out / "gone" / "seed0", out)
+    remove_empty(tmp_path / "elsewhere", out)
+    assert (out / "env" / "other" / "kept").exists()

@@ -6,12 +6,14 @@ import re
 from html.parser import HTMLParser
 
 import pytest
+from examples.labelling import chromium, missing
 from examples.runs import power_law, write_run
 
 from rlentropy.cli import main
 from rlentropy.commands import report
 
 GIF = b"GIF89a" + bytes(40)
+ONE_PIXEL = base64.b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAAAAAAALAAAAAABAAEAAAICRAEAOw==")
 
 
 class Page(HTMLParser):
@@ -106,6 +108,30 @@ def test_it_goes_when_a_comparison_has_none(runs):
     out = runs / "out"
     assert main(["compare", str(runs / "runs"), "--out", str(out), "--quiet"]) == 0
     assert not (out / "report.html").exists()
+
+
+@pytest.mark.skipif(missing() is not None, reason=missing() or "")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_browser_shows_it_from_disk_as_narrow_as_a_phone(runs, scheme):
+    film(runs, "figures/visits.gif", ONE_PIXEL)
+    written(runs)
+    said = []
+    with chromium() as browser:
+        page = browser.new_page(viewport={"width": 360, "height": 740}, color_scheme=scheme)
+        page.on("console", lambda message: said.append(message.text))
+        page.on("request", lambda request: said.append(request.url[:40]))
+        page.goto((runs / "out" / "report.html").as_uri())
+        wide = "[document.documentElement.scrollWidth, innerWidth]"
+        assert len(set(page.evaluate(wide))) == 1
+        shown = "[...document.images].every(i => i.complete && i.naturalWidth > 0)"
+        page.locator("summary").first.click()
+        page.wait_for_function(shown)
+        ink, paper = page.evaluate(
+            "['color', 'backgroundColor'].map(n => getComputedStyle(document.body)[n])"
+        )
+    bright = [sum(map(int, re.findall(r"\d+", colour)[:3])) for colour in (ink, paper)]
+    assert (bright[0] > bright[1]) == (scheme == "dark")  # its style was let in
+    assert all(line.startswith(("file:", "data:")) for line in said), said
 
 
 # ---------------------------------------------------------------- films

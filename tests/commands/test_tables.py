@@ -175,3 +175,16 @@ def test_of_many_pairs_the_rest_is_in_the_file(tmp_path, capsys):
             write_run(folder, {"eval/gap": power_law(1.0 + k)}, command=f"a{k}", seed=seed)
     assert "6 pairs more in pairs.csv; --baseline asks for fewer" in compared(tmp_path, capsys)
     assert len((tmp_path / "out" / "pairs.csv").read_text().splitlines()) == 22
+
+
+def test_where_nothing_can_be_said_across_tasks_it_says_why(tmp_path, capsys):
+    """As of offline learners for different risks."""
+    for k, risk in enumerate(("nominal", "entropic:1")):
+        command = ("fqi", "rfzi")[k]
+        folder = tmp_path / "runs" / command
+        write_run(folder, {"eval/gap": power_law(1.0)}, risk=risk, updates=9, command=command)
+    shown = compared(tmp_path, capsys)
+    assert "\nChain-v0, risk nominal: VE, horizon 10\n" in f"\n{shown}"
+    assert "\n2 tasks: no scores across them (" in shown
+    assert "Chain-v0, risk nominal: not every algorithm ran on it; Chain-v0, risk ent" in shown
+    assert not (tmp_path / "out" / "scores.csv").exists()

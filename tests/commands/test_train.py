@@ -14,7 +14,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from rlentropy import plots
-from rlentropy.commands.train import draw
+from rlentropy.commands.drawing import draw
 from rlentropy.files import locked
 from rlentropy.log import Log
 from rlentropy.runs.folder import LOCK
@@ -33,7 +33,7 @@ COMMANDS = ("entgame", "random-policy", "optimal-exploration")
         (("entgame", *SMALL, "--episoeds", "5"), ["episoeds", "--episodes"]),
         (("entgame", *SMALL, "--objectiv", "VE"), ["objectiv", "--objective"]),
         (("entgame", *SMALL, "stray"), ["stray"]),
-        (("entgame", *SMALL, "--episodes", "many"), ["episodes", "int", "many"]),
+        (("entgame", *SMALL, "--episodes", "many"), ["episodes", "whole number", "many"]),
         (("entgame", *SMALL, "--episodes", "2.5"), ["episodes", "2.5"]),
         (("entgame", *SMALL, "--episodes"), ["episodes"]),
         (("entgame", *SMALL, "--objective", "TE"), ["objective", "VE_S", "AVE_S", "TE"]),

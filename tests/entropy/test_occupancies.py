@@ -239,7 +239,7 @@ def test_refusals() -> None:
         with pytest.raises(ValueError, match=r"pi must be a distribution.*\(1, 2\)"):
             entropy.visitation(mdp, wrong, 4)
     for horizon in (0, -1, 2.5):
-        with pytest.raises(ValueError, match=f"horizon must be a whole number >= 1, got {horizon}"):
+        with pytest.raises(ValueError, match=rf"horizon must be .*>= 1, got {horizon}"):
             entropy.visitation(mdp, pi[0], horizon)
     with pytest.raises(ValueError, match=r"d must be \(H, S, A\), got \(5, 3\)"):
         entropy.visitation_entropy(d[0])

@@ -177,3 +177,56 @@ def test_wilson_intervals():
     assert intervals.share_ci95(0, 10) == pytest.approx([0.0, z**2 / (10 + z**2)])
     assert intervals.share_ci95(10, 10) == pytest.approx([10 / (10 + z**2), 1.0])
     assert np.isnan(intervals.share_ci95(0, 0)).all()
+
+
+# ---------------------------------------------------------------- what is a line
+
+
+def band(values, width=0.0):
+    values = np.asarray(values, float)
+    return intervals.Estimate(values, values * (1 - width), values * (1 + width))
+
+
+@given(st.floats(-2.0, 1.0), st.floats(0.01, 100.0))
+def test_a_power_law_is_a_line(exponent, scale):
+    steps = STEPS.astype(float)
+    assert intervals.off_the_line(steps, band(scale * steps**exponent), 100.0) < 1e-9
+
+
+def test_how_far_a_curve_is_off_its_line():
+    """Of three points at equal distances the outer ones lie d/6 and the middle one d/3 off."""
+    steps, bend = np.array([1.0, 10.0, 100.0]), math.log(1.5)
+    values = np.exp([0.0, bend, 0.0])  # least squares: the level of the mean, bend / 3
+    off = intervals.off_the_line(steps, band(values), 1.0)
+    assert off == pytest.approx(math.exp(2 * bend / 3) - 1)
+    inside = intervals.off_the_line(steps, band(values, 0.2), 1.0)
+    assert inside == pytest.approx(math.exp(2 * bend / 3) * 0.8 - 1)
+    assert intervals.off_the_line(steps, band(values, 0.5), 1.0) == 0.0
+    nothing = np.full(3, np.nan)
+    alone = intervals.Estimate(values, nothing, nothing)  # one seed
+    assert intervals.off_the_line(steps, alone, 1.0) == pytest.approx(off)
+
+
+def test_what_has_no_line():
+    steps = np.array([1.0, 10.0, 100.0])
+    assert math.isnan(intervals.off_the_line(steps, band([3.0, 2.0, 1.0]), 5.0))
+    assert math.isinf(intervals.off_the_line(steps, band([3.0, 2.0, 0.0]), 1.0))
+    assert intervals.off_the_line(steps, band([1e-300, 1e300, 1e-300]), 1.0) > 1e300
+
+
+# ---------------------------------------------------------------- times between evaluations
+
+
+def test_an_interval_of_times_begins_at_the_evaluation_before(rng):
+    times, before = np.full(5, 316.0), np.full(5, 237.0)
+    e = intervals.median_time(times, np.ones(5, bool), rng, before)
+    assert (e.value, e.low, e.high) == (316.0, 237.0, 316.0)
+    true = np.random.default_rng(0).exponential(1000.0, 40)
+    grid = 10.0 ** np.arange(0, 6, 0.125)
+    at = grid[np.searchsorted(grid, true)]
+    e = intervals.median_time(at, np.ones(40, bool), rng, at / 10**0.125)
+    exact = intervals.median_time(true, np.ones(40, bool), np.random.default_rng(0))
+    assert e.low <= exact.low * 1.2
+    assert e.low < e.value <= e.high
+    alone = intervals.median_time(times[:1], np.ones(1, bool), rng, before[:1])
+    assert np.isnan([alone.low, alone.high]).all()

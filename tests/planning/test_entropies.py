@@ -342,7 +342,7 @@ def test_max_entropy_refusals() -> None:
     _, _, mdp = problem(0)
     for solve in (planning.max_visitation_entropy, planning.max_trajectory_entropy):
         for horizon in (0, 1.5):
-            with pytest.raises(ValueError, match="horizon must be a whole number >= 1"):
+            with pytest.raises(ValueError, match=r"horizon must be .*>= 1"):
                 solve(mdp, horizon)
     with pytest.raises(ValueError, match="objective must be one of VE, VE_S, AVE, AVE_S, got 've'"):
         planning.max_visitation_entropy(mdp, H, "ve")

@@ -126,5 +126,5 @@ def test_backward_induction_refusals() -> None:
         with pytest.raises(ValueError, match="temperature must be >= 0 and finite"):
             planning.backward_induction(mdp, np.zeros((S, A)), H, temperature)
     for horizon in (0, -2, 1.5):
-        with pytest.raises(ValueError, match=f"horizon must be a whole number >= 1, got {horizon}"):
+        with pytest.raises(ValueError, match=rf"horizon must be .*>= 1, got {horizon}"):
             planning.backward_induction(mdp, np.zeros((S, A)), horizon)
