@@ -71,6 +71,7 @@ ELSEWHERE = {  # beginnings of lines
     "export PYTHONPATH=": "as the test does",
     "tensorboard ": "serves until it is stopped",
     "ssh ": "needs another machine",
+    "torchrun ": "is for several cores or GPUs",
     "ray start ": "needs other machines",
     "unshare ": "of a command that is parsed where it stands alone",
     "unzip ": "of what pip has downloaded",

@@ -107,10 +107,11 @@ def joined(device: str) -> Iterator[str]:
     if kind not in ("cpu", "cuda"):
         raise InputError(f"device must be cpu or cuda for several processes, got {device}")
     if kind == "cuda":
-        if place.local >= (there := torch.cuda.device_count()):
+        beside = int(os.environ.get("LOCAL_WORLD_SIZE", place.local + 1))
+        if beside > (there := torch.cuda.device_count()):
             raise InputError(
-                f"device cuda must have a GPU for each process, got {there} GPUs and process "
-                f"{place.local + 1} (--nproc-per-node)"
+                f"device cuda must have a GPU for each process, got {there} for {beside} "
+                "(--nproc-per-node)"
             )
         device, backend = f"cuda:{place.local}", "cpu:gloo,cuda:nccl"
         torch.cuda.set_device(place.local)

@@ -101,7 +101,7 @@ def test_alone_nothing_is_shared():
 @pytest.mark.parametrize(
     ("device", "name", "match"),
     [
-        ("cuda", "cuda.device_count", "device cuda must have a GPU for each process, got 1 GPUs"),
+        ("cuda", "cuda.device_count", "device cuda must have a GPU for each process, got 1 for 2"),
         ("mps", "cuda.device_count", "device must be cpu or cuda for several processes, got mps"),
         ("cpu", "distributed.is_available", "torch must have torch.distributed for several"),
     ],
