@@ -534,7 +534,7 @@ def test_tensorboard_has_the_scalars_and_two_results(runs) -> None:
     events = EventAccumulator(str(run.folder))
     events.Reload()
     found = {tag: events.Scalars(tag)[-1].value for tag in events.Tags()["scalars"]}
-    assert 0.0 < found.pop("hparam/wall_seconds") <= run.summary["wall_seconds"] + 1.0
+    assert 0.0 < found.pop("time/wall_seconds") <= run.summary["wall_seconds"] + 1.0
     gap = run.summary["optimum"] - run.summary["value"]
     assert found == pytest.approx(run.last | {"hparam/gap": gap}, rel=1e-6)
 

@@ -303,7 +303,7 @@ def results(summary: Mapping[str, Any], seconds: float) -> dict[str, float]:
     if figures.keys() >= {"optimum", "value"}:
         figures["gap"] = figures["optimum"] - figures["value"]
     best = [name for name in ANSWERS if math.isfinite(figures.get(name, math.nan))][:1]
-    return {name: figures[name] for name in best} | {"wall_seconds": seconds}
+    return {f"hparam/{name}": figures[name] for name in best} | {"time/wall_seconds": seconds}
 
 
 def strict(value: Any) -> Any:
