@@ -227,6 +227,10 @@ def greek(problem: str) -> str:
 # ---------------------------------------------------------------- along a changed parameter
 
 
+def named(parameter: str, unit: str) -> str:
+    return f"{parameter} ({unit})".replace("^2", "²") if unit else parameter
+
+
 @style.styled
 def along(rows: Sequence[Row], name: str, value: str, seeds: str) -> Any:
     """Scores along each parameter; a panel a parameter, a line a method."""
@@ -241,7 +245,7 @@ def along(rows: Sequence[Row], name: str, value: str, seeds: str) -> Any:
         x = column(of(rows, perturbation=parameter), "value")
         if isinstance(nominal, float) and x.min() <= nominal <= x.max():
             axes.axvline(nominal, color="0.4", ls=(0, (4, 3)), lw=0.8, zorder=0)
-        axes.set_xlabel(f"{parameter} ({unit})" if unit else parameter)
+        axes.set_xlabel(named(parameter, unit))
     note = f"{seeds}; dashed: nominal"
     return style.finish(figure, grid[0], note, ylabel="return of an episode")
 
@@ -270,7 +274,7 @@ def one_parameter(rows: Sequence[Row], note: str) -> Any:
         style.line(axes, k, column(mine, "value"), middle, str(label).replace("beta=", "β = "))
     (parameter, unit, nominal), *_ = names(rows, "perturbation", "unit", "nominal")
     axes.axvline(nominal, color="0.4", ls=(0, (4, 3)), lw=0.8, zorder=0)
-    axes.set(xlabel=f"{parameter} ({unit})" if unit else parameter, ylabel="return of an episode")
+    axes.set(xlabel=named(parameter, unit), ylabel="return of an episode")
     return style.finish(figure, axes, f"{note}; dashed: nominal, {nominal:g}")
 
 
@@ -322,7 +326,13 @@ def changes(rows: Sequence[Row], xlabel: str, ylabel: str) -> Any:
             curves.setdefault(tuple(column(mine, "value")), []).append(policy)
         x = column(of(rows, p=p, policy="risk-neutral"), "to")
         for k, (values, policies) in enumerate(curves.items()):
-            style.line(axes, k, x, band(np.array(values)), " and ".join(policies))
+            style.line(
+                axes,
+                k,
+                x,
+                band(np.array(values)),
+                ", ".join(policies).replace("risk-neutral", "neutral"),
+            )
         if x.max() > 0.3 and "noise" in xlabel:
             axes.axvline(p, color="0.4", ls=(0, (4, 3)), lw=0.8, zorder=0)
         axes.set_title(f"planned for noise p = {p:g}")

@@ -66,13 +66,9 @@ PAGES = {
         "rlentropy.preferences.scores": "",
     },
 }
-
-
-SHOWN = "|".join(re.escape(name) for modules in PAGES.values() for name in modules)
 nitpick_ignore_regex = [
-    ("py:obj", ".*"),  # a name in backticks: a link where there is something to link to
-    ("py:.*", rf"(?!({SHOWN})\.\w+$).*"),  # what has no page
-]
+    ("py:.*", ".*")
+]  # types and names: links where there is something to link to
 
 
 def reference(app: Any) -> None:

@@ -8,6 +8,7 @@ On the CPU a stand-in takes the part of mps, which has no double precision.
 import contextlib
 import json
 import os
+import sys
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from rlentropy import cli, load_run
 from rlentropy.errors import InputError
 from rlentropy.neural import devices
 from rlentropy.neural.networks import MLP, Adam
+from rlentropy.runs.folder import accelerator
 
 DEVICE = os.environ.get("RLENTROPY_DEVICE", "cpu")
 ELSEWHERE = pytest.mark.skipif(
@@ -254,6 +256,15 @@ def test_an_optimiser_is_saved_and_restored_on_the_device():
         step(network, optimiser)
     assert torch.equal(one.flat, two.flat)
     assert two.flat.device.type == device.type
+
+
+def test_a_run_knows_its_gpu_by_name(monkeypatch):
+    assert accelerator("cpu") is None
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"a GPU, {device}")
+    assert accelerator("cuda:1") == "a GPU, cuda:1"
+    monkeypatch.delitem(sys.modules, "torch")
+    assert accelerator("cuda") is None
 
 
 # ---------------------------------------------------------------- as if it were mps

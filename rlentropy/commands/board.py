@@ -132,7 +132,7 @@ class Board:
             table.add_row(*map(Text, row))
         more = [Text(f"and {len(rows) - MOST_ROWS} more")] if len(rows) > MOST_ROWS else []
         bar = ProgressBar(total=max(self.total, 1), completed=self.ends, width=40)
-        self.live.update(Group(bar, Text(self.head()), table, *more), refresh=True)
+        self.live.update(Group(bar, Text(f" {self.head()}"), table, *more), refresh=True)
 
 
 def write_failures(path: Path, failed: Sequence[Outcome]) -> None:

@@ -79,8 +79,9 @@ class Search:
     @property
     def runs_left(self) -> int:
         """Runs of the trials that aren't over, if none is pruned, and of the finalists."""
-        finals = self.space.finalists * len(parse_seeds(self.space.final_seeds))
-        return max(0, self.trials - self._over) * len(self.seeds) + finals
+        finals = (self.space.finalists + 1) * len(parse_seeds(self.space.final_seeds))
+        left = max(0, self.trials - self._over) * len(self.seeds)
+        return left + finals * bool(self.space.finalists)
 
     def take(self) -> Job | None:
         """The next run: of a trial under way, else of a new one."""
@@ -103,10 +104,16 @@ class Search:
         return {name: self.space.value(name, value) for name, value in trial.params.items()}
 
     def _finalists(self) -> list[Job]:
-        """The runs of the best trials on further seeds, one seed of all before the next."""
-        trials = [t for t in self.study.get_trials() if t.state.name == "COMPLETE"]
+        """The runs of the best trials on further seeds, one seed of all before the next.
+
+        The defaults are among them, whatever they were worth: they are what is to be beaten.
+        """
+        trials = [t for t in self.study.get_trials() if t.state.name in ("COMPLETE", "PRUNED")]
         sign = -1.0 if self.space.direction == "maximize" else 1.0
-        best = sorted(trials, key=lambda t: sign * t.value)[: self.space.finalists]
+        complete = [t for t in trials if t.state.name == "COMPLETE"]
+        best = sorted(complete, key=lambda t: sign * t.value)[: self.space.finalists]
+        usual = [t for t in trials if t not in best and t.params == defaults(self.space)]
+        best += usual[:1] if best else []
         return [self._job(t, seed) for seed in parse_seeds(self.space.final_seeds) for t in best]
 
     def _next(self, attempt: Attempt) -> None:
@@ -153,6 +160,7 @@ class Search:
             values = self._evaluations(outcome.job.folder)
             self._finals[outcome.job] = values[-1] if outcome.state != "failed" else math.nan
             self.failed += [outcome] if outcome.state == "failed" else []
+            board.total = board.ends + sum(score is None for score in self._finals.values())
             return
         attempt = self._attempts.pop(outcome.job)
         self._look(attempt)
@@ -275,7 +283,8 @@ class Search:
         yield ", ".join(f"{number} {name}" for name, number in counts.items())
         self._draw(trials)
         for number, score in self.finals().items():
-            yield f"finalist {number}: {score:.6g}"
+            usual = self.study.trials[number].params == defaults(self.space)
+            yield f"finalist {number}{' (the defaults)' * usual}: {score:.6g}"
         if (winner := self._winner()) is not None:
             best, score, seeds = winner
             yield f"best: {score:.6g} in trial {best.number}, the mean of {seeds}"

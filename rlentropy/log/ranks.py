@@ -91,7 +91,8 @@ def joined(device: str) -> Iterator[str]:
     """Join the processes that torchrun started; yields the device of this one.
 
     Raises:
-        InputError: there are more processes than GPUs on a machine.
+        InputError: there are more processes than GPUs on a machine, or they can't be joined on
+            such a device.
     """
     global _here
     if (place := started()).size == 1:
@@ -100,12 +101,17 @@ def joined(device: str) -> Iterator[str]:
     import torch
     import torch.distributed as dist
 
-    backend = "gloo"
-    if device.partition(":")[0] == "cuda":
-        if place.local >= (there := torch.cuda.device_count()):
+    backend, kind = "gloo", device.partition(":")[0]
+    if not dist.is_available():
+        raise InputError("torch must have torch.distributed for several processes, got one without")
+    if kind not in ("cpu", "cuda"):
+        raise InputError(f"device must be cpu or cuda for several processes, got {device}")
+    if kind == "cuda":
+        beside = int(os.environ.get("LOCAL_WORLD_SIZE", place.local + 1))
+        if beside > (there := torch.cuda.device_count()):
             raise InputError(
-                f"device cuda must have a GPU for each process, got {there} GPUs and process "
-                f"{place.local + 1} (--nproc-per-node)"
+                f"device cuda must have a GPU for each process, got {there} for {beside} "
+                "(--nproc-per-node)"
             )
         device, backend = f"cuda:{place.local}", "cpu:gloo,cuda:nccl"
         torch.cuda.set_device(place.local)

@@ -136,9 +136,10 @@ class Log:
         results: Mapping[str, float],
         first: Collection[str] = (),
     ) -> None:
-        """Fill TensorBoard's HParams tab: settings against final results, logged as hparam/*.
+        """Fill TensorBoard's HParams tab: settings against final results.
 
         Args:
+            results: tags and values.
             first: the settings that it shows before the others; it sorts both by name.
         """
         if self.directory is None:
@@ -159,8 +160,8 @@ class Log:
                 start.hparams[name].CopyFrom(Value(string_value=str(value)))
                 kind = api_pb2.DATA_TYPE_STRING
             experiment.hparam_infos.add(name=name, type=kind, differs=name in first)
-        for name in results:
-            experiment.metric_infos.add(name=api_pb2.MetricName(tag=f"hparam/{name}"))
+        for tag in results:
+            experiment.metric_infos.add(name=api_pb2.MetricName(tag=tag))
         end = plugin_data_pb2.SessionEndInfo(status=api_pb2.STATUS_SUCCESS)
         content = plugin_data_pb2.HParamsPluginData
         for tag, message in (
@@ -174,8 +175,8 @@ class Log:
             value = Summary.Value(tag=tag, metadata=SummaryMetadata(plugin_data=data))
             value.tensor.CopyFrom(metadata.NULL_TENSOR)
             self._event(Summary(value=[value]), 0)
-        for name, number in results.items():
-            value = Summary.Value(tag=f"hparam/{name}", simple_value=number)
+        for tag, number in results.items():
+            value = Summary.Value(tag=tag, simple_value=number)
             self._event(Summary(value=[value]), 0)
 
     # ---------------------------------------------------------------- going on after a kill

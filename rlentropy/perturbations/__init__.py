@@ -29,10 +29,11 @@ from gymnasium.utils.env_checker import data_equivalence
 from rlentropy.errors import InputError, did_you_mean, shown
 from rlentropy.perturbations.attributes import PREFIX, attribute, attributes, declared
 from rlentropy.perturbations.keywords import keyword_arguments, keywords
+from rlentropy.perturbations.noise import ObservationNoise
 from rlentropy.perturbations.parameters import BASES, MODELS, NONNEGATIVE, PROBABILITY, Domain
 from rlentropy.perturbations.perturbation import IN_PLACE, Perturbation, called
 from rlentropy.types import Array, Env
-from rlentropy.wrappers import ObservationNoise, RandomAction, uniform_actions
+from rlentropy.wrappers import RandomAction, uniform_actions
 
 __all__ = [
     "PREFIX",

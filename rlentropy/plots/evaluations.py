@@ -23,7 +23,7 @@ def robustness(bands: Sequence[Any], ylabel: str, xlabel: str = "", note: str = 
     """
     figure, ((axes,),) = canvas(height=2.2)
     grid = bands[0].grid
-    axes.set(xlabel=shown(xlabel or grid.axis), ylabel=shown(ylabel))
+    axes.set(xlabel=shown(xlabel or grid.axis).replace("^2", "²"), ylabel=shown(ylabel))
     mark_nominal(axes, grid)
     several = len({b.seeds for b in bands}) > 1
     for k, b in enumerate(bands):

@@ -261,7 +261,7 @@ def finish(
     width, height = figure.get_size_inches()
     head, size = folded(shown(title), round(width / 0.068)), LOOK["axes.titlesize"]
     handles, labels = axes.get_legend_handles_labels()
-    height += 0.17 * bool(title)
+    height += 0.17 * bool(title) + 0.17 * bool(xlabel)
     if title and not labels:
         figure.suptitle(head, fontsize=size)
     if labels:

@@ -36,10 +36,10 @@ FREE = {"out", "device", "env_workers", "memory", "eval_every", "checkpoint_ever
 FREE |= {"keep_checkpoint", "quiet"}
 PASSING = {"resume", "overwrite", "config", "tuned"}  # how it was typed; not part of the run
 
-# The figure that TensorBoard's HParams tab compares runs by: the first that a summary has.
+# TensorBoard's HParams tab compares runs by two of these, the first that a summary has.
 ANSWERS = (
     *("gap", "normalised_return", "mixture_value", "mean_return", "value", "win_rate"),
-    *("certified_gap", "labels"),
+    *("certified_gap", "labels", "updates", "env_steps"),
 )
 
 LOCK = TEMPORARY + "lock"  # held by the process that writes in the folder
@@ -264,7 +264,7 @@ class RunFolder:
             torch.save(dict(result.network), buffer)
             replace_file(self.path / "policy.pt", buffer.getvalue())
         settings, set_by_user = hyperparameters(self.command, self.settings)
-        log.hparams(settings, results(summary, log.seconds), set_by_user)
+        log.hparams(settings, results(summary), set_by_user)
         log.close()
         header = {k: self.settings[k] for k in ("env_id", "env_kwargs", "seed")}
         header["label"] = self.settings.get("label") or self.command
@@ -297,13 +297,13 @@ def hyperparameters(command: str, settings: dict[str, Any]) -> tuple[dict[str, A
     return shown, changed
 
 
-def results(summary: Mapping[str, Any], seconds: float) -> dict[str, float]:
-    """The one figure of a run that says how good it is, and how long it took."""
+def results(summary: Mapping[str, Any]) -> dict[str, float]:
+    """The two figures of a run that say how good it is."""
     figures = {k: float(v) for k, v in summary.items() if type(v) in (int, float)}
     if figures.keys() >= {"optimum", "value"}:
         figures["gap"] = figures["optimum"] - figures["value"]
-    best = [name for name in ANSWERS if math.isfinite(figures.get(name, math.nan))][:1]
-    return {name: figures[name] for name in best} | {"wall_seconds": seconds}
+    best = [name for name in ANSWERS if math.isfinite(figures.get(name, math.nan))]
+    return {f"hparam/{name}": figures[name] for name in best[:2]}
 
 
 def strict(value: Any) -> Any:

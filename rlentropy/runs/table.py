@@ -210,7 +210,7 @@ TOOLS = {
         family="preferences",
     ),
     "compare": tool(
-        "rlentropy.commands.compare", "tables, pictures and a page from runs, over seeds and tasks"
+        "rlentropy.commands.compare", "tables, pictures and a page, over seeds and tasks"
     ),
     "label": tool(
         "rlentropy.commands.label",

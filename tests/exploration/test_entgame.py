@@ -406,6 +406,7 @@ def test_random_policy_draws_from_the_same_process(compiled):
     assert np.abs(deviation[d > 0]).max() < 5.5  # standard errors; 75 cells
     assert (found.visits[d == 0] == 0).all()
     np.testing.assert_array_equal(found.visits.sum((1, 2)), T)
+    assert found.summary["mixture_value"] == found.summary["value"]  # it plays one policy
 
 
 @pytest.mark.parametrize("world", ["noisy-chain", "frozen-lake"])

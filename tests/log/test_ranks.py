@@ -98,13 +98,21 @@ def test_alone_nothing_is_shared():
         ranks.add_up(None)
 
 
-def test_each_process_needs_a_gpu(monkeypatch):
+@pytest.mark.parametrize(
+    ("device", "name", "match"),
+    [
+        ("cuda", "cuda.device_count", "device cuda must have a GPU for each process, got 1 for 2"),
+        ("mps", "cuda.device_count", "device must be cpu or cuda for several processes, got mps"),
+        ("cpu", "distributed.is_available", "torch must have torch.distributed for several"),
+    ],
+)
+def test_processes_that_can_not_be_joined(monkeypatch, device, name, match):
     torch = pytest.importorskip("torch")
-    for name, value in TWO.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    match = "device cuda must have a GPU for each process, got 1 GPUs and process 2"
-    with pytest.raises(InputError, match=match), ranks.joined("cuda"):
+    for variable, value in TWO.items():
+        monkeypatch.setenv(variable, value)
+    where, _, what = name.partition(".")
+    monkeypatch.setattr(getattr(torch, where), what, lambda: int(where == "cuda"))
+    with pytest.raises(InputError, match=match), ranks.joined(device):
         pass
 
 
@@ -130,7 +138,7 @@ def test_processes_find_what_one_finds(size, tmp_path):
 # ---------------------------------------------------------------- ends
 
 
-@pytest.mark.parametrize("killed", [0, 1])
+@pytest.mark.parametrize("killed", [pytest.param(0, marks=pytest.mark.slow), 1])
 def test_a_killed_process_ends_all_and_the_run_goes_on_in_one(begun, killed):
     cwd, processes = begun
     processes[killed].kill()
@@ -154,7 +162,9 @@ def process_state(cwd):
         return json.dumps(json.loads(str(file["json"]))["state"]["agent"])
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
 def test_a_stop_saves_and_ends_all(begun, number):
     cwd, processes = begun
     for one in processes:

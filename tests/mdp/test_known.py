@@ -115,7 +115,7 @@ def test_any_other_wrapper_is_named(name, wrap, make) -> None:
 
 
 def test_vectorised_environments_are_refused() -> None:
-    with pytest.raises(InputError, match="not vectorised, got SyncVectorEnv"):
+    with pytest.raises(InputError, match="not vectorised, got a SyncVectorEnv"):
         FiniteMDP.from_env(gymnasium.vector.SyncVectorEnv([lake]))
 
 

@@ -178,7 +178,7 @@ def tensorboard(folder):
     return [
         (tag, event.step, event.value)
         for tag in sorted(accumulator.Tags()["scalars"])
-        if not tag.startswith(("time/", "hparam/wall"))
+        if not tag.startswith("time/")
         for event in accumulator.Scalars(tag)
     ]
 

@@ -46,4 +46,4 @@ def test_names_are_different_and_descriptions_fit_a_terminal():
     assert not COMMANDS.keys() & TOOLS.keys()
     width = max(map(len, COMMANDS | TOOLS))
     for row in (COMMANDS | TOOLS).values():
-        assert 0 < len(row.about) <= 78 - width
+        assert 0 < len(row.about) <= 75 - width
