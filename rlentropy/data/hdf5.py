@@ -166,8 +166,10 @@ def write_hdf5(path: Path, parts: Sequence[Batch], metadata: dict[str, Any]) -> 
                 dataset[begin : begin + len(piece)] = piece
                 begin, crc = begin + len(piece), checksum(piece, crc)
             dataset.attrs[CRC] = np.uint32(crc or 0)
-        text = json.dumps(metadata)
-        dataset = file.create_dataset("metadata", data=text)
-        dataset.attrs[CRC] = np.uint32(zlib.crc32(text.encode()))
+        text = json.dumps(metadata).encode()
+        # Of a fixed length: HDF5 may never come to the end of a damaged heap of strings that vary.
+        fixed = h5py.string_dtype("utf-8", len(text))
+        dataset = file.create_dataset("metadata", data=np.array(text, fixed))
+        dataset.attrs[CRC] = np.uint32(zlib.crc32(text))
     with path.open("rb") as written:
         os.fsync(written.fileno())
