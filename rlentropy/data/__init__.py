@@ -19,11 +19,11 @@ Conventions:
     - A terminated transition has no future: its target is the reward alone. A truncated one has,
       and bootstraps. A row may be both, and then counts as terminated.
     - Spaces are those the data declares (Minari's own; in HDF5 and NPZ the JSON under ``metadata``,
-      which `save` writes). Where none is declared they are guessed, and `Transitions.guessed` says
-      so: whole numbers (N,) are ids, Discrete(largest + 1), and so are actions (N, 1), or actions
-      that are stored as floats 0., 1., …; other columns are a Box, unbounded for observations (for
-      whole numbers, as wide as their type), and for actions as wide as the data. An environment's
-      spaces take the place of guessed ones.
+      in a folder its metadata.json, which `save` writes). Where none is declared they are guessed,
+      and `Transitions.guessed` says so: whole numbers (N,) are ids, Discrete(largest + 1), and so
+      are actions (N, 1), or actions that are stored as floats 0., 1., …; other columns are a Box,
+      unbounded for observations (for whole numbers, as wide as their type), and for actions as wide
+      as the data. An environment's spaces take the place of guessed ones.
     - Columns may be of any whole or real type, also bool, half precision, or of the other byte
       order; flags and rewards may be (N, 1). Sums are taken in float64.
     - Actions must be in their space, and states in a Discrete one. Observations may leave the

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from examples.datasets import WRITERS, continuous_arrays
 
-from rlentropy.data import load
+from rlentropy import cli
+from rlentropy.data import columns, load
+from rlentropy.errors import InputError
 from rlentropy.log import Log
 from rlentropy.offline import batches, rfzi
 from rlentropy.offline.problem import held
@@ -82,3 +84,22 @@ def test_how_much_is_held_is_said_where_it_is_not_all(tmp_path):
         held(data, rfzi.Config(memory=1)) == "2.4 MiB on disk, at most 1 MiB of it held (--memory)"
     )
     assert held(data, rfzi.Config(memory=3)) == ""
+
+
+def test_the_console_says_what_is_unpacked_and_held(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(columns, "TOLD", 1000)
+    WRITERS["compressed npz"][0](tmp_path / "data.npz", continuous_arrays(60_000))
+    rfzi_on = ["rfzi", "--data", f"{tmp_path}/data.npz", "--out", f"{tmp_path}/run"]
+    rfzi_on += ["--hidden", "4", "--batch-size", "8", "--action-grid", "3"]
+    assert cli.main([*rfzi_on, "--memory", "1", "--updates", "2"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith(f"unpacking the data to {columns.tempfile.gettempdir()}: 2.4 MiB\n")
+    assert "data: 2.4 MiB on disk, at most 1 MiB of it held (--memory)\n" in said
+    more = [*rfzi_on, "--resume", "--memory", "9", "--updates", "4"]  # of another machine, say
+    assert cli.main(more) == 0
+    assert "of it held" not in capsys.readouterr().out
+
+
+def test_a_bound_is_a_number_of_mebibytes():
+    with pytest.raises(InputError, match="memory must be >= 0, got -1"):
+        rfzi.Config(memory=-1)
