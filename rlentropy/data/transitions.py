@@ -20,7 +20,7 @@ from rlentropy.data.checks import (
     said,
     with_flags,
 )
-from rlentropy.data.columns import Batch, GrowingColumns, Reading, release
+from rlentropy.data.columns import Batch, GrowingColumns, Reading, release, slices
 from rlentropy.data.spaces import Space, outline, short
 from rlentropy.errors import InputError, shown
 from rlentropy.files import available_memory, size_text
@@ -160,8 +160,16 @@ class Transitions:
     @property
     def episode_starts(self) -> NDArray[np.int64]:
         """Index of the first transition of each episode, increasing."""
-        ends = np.flatnonzero(self.terminations | self.truncations)
-        return np.append(0, ends[:-1] + 1)
+        return np.append(0, self._ends()[:-1] + 1)
+
+    def _ends(self) -> NDArray[np.int64]:
+        """Index of the last transition of each episode, increasing."""
+        flags = zip(slices(self.terminations), slices(self.truncations), strict=True)
+        found, begin = [], 0
+        for terminated, truncated in flags:
+            found.append(np.flatnonzero(terminated | truncated) + begin)
+            begin += len(terminated)
+        return np.concatenate(found)
 
     def returns(self) -> NDArray[np.float64]:
         """Undiscounted return of each episode, (episodes,)."""
@@ -219,11 +227,14 @@ class Transitions:
         ten steps or more. A truncated episode bootstraps from its last state, so that a limit that
         is stored as termination biases all values.
         """
-        ends = np.flatnonzero(self.terminations | self.truncations)
+        ends = self._ends()
         lengths = np.diff(ends, prepend=-1)
         longest = int(lengths.max())
         often = int((lengths == longest).sum()) >= 5
-        return longest if often and longest >= 10 and self.terminations[ends].all() else None
+        if not often or longest < 10:
+            return None
+        terminated = sum(map(np.count_nonzero, slices(self.terminations)))
+        return longest if terminated == len(ends) else None
 
     def check_spaces(self, observation_space: Space, action_space: Space) -> Self:
         """Check that the data are of an environment with these spaces.

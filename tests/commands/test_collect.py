@@ -542,8 +542,10 @@ def test_a_kill_around_any_write(name, way, every):
     ("name", "every"),
     [
         ("data.npz", 9),
+        ("data/", 29),
         ("lab/data-v0", 41),
         pytest.param("data.npz", 1, marks=pytest.mark.slow),
+        pytest.param("data/", 1, marks=pytest.mark.slow),
         pytest.param("lab/data-v0", 1, marks=pytest.mark.slow),
     ],
 )
