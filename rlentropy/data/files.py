@@ -31,8 +31,8 @@ from rlentropy.data.columns import (
     slices,
     unpacked,
 )
-from rlentropy.data.spaces import short
 from rlentropy.errors import InputError
+from rlentropy.spaces import short
 
 ALIASES = {"terminations": "terminals", "truncations": "timeouts"}  # D4RL's names
 CURE = "pip install 'rlentropy[data]'"
