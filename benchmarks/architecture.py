@@ -37,7 +37,7 @@ PACKAGE = "rlentropy"
 # A module imports from lower layers, and from its own unit: a package, or a module beside them.
 LAYERS = {
     **dict.fromkeys(("errors", "start", "types"), 0),
-    **dict.fromkeys(("estimators", "files", "intervals", "kernels"), 1),
+    **dict.fromkeys(("estimators", "files", "intervals", "kernels", "spaces"), 1),
     **dict.fromkeys(("log", "mdp", "wrappers"), 2),
     **dict.fromkeys(("calls", "data", "entropy", "policies", "risk"), 3),
     **dict.fromkeys(("diversity", "envs", "neural", "perturbations", "planning"), 4),

@@ -25,7 +25,6 @@ from rlentropy import policies
 from rlentropy.commands.answers import Pace
 from rlentropy.commands.console import Console
 from rlentropy.data import Batch, Transitions
-from rlentropy.data.spaces import check_held, check_learnable
 from rlentropy.data.store import Mode, Store
 from rlentropy.errors import NO_LIMIT, InputError, InputWarning, in_range, whole
 from rlentropy.exploration.setting import Setting, Simulator
@@ -34,6 +33,7 @@ from rlentropy.kernels.sampling import rollout
 from rlentropy.mdp import FiniteMDP
 from rlentropy.runs import policies as stored_policies
 from rlentropy.runs.folder import stop_signals, stored_settings
+from rlentropy.spaces import check_held, check_learnable
 from rlentropy.types import Array, Count, Env, Mask
 from rlentropy.wrappers import Checked, make_env, trusted
 

@@ -21,8 +21,8 @@ class Config:
     Example::
 
         rlentropy collect --env-id rlentropy/PointMaze-v0 --steps 20000 --data seen.npz
-        rlentropy relabel --data seen.npz --out-data goal.npz --goal 1.5,5.5 --radius 0.5 --features
-            0,1
+        rlentropy relabel --data seen.npz --out-data goal.npz --goal 1.5,5.5 --features 0,1
+            --radius 0.5
     """
 
     data: str = ""  # a Minari id, or a path that ends in .npz, .hdf5 or .h5 (required)

@@ -46,10 +46,10 @@ from rlentropy.data.columns import Batch
 from rlentropy.data.files import optional, read_npz, write_npz
 from rlentropy.data.hdf5 import read_hdf5, write_hdf5
 from rlentropy.data.minari import folder_of, read_minari, write_minari
-from rlentropy.data.spaces import Space, space_from_json, space_to_json
 from rlentropy.data.transitions import Counts, Episode, Transitions
 from rlentropy.errors import InputError, OutputError, as_path, shown
 from rlentropy.files import TEMPORARY
+from rlentropy.spaces import Space, space_from_json, space_to_json
 
 __all__ = ["Batch", "Counts", "Episode", "Transitions", "load", "save"]
 

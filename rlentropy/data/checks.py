@@ -9,8 +9,8 @@ from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 from numpy.typing import NDArray
 
 from rlentropy.data.columns import CHUNK, Batch, converted, row_bytes, slices
-from rlentropy.data.spaces import Space, inside, short
 from rlentropy.errors import InputError
+from rlentropy.spaces import Space, inside, short
 
 
 def plain(key: str, given: Any) -> NDArray[Any]:

@@ -18,8 +18,8 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from rlentropy.data.columns import CHUNK, Batch, Order, check_unpacked, mapped, slices, unpacked
-from rlentropy.data.spaces import short
 from rlentropy.errors import InputError
+from rlentropy.spaces import short
 
 ALIASES = {"terminations": "terminals", "truncations": "timeouts"}  # D4RL's names
 CURE = "pip install 'rlentropy[data]'"

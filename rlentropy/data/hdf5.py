@@ -30,8 +30,8 @@ from rlentropy.data.files import (
     reserve,
     whole,
 )
-from rlentropy.data.spaces import short
 from rlentropy.errors import InputError
+from rlentropy.spaces import short
 
 FILTERS = {1, 2, 3, 4, 5, 6, 32000}  # HDF5's own (deflate, shuffle, …), and h5py's lzf
 CRC = "crc32"

@@ -26,10 +26,10 @@ import numpy as np
 from rlentropy.data.columns import Batch, checksum
 from rlentropy.data.files import CURE, MOST_METADATA, optional, reserve, whole
 from rlentropy.data.hdf5 import bytes_of, check_sums, members
-from rlentropy.data.spaces import Space, check_shape, space_to_json
 from rlentropy.data.transitions import Transitions
 from rlentropy.errors import InputError
 from rlentropy.files import available_memory, size_text
+from rlentropy.spaces import Space, check_shape, space_to_json
 
 
 def folder_of(dataset_id: str) -> Path:

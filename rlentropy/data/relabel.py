@@ -19,9 +19,9 @@ from typing import Any, Literal
 import numpy as np
 
 from rlentropy.data.columns import Batch
-from rlentropy.data.spaces import short
 from rlentropy.data.transitions import Transitions
 from rlentropy.errors import InputError, as_numbers, in_range, one_of, whole
+from rlentropy.spaces import short
 from rlentropy.types import Array, Mask
 
 Reward = Literal[

@@ -25,10 +25,10 @@ from gymnasium.spaces import Discrete
 
 from rlentropy.data import Batch, Transitions, kind_of, load, path_of, write, writing
 from rlentropy.data.files import read_npz, write_npz
-from rlentropy.data.spaces import Space
 from rlentropy.errors import InputError
 from rlentropy.files import TEMPORARY, read_json
 from rlentropy.intervals import mean_ci95
+from rlentropy.spaces import Space
 from rlentropy.types import Array, Env
 
 # new: nothing may be there; resume: go on, to the same end as without the break; append: after what

@@ -21,9 +21,9 @@ from rlentropy.data.checks import (
     with_flags,
 )
 from rlentropy.data.columns import Batch, GrowingColumns
-from rlentropy.data.spaces import Space, outline, short
 from rlentropy.errors import InputError, shown
 from rlentropy.files import available_memory, size_text
+from rlentropy.spaces import Space, outline, short
 from rlentropy.types import in_short
 
 if TYPE_CHECKING:

@@ -13,11 +13,11 @@ import gymnasium
 import numpy as np
 from gymnasium.vector import AutoresetMode
 
-from rlentropy.data.spaces import LARGEST
 from rlentropy.errors import InputError
 from rlentropy.neural.copies import copies
 from rlentropy.neural.rollouts import SIDE_BY_SIDE
 from rlentropy.policies import Policy, Several, plain
+from rlentropy.spaces import LARGEST
 from rlentropy.types import Array, Count, Env, Mask
 
 

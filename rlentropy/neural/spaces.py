@@ -17,10 +17,10 @@ import torch
 from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 from numpy.typing import NDArray
 
-from rlentropy.data.spaces import Space, check_finite, check_held, short
 from rlentropy.errors import InputError, InputWarning
 from rlentropy.neural.networks import Activation, Layers, Rows, forward
 from rlentropy.policies import Policy, one_or_many, states_of
+from rlentropy.spaces import Space, check_finite, check_held, short
 from rlentropy.types import Array, Count, Env, State
 
 Actions = NDArray[Any]  # (..., K) of a head's dtype

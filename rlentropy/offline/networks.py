@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from gymnasium.spaces import Discrete
 
-from rlentropy.data.spaces import LARGEST
 from rlentropy.errors import InputError
 from rlentropy.files import available_memory, size_text
 from rlentropy.log import ranks
@@ -33,6 +32,7 @@ from rlentropy.offline.batches import (
 )
 from rlentropy.offline.policy import CHUNK, Features, Greedy, unlikely
 from rlentropy.offline.problem import Config, Problem, greedy
+from rlentropy.spaces import LARGEST
 from rlentropy.types import Array, State
 
 Tensor = torch.Tensor

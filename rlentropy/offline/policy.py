@@ -11,7 +11,6 @@ import torch
 from gymnasium.spaces import Discrete, MultiBinary, MultiDiscrete
 
 from rlentropy.data import Transitions
-from rlentropy.data.spaces import LARGEST, check_states
 from rlentropy.errors import InputError
 from rlentropy.files import check_fields
 from rlentropy.neural import devices
@@ -24,6 +23,7 @@ from rlentropy.neural.spaces import (
     state_features,
 )
 from rlentropy.policies import Policy, one_or_many
+from rlentropy.spaces import LARGEST, check_states
 from rlentropy.types import Count, Env
 
 Tensor = torch.Tensor

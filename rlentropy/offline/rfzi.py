@@ -50,8 +50,7 @@ class Config(problem.Config):
     Example::
 
         rlentropy collect --env-id CartPole-v1 --steps 20000 --data cartpole.npz
-        rlentropy rfzi --data cartpole.npz --risk entropic:0.1 --gamma 0.99 --updates 1000 --env-id
-            CartPole-v1
+        rlentropy rfzi --data cartpole.npz --gamma 0.99 --updates 1000 --env-id CartPole-v1
     """
 
     risk: str = "entropic:0.1"  # entropic:β, β > 0 per unit of reward

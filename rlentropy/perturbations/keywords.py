@@ -11,10 +11,10 @@ import gymnasium
 import numpy as np
 from gymnasium.envs.registration import load_env_creator
 
-from rlentropy.data.spaces import outline
 from rlentropy.errors import InputError
 from rlentropy.perturbations.parameters import ANY, WHOLE
 from rlentropy.perturbations.perturbation import IN_PLACE, NUMBER, Perturbation
+from rlentropy.spaces import outline
 from rlentropy.types import Array, Env
 
 # Keywords that act only beside another one, and their value in effect without that.

@@ -15,9 +15,9 @@ from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete, Text
 
 from rlentropy import cli
 from rlentropy.commands.console import exit_code
-from rlentropy.data.spaces import check_finite, check_held, check_learnable
 from rlentropy.errors import InputError, InputWarning
 from rlentropy.neural.spaces import ActionSet, warn_if_wide
+from rlentropy.spaces import check_finite, check_held, check_learnable
 
 TABLES = {"discrete", "discrete-from-5"}
 FLAT = {*OBSERVATIONS} - {"text", "tuple-with-text"}  # observations that networks see

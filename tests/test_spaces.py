@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete
 
-from rlentropy.data.spaces import space_from_json, space_to_json
 from rlentropy.errors import InputError
+from rlentropy.spaces import space_from_json, space_to_json
 
 # ---------------------------------------------------------------- spaces
 
