@@ -98,8 +98,10 @@ def as_batch(observations: Any, t: Any, shape: tuple[int, ...] | None) -> tuple[
     single = times.ndim == 0 if shape is None else x.shape == shape
     x = x[None] if single else x
     if not x.ndim or (shape is not None and x.shape[1:] != shape):
+        dicts = isinstance(observations, dict)
+        came = "a dict, which gymnasium.spaces.flatten makes flat" if dicts else x.shape
         raise InputError(
-            f"observations must be of shape {shape or ()}, or a batch of such, got {x.shape}"
+            f"observations must be of shape {shape or ()}, or a batch of such, got {came}"
         )
     if shape is not None:
         check_numbers(x)

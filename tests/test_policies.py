@@ -259,3 +259,10 @@ def test_play_adds_up_each_episode_to_its_own_end(rng):
     assert lengths.tolist() == [3, 1, 5]
     # 1 + 2 + 3 with odd states 3 and 1; 1 with 1; 1 + ... + 5 with 9, 7 and 5
     assert returns.tolist() == [206.0, 101.0, 315.0]
+
+
+def test_dicts_are_to_be_flattened():
+    with pytest.raises(
+        InputError, match=r"shape \(3,\), .* got a dict, which .*flatten makes flat"
+    ):
+        policies.as_batch({"x": np.zeros(3)}, 0, (3,))
