@@ -11,6 +11,7 @@ import csv
 import errno
 import io
 import json
+import lzma
 import os
 import re
 import struct
@@ -35,7 +36,15 @@ LARGEST_JSON = 2**26  # bytes
 CHUNK = 2**24  # bytes read at once
 
 BROKEN = (  # what json, zipfile, numpy and the disk make of damaged files
-    *(zipfile.BadZipFile, zlib.error, struct.error, EOFError, RecursionError, MemoryError),
+    *(
+        zipfile.BadZipFile,
+        zlib.error,
+        lzma.LZMAError,
+        struct.error,
+        EOFError,
+        RecursionError,
+        MemoryError,
+    ),
     *(OSError, RuntimeError, ValueError, KeyError, TypeError, IndexError, SyntaxError),
     *(AttributeError, NotImplementedError, OverflowError),
 )
@@ -79,10 +88,10 @@ def pack(arrays: Mapping[str, Any], compressed: bool = False, small: bool = Fals
     """
     buffer = io.BytesIO()
     if small:
-        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_BZIP2) as archive:
+        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_LZMA) as archive:
             for name, array in arrays.items():
                 member = zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0))
-                member.compress_type = zipfile.ZIP_BZIP2
+                member.compress_type = zipfile.ZIP_LZMA
                 with archive.open(member, "w", force_zip64=True) as file:
                     npy.write_array(file, np.asarray(array), allow_pickle=False)
     else:

@@ -19,7 +19,7 @@ from rlentropy.errors import InputError, floats, shown, whole
 from rlentropy.types import Array, Count, Env
 from rlentropy.wrappers import Checked, uniform_actions
 
-__all__ = ["Mixture", "Policy", "Tabular", "Uniform", "play", "random"]
+__all__ = ["Mixture", "Policy", "Several", "Tabular", "Uniform", "play", "random"]
 
 
 def __dir__() -> list[str]:
@@ -60,8 +60,7 @@ class Policy(Protocol):
             t = np.broadcast_to(t, len(observations))
         elif np.ndim(observations) == len(shape):
             raise InputError(
-                f"observations must be a batch (n, {', '.join(map(str, shape))}), got one of shape "
-                f"{np.shape(observations)}, which is for act"
+                f"observations must be a batch, got one of shape {shape}, which is for act"
             )
         return self.act(observations, t, rng)
 
@@ -92,22 +91,25 @@ def as_batch(observations: Any, t: Any, shape: tuple[int, ...] | None) -> tuple[
     """
     try:
         x, times = np.asarray(observations), np.asarray(t)
-        single = times.ndim == 0 if shape is None else x.shape == shape
-        x = x[None] if single else x
-        if (shape is not None and x.shape[1:] != shape) or not x.ndim:
-            raise ValueError
-        if times.dtype.kind not in "iu" or (times.size and times.min() < 0):
-            raise ValueError
-        if shape is not None:
-            check_numbers(x)
-        return x, np.broadcast_to(times, len(x)), single
-    except InputError:
-        raise
     except (TypeError, ValueError):
+        raise InputError(f"observations must be an array, got {shown(observations)}") from None
+    if times.dtype.kind not in "iu" or (times.size and times.min() < 0):
+        raise InputError(f"t must be whole numbers >= 0, got {shown(t)}")
+    single = times.ndim == 0 if shape is None else x.shape == shape
+    x = x[None] if single else x
+    if not x.ndim or (shape is not None and x.shape[1:] != shape):
+        dicts = isinstance(observations, dict)
+        came = "a dict, which gymnasium.spaces.flatten makes flat" if dicts else x.shape
         raise InputError(
-            f"observations must be (n, *{shape}), or one of shape {shape}, and t whole numbers "
-            f">= 0 (n,), got {getattr(observations, 'shape', type(observations).__name__)} and "
-            f"{np.shape(t) or t}"
+            f"observations must be of shape {shape or ()}, or a batch of such, got {came}"
+        )
+    if shape is not None:
+        check_numbers(x)
+    try:
+        return x, np.broadcast_to(times, len(x)), single
+    except ValueError:
+        raise InputError(
+            f"t must be of shape () or ({len(x)},), as the observations, got {times.shape}"
         ) from None
 
 

@@ -164,15 +164,15 @@ def test_uniform_actions_for_one_and_for_many(rng):
 @pytest.mark.parametrize(
     ("observations", "t", "said"),
     [
-        ([[1, 2]], 0, r"must be \(n, \*\(\)\), or one of shape \(\), .* got list and 0"),
-        (np.array([1, 2]), [0, 1, 2], r"got \(2,\) and \(3,\)"),
+        ([[1, 2]], 0, r"must be of shape \(\), or a batch of such, got \(1, 2\)"),
+        (np.array([1, 2]), [0, 1, 2], r"t must be of shape \(\) or \(2,\), .* got \(3,\)"),
         (4, 0, r"must be in 0\.\.3, got 4\.\.4"),
         ([-1, 2], 0, r"must be in 0\.\.3, got -1\.\.2"),
         (1.0, 0, "must be whole numbers, got float64"),
         (True, 0, "must be whole numbers, got bool"),
         ("a", 0, "must be numbers, got <U1"),
-        ([1, 2], 0.5, r"t whole numbers >= 0 \(n,\), got list and 0\.5"),
-        ([1, 2], -1, r"t whole numbers >= 0 \(n,\), got list and -1"),
+        ([1, 2], 0.5, r"t must be whole numbers >= 0, got 0\.5"),
+        ([1, 2], -1, r"t must be whole numbers >= 0, got -1"),
         (np.array([1.0, np.nan]), 0, r"observations must be finite, got nan at index \[1\]"),
         (None, 0, "must be numbers, got object"),
         ([[1], [2, 3]], 0, "observations must be"),
@@ -200,14 +200,14 @@ def test_batches_have_a_name_of_their_own(k, rng):
     table = Tabular(np.eye(4)[[3] * 5][None])
     policy = [table, *networks(), policies.random(spaces(Box(-1, 1, (3,)), Discrete(4)))][k]
     one = 2 if k == 0 else np.full(3, 0.5)
-    shape = "" if k == 0 else "3"
+    shape = "" if k == 0 else "3,"
     for n in (1, 2):
         assert policy.act_batch([one] * n, 0, rng).shape == (n,)
     if k < 3:
         np.testing.assert_array_equal(policy.act_batch([one, one]), [3, 3])
         assert policy.act(one) == 3
     with pytest.raises(
-        InputError, match=rf"must be a batch \(n, {shape}\), got one of shape .* for act"
+        InputError, match=rf"must be a batch, got one of shape \({shape}\), .* for act"
     ):
         policy.act_batch(one)
     with pytest.raises(InputError, match=r"rng must be a numpy\.random\.Generator, got 0"):
@@ -259,3 +259,10 @@ def test_play_adds_up_each_episode_to_its_own_end(rng):
     assert lengths.tolist() == [3, 1, 5]
     # 1 + 2 + 3 with odd states 3 and 1; 1 with 1; 1 + ... + 5 with 9, 7 and 5
     assert returns.tolist() == [206.0, 101.0, 315.0]
+
+
+def test_dicts_are_to_be_flattened():
+    with pytest.raises(
+        InputError, match=r"shape \(3,\), .* got a dict, which .*flatten makes flat"
+    ):
+        policies.as_batch({"x": np.zeros(3)}, 0, (3,))

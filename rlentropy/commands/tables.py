@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rlentropy.commands.console import aligned
 from rlentropy.files import plain
@@ -75,13 +75,25 @@ def chance(p: float) -> str:
 
 def task_tables(c: Compared, statistic: Statistic) -> list[Table]:
     tables = [final_table(c, statistic)]
+    different = unequal_budgets(c)
     tables += [reach_table(c)] if c.tables["reach"] else []
     tables += [slope_table(c)] if c.tables["slopes"] else []
     if c.tables.get("pairs"):
         what = quantity(c.task.metrics[0]) if len(c.task.metrics) == 1 else "the same tag"
         unit = f" ({c.task.unit})" if c.task.unit else ""
-        tables.append(pair_table(c.tables["pairs"], f"final {what}{unit}", c.task.falling))
+        pairs = pair_table(c.tables["pairs"], f"final {what}{unit}", c.task.falling)
+        tables.append(replace(pairs, notes=(*different, *pairs.notes)))
     return tables
+
+
+def unequal_budgets(c: Compared) -> tuple[str, ...]:
+    """A note where budgets of algorithms differ, by more than a twentieth in every cost."""
+    spent = {name: [float(r[name]) for r in c.tables["final"]] for name in c.task.costs}
+    if any(max(of) <= 1.05 * min(of) for of in spent.values()):
+        return ()
+    name, of = c.task.costs[-1], spent[c.task.costs[-1]]
+    budgets = f"{number(min(of))} to {number(max(of))} {COSTS.get(name, name)}"
+    return (f"budgets differ, {budgets}: final values are of unequal effort",)
 
 
 def named_costs(task: Task) -> list[str]:
@@ -99,7 +111,9 @@ def final_table(c: Compared, statistic: Statistic) -> Table:
         rows.append((r["algorithm"], *budget, *(last if t == r["metric"] else "" for t in tags)))
     of = f"{task.quantity}, {', '.join(plain(tag, LONGEST) for tag in tags)}"
     header = ("algorithm", "seeds", *named_costs(task), *columns)
-    return Table(f"Final: {of}", header, tuple(rows))
+    lone = len(rows) > 1 and len(tags) == 1 and not c.tables.get("pairs")
+    notes = ("no pairs: the baseline has no runs here",) if lone else ()
+    return Table(f"Final: {of}", header, tuple(rows), notes)
 
 
 def reach_table(c: Compared) -> Table:

@@ -72,6 +72,7 @@ def final(rows: Sequence[dict[str, Any]], xlabel: str, log: bool, note: str = ""
         axes.barh(k, row["high"] - row["low"], 0.46, row["low"], color=colour, alpha=0.3, lw=0)
         axes.vlines([row["low"], row["high"]], k - 0.23, k + 0.23, color=colour, lw=0.8)
         axes.vlines(value, k - 0.36, k + 0.36, color=colour, lw=1.8)
+    axes.use_sticky_edges = False  # of the bars: the outermost would lie on the frame
     names = [
         f"{style.folded(shown(row['algorithm']), 26)}\n{_interval(row, statistic)}" for row in rows
     ]

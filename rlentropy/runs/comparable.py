@@ -250,12 +250,12 @@ def task_names(keys: Sequence[tuple[tuple[str, ...], tuple[str, ...]]]) -> list[
     texts = []
     for own in facts:
         alike = [f for f in facts if f.get("env_id") == own.get("env_id")]
-        varying = [n for n in own if len({f.get(n) for f in alike}) > 1]
+        varying = [n for n in own if len({f[n] for f in alike if n in f}) > 1]
         kwargs = own.get("env_kwargs", "{}")
         first = own["env_id"] or "no environment" if "env_id" in own else "every environment"
         parts = [first, *([kwargs] if kwargs != "{}" else [])]
-        parts += [f"{n} {own[n]}" for n in varying if n not in ("env_id", "env_kwargs")]
-        texts.append(", ".join(parts))
+        told = [n for n in varying if n not in ("env_id", "env_kwargs") and own[n] != "None"]
+        texts.append(", ".join(parts + [f"{n} {own[n]}" for n in told]))
     unique = distinct(dict.fromkeys(f"{text}\0{k}" for k, text in enumerate(texts)))
     return [unique[f"{text}\0{k}"] for k, text in enumerate(texts)]
 

@@ -117,7 +117,7 @@ def fitting_values(algorithms: Sequence[Algorithm]) -> tuple[float, ...]:
         return ()
     size = math.floor(math.log10(high - low))
     for step in (Decimal(m).scaleb(size - k) for k in (0, 1) for m in (5, 2, 1)):
-        first, last = math.ceil(low / float(step)), math.floor(high / float(step))
+        first, last = math.floor(low / float(step)) + 1, math.floor(high / float(step))
         if last - first >= 2:
             return tuple(float(step * n) for n in range(first, last + 1))
     return ()

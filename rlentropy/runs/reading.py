@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -64,13 +65,26 @@ class Run:
         if not self.summary.get("env_id"):
             raise InputError(f"env must be given for a run without environment, got {self.folder}")
         made = make_env(
-            trusted("env_id", self.summary["env_id"], self.folder),
+            self._env_id(),
             trusted("env_kwargs", self.summary.get("env_kwargs") or "{}", self.folder),
             unlimited=False,
         )
         policy = load(self.folder, made)
         made.close()
         return policy
+
+    def _env_id(self) -> str:
+        """Of the run's environment, if making it imports nothing that isn't imported already."""
+        env_id = self.summary["env_id"]
+        module, colon, _ = str(env_id).partition(":")
+        if colon and module in sys.modules:
+            return str(env_id)
+        if colon:
+            raise InputError(
+                f"env must be given to load_run, or {module} be imported first, for a run in "
+                f"{env_id}, got {self.folder} alone"
+            )
+        return trusted("env_id", env_id, self.folder)
 
     @property
     def label(self) -> str:

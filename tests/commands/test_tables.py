@@ -188,3 +188,30 @@ def test_where_nothing_can_be_said_across_tasks_it_says_why(tmp_path, capsys):
     assert "\n2 tasks: no scores across them (" in shown
     assert "Chain-v0, risk nominal: not every algorithm ran on it; Chain-v0, risk ent" in shown
     assert not (tmp_path / "out" / "scores.csv").exists()
+
+
+@pytest.mark.parametrize("budget", [0.5, 0.97])
+def test_pairs_say_where_budgets_differ(tmp_path, capsys, budget):
+    steps = (STEPS * budget).tolist()
+    for seed in range(2):
+        write_run(tmp_path / "runs" / f"a{seed}", {"eval/gap": power_law(1.0)}, seed=seed)
+        shorter = {"eval/gap": (steps, power_law(0.5))}
+        spent = {"env_steps": int(10000 * budget), "episodes": int(1000 * budget)}
+        write_run(tmp_path / "runs" / f"b{seed}", shorter, seed=seed, command="maxent", **spent)
+    note = "budgets differ, 5 000 to 10 000 environment steps: final values are of unequal effort"
+    assert (note in compared(tmp_path, capsys)) == (budget == 0.5)
+
+
+def test_a_task_without_the_baseline_says_so(tmp_path, capsys):
+    for k, (env, command) in enumerate([("A", "maxent"), ("B", "maxent"), ("B", "entgame")]):
+        write_run(
+            *(tmp_path / "runs" / f"{k}", {"eval/gap": power_law(1.0)}),
+            env_id=f"{env}-v0", command=command,
+        )  # fmt: skip
+    write_run(
+        *(tmp_path / "runs" / "3", {"eval/gap": power_law(1.0)}),
+        env_id="A-v0", command="rf-ucrl",
+    )  # fmt: skip
+    shown = compared(tmp_path, capsys, "--baseline", "entgame")
+    assert shown.count("no pairs: the baseline has no runs here") == 1
+    assert shown.count("Pairs: ") == 1

@@ -39,6 +39,15 @@ def test_what_changes_the_quantity_is_a_task(tmp_path, change, name):
     assert [a.name for t in (first, second) for a in t.algorithms] == ["entgame"] * 2
 
 
+def test_a_name_has_nothing_that_a_task_lacks(tmp_path):
+    gap(tmp_path / "a")
+    returns = {"eval/return": power_law(1.0)}
+    write_run(tmp_path / "b", returns, objective=None, horizon=None, updates=9, command="fqi")
+    first, second = tasks(tmp_path)
+    assert first.name == "Chain-v0, horizon 10, axis env_steps"
+    assert second.name == "Chain-v0, axis updates"
+
+
 def test_names_of_tasks_and_algorithms_are_distinct(tmp_path):
     gap(tmp_path / "a", env_id="x\n")
     gap(tmp_path / "b", env_id="x\t")

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import sys
+import types
 
 import gymnasium
 import numpy as np
@@ -177,3 +179,12 @@ def test_a_stranger_imports_no_module_and_opens_no_file(
     assert not (tmp_path / "ran").exists()
     typed = ["--env-id", "rlentropy/Ring-v0", "--env-kwargs", "{}", "--horizon", "3", "--quiet"]
     assert cli.main(["evaluate", "--run", copy, *typed, "--episodes", "1"]) == 0
+
+
+def test_a_module_that_is_imported_needs_no_environment(ring, tmp_path, monkeypatch):
+    copy = stranger(ring, tmp_path / "copy", env_id="my_own_module:rlentropy/Ring-v0")
+    said = "env must be given to load_run, or my_own_module be imported first, for a run in my_own"
+    with pytest.raises(InputError, match=said):
+        _ = load_run(copy).policy
+    monkeypatch.setitem(sys.modules, "my_own_module", types.ModuleType("my_own_module"))
+    assert load_run(copy).policy.pi.shape == (1, 14, 3)
