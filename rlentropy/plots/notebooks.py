@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Where = gymnasium.Env[Any, Any] | tuple[int, int]  # states on a grid: an environment, or its shape
+GAPS = {"eval/gap": "gap of the returned policy", "eval/mixture_gap": "gap of the mixture played"}
 LEAST_ARROW = 0.02  # probability: less isn't drawn
 
 
@@ -118,7 +119,9 @@ def gap_curves(
     first = next(iter(groups.values()))[0]
     figure, axes = _place(ax, 2.2)
     axes.set(xscale="log", xlabel=COSTS.get(first.axis, first.axis))
-    axes.set_ylabel(shown(ylabel or tag.removeprefix("eval/").replace("_", " ")))
+    words = GAPS.get(tag) or tag.removeprefix("eval/").replace("_", " ")
+    unit = " (nats)" if tag in GAPS and getattr(first, "summary", {}).get("objective") else ""
+    axes.set_ylabel(shown(ylabel or words + unit))
     for k, (name, members) in enumerate(groups.items()):
         steps, values = on_common_grid([_curve(run, tag) for run in members])
         band = estimate(values, statistic, np.random.default_rng(0))

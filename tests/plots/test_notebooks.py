@@ -185,6 +185,20 @@ def test_gap_curves_are_means_over_seeds_with_bands():
     assert figure._supxlabel.get_text() == "mean, 95 % bootstrap over 1 to 3 seeds"
 
 
+@pytest.mark.parametrize(
+    ("tag", "said"),
+    [
+        ("eval/gap", "gap of the returned policy (nats)"),
+        ("eval/mixture_gap", "gap of the mixture played (nats)"),
+        ("eval/certified_gap", "certified gap"),
+    ],
+)
+def test_an_axis_says_whose_gap_it_shows(tag, said):
+    one = run_of([1, 10], [2, 1], tag=tag)
+    one.summary = {"objective": "VE"}
+    assert plots.gap_curves(one, tag).axes[0].get_ylabel() == said
+
+
 def test_curves_may_be_named_and_of_any_metric():
     one = run_of([0, 10, 20], [1, -2, 3], tag="eval/return")
     figure = plots.gap_curves({"a": one, "b": [one, one]}, "eval/return", statistic="iqm")
