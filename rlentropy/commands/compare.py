@@ -22,6 +22,7 @@ from rlentropy.commands.bands import write_bands
 from rlentropy.commands.outputs import (
     RECORD,
     across_pictures,
+    algorithms_of,
     record,
     remove_stale,
     task_folders,
@@ -177,8 +178,9 @@ def write_pictures(
         The files, and where there is a page its PNGs: by task ("" for all of them), and name.
     """
     folders = task_folders([c.task for c in compared]) | {"": "."}
-    drawn = [(c.task.name, task_pictures(c, config.statistic)) for c in compared] + [
-        ("", across_pictures(across))
+    among = algorithms_of(compared)
+    drawn = [(c.task.name, task_pictures(c, config.statistic, among)) for c in compared] + [
+        ("", across_pictures(across, among))
     ]
     files: list[Path] = []
     pngs: dict[str, dict[str, bytes]] = {}

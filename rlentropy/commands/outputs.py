@@ -59,23 +59,37 @@ def task_folders(tasks: Sequence[Task]) -> dict[str, str]:
     return {tasks[0].name: "."} if len(tasks) == 1 else file_names(task.name for task in tasks)
 
 
-def task_pictures(c: Compared, statistic: Statistic) -> Iterator[tuple[str, Any]]:
-    """Pictures of a task, by name, drawn one by one."""
+def algorithms_of(compared: Sequence[Compared]) -> list[str]:
+    """The names of all tasks' algorithms, each of which looks the same in every picture."""
+    return list(dict.fromkeys(a.name for c in compared for a in c.task.algorithms))
+
+
+def task_pictures(
+    c: Compared, statistic: Statistic, among: Sequence[str]
+) -> Iterator[tuple[str, Any]]:
+    """Pictures of a task, by name, drawn one by one.
+
+    Args:
+        among: the algorithms of all tasks.
+    """
     task, cost = c.task, COSTS[c.task.costs[-1]]
     label = task.quantity
     note = over_seeds(statistic, [len(a.runs) for a in task.algorithms])
-    yield "curves", plots.curves(c.curves, label, cost, task.falling, note)
-    yield "final", plots.final(c.tables["final"], label, task.falling)
+    yield "curves", plots.curves(c.curves, label, cost, task.falling, note, among)
+    yield "final", plots.final(c.tables["final"], label, task.falling, among=among)
     if c.tables["reach"]:
-        yield "reach", plots.reach(c.tables["reach"], task.costs[-1], cost, task.falling)
+        yield (
+            "reach",
+            plots.reach(c.tables["reach"], task.costs[-1], cost, task.falling, among=among),
+        )
     if panels := visits_of(task.algorithms):
         yield "visits", plots.heat_maps(panels)
 
 
-def across_pictures(across: Across) -> Iterator[tuple[str, Any]]:
+def across_pictures(across: Across, among: Sequence[str]) -> Iterator[tuple[str, Any]]:
     if "scores" in across.tables:
-        yield "scores", plots.scores(across.tables["scores"])
-        yield "profiles", plots.profiles(across.tables["profiles"])
+        yield "scores", plots.scores(across.tables["scores"], among)
+        yield "profiles", plots.profiles(across.tables["profiles"], among)
         if across.tables["pairs"]:
             yield "improvement", plots.improvement(across.tables["pairs"])
 

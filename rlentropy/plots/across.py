@@ -19,16 +19,20 @@ BOOTSTRAP = "95 % stratified bootstrap over seeds"
 
 
 @styled
-def scores(rows: Sequence[dict[str, Any]]) -> Figure:
+def scores(rows: Sequence[dict[str, Any]], among: Sequence[str] = ()) -> Figure:
     """Normalised scores over tasks with their intervals, a panel a statistic.
 
     Those that are out of range, scores below -1, are triangles at the edge.
+
+    Args:
+        among: the names of all pictures that go together, so that each keeps its look.
     """
+    number = style.numbered((row["algorithm"] for row in rows), among)
     figure, (grid,) = canvas(1, 3, height=0.45 + 0.2 * len(rows), sharey=True)
     for axes, (name, title) in zip(grid, STATISTICS.items(), strict=True):
         low, high = (0.0, 1.0 - LEAST) if name == "optimality_gap" else (LEAST, np.inf)
         for k, row in enumerate(rows):
-            value, colour = row[name], style.series(k)["color"]
+            value, colour = row[name], style.series(number[row["algorithm"]])["color"]
             ends = np.clip([row[f"{name}_low"], row[f"{name}_high"]], low, high)
             axes.barh(k, ends[1] - ends[0], 0.5, ends[0], color=colour, alpha=0.3, lw=0)
             if low <= value <= high:
@@ -49,15 +53,17 @@ def scores(rows: Sequence[dict[str, Any]]) -> Figure:
 
 
 @styled
-def profiles(rows: Sequence[dict[str, Any]]) -> Figure:
+def profiles(rows: Sequence[dict[str, Any]], among: Sequence[str] = ()) -> Figure:
     """Shares of runs above each score, with pointwise bands."""
+    names = list(dict.fromkeys(row["algorithm"] for row in rows))
+    number = style.numbered(names, among)
     figure, ((axes,),) = canvas(height=2.2)
-    for k, name in enumerate(dict.fromkeys(row["algorithm"] for row in rows)):
+    for name in names:
         mine = [row for row in rows if row["algorithm"] == name]
         x, y, low, high = (
             np.array([row[part] for row in mine]) for part in ("score", "share", "low", "high")
         )
-        look = style.series(k)
+        look = style.series(number[name])
         axes.step(x, y, label=shown(name), where="post", **look)
         axes.fill_between(x, low, high, color=look["color"], alpha=0.2, lw=0, step="post")
     axes.locator_params(axis="x", nbins=5)

@@ -24,23 +24,34 @@ if TYPE_CHECKING:
 
 
 @styled
-def curves(lines: Sequence[Any], ylabel: str, cost: str, log_log: bool, note: str = "") -> Figure:
+def curves(
+    lines: Sequence[Any],
+    ylabel: str,
+    cost: str,
+    log_log: bool,
+    note: str = "",
+    among: Sequence[str] = (),
+) -> Figure:
     """Learning curves with bands, and where they are log-log the fitted slopes.
 
     Args:
         lines: with `name`, `steps` (T,), `band` (value, low, high: (T,)), `slope`, `from_step`.
         note: what lines and bands are.
+        among: the names of all pictures that go together, so that each keeps its look.
     """
     figure, ((axes,),) = canvas(height=2.2)
     axes.set(xscale="log", xlabel=cost, ylabel=shown(ylabel))
     fitted = [line for line in lines if log_log and np.isfinite(line.slope.value)]
-    for k, line in enumerate(lines):
+    number = style.numbered((line.name for line in lines), among)
+    for line in lines:
         label = shown(line.name)
         if any(line is f for f in fitted) and len(lines) <= len(
             style.COLOURS
         ):  # more would fill the legend
             label += f" ({round(float(line.slope.value), 2) + 0.0:.2f})"  # no -0.00
-        style.line(axes, k, line.steps, line.band, label.replace("(-", "(\N{MINUS SIGN}"))
+        style.line(
+            axes, number[line.name], line.steps, line.band, label.replace("(-", "(\N{MINUS SIGN}")
+        )
     for line in fitted:
         _fit(axes, line)
     if log_log:
@@ -63,12 +74,19 @@ def _fit(axes: Any, line: Any) -> None:
 
 
 @styled
-def final(rows: Sequence[dict[str, Any]], xlabel: str, log: bool, note: str = "") -> Figure:
+def final(
+    rows: Sequence[dict[str, Any]],
+    xlabel: str,
+    log: bool,
+    note: str = "",
+    among: Sequence[str] = (),
+) -> Figure:
     """Final values with their intervals, one algorithm a line, and in figures beside its name."""
     figure, ((axes,),) = canvas(height=0.55 + 0.3 * len(rows))
     statistic = "iqm" if "iqm" in rows[0] else "mean"
+    number = style.numbered((row["algorithm"] for row in rows), among)
     for k, row in enumerate(rows):
-        colour, value = style.series(k)["color"], row[statistic]
+        colour, value = style.series(number[row["algorithm"]])["color"], row[statistic]
         axes.barh(k, row["high"] - row["low"], 0.46, row["low"], color=colour, alpha=0.3, lw=0)
         axes.vlines([row["low"], row["high"]], k - 0.23, k + 0.23, color=colour, lw=0.8)
         axes.vlines(value, k - 0.36, k + 0.36, color=colour, lw=1.8)
@@ -98,7 +116,12 @@ def _interval(row: dict[str, Any], statistic: str) -> str:
 
 @styled
 def reach(
-    rows: Sequence[dict[str, Any]], cost: str, name_of_cost: str, falling: bool, note: str = ""
+    rows: Sequence[dict[str, Any]],
+    cost: str,
+    name_of_cost: str,
+    falling: bool,
+    note: str = "",
+    among: Sequence[str] = (),
 ) -> Figure:
     """Median cost of each target with intervals; hollow triangles are lower bounds."""
     figure, ((axes,),) = canvas(height=2.2)
@@ -107,6 +130,7 @@ def reach(
     axes.set(yscale="log", xscale="log" if falling else "linear")
     steps = np.diff(np.log(targets) if falling else targets)
     apart = min(0.6 * steps.min(initial=np.inf) / len(names), 0.03 * (steps.sum() or 2.0))
+    number = style.numbered(names, among)
     for k, name in enumerate(names):
         of_name = sorted((r for r in rows if r["algorithm"] == name), key=lambda row: row["gap"])
         x = np.array([row["gap"] for row in of_name])
@@ -116,9 +140,9 @@ def reach(
             np.array([row[f"{cost}{part}"] for row in of_name])
             for part in ("", "_low", "_high", "_followed")
         )
-        look, there = style.series(k), np.isfinite(y)
+        look, there = style.series(number[name]), np.isfinite(y)
         if there.any():
-            axes.plot(x[there], y[there], label=shown(name), **look, **style.marker(k))
+            axes.plot(x[there], y[there], label=shown(name), **look, **style.marker(number[name]))
         colour = look["color"]
         axes.vlines(x, np.minimum(low, end), np.minimum(high, end), color=colour, lw=2.5, alpha=0.4)
         beyond = None if there.any() else shown(name)

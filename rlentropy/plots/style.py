@@ -12,7 +12,7 @@ import functools
 import io
 import math
 import textwrap
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, get_args
 
@@ -100,6 +100,11 @@ def panels(
     for spare in grid.flat[count:]:
         spare.set_visible(False)
     return figure, list(grid.flat[:count])
+
+
+def numbered(names: Iterable[str], among: Sequence[str] = ()) -> dict[str, int]:
+    """Which series each name is: its place among the names of all pictures that go together."""
+    return {name: k for k, name in enumerate(dict.fromkeys([*among, *names]))}
 
 
 def series(k: int) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_hex
 
 from rlentropy import plots
 
@@ -54,3 +55,22 @@ def test_improvement_has_a_line_a_pair(width):
     assert [label.get_text() for label in axes.get_yticklabels()] == ["a > 0", "a > 1", "a > 2"]
     assert axes.get_xlim()[0] <= 0.0 < 1.0 <= axes.get_xlim()[1]
     assert plots.png(figure).startswith(b"\x89PNG")
+
+
+def test_an_algorithm_looks_the_same_where_others_are_absent():
+    def profile(*names):
+        row = {"score": 0.0, "share": 1.0, "low": 1.0, "high": 1.0}
+        rows = [row | {"algorithm": name} for name in names]
+        (axes,) = plots.profiles(rows, among=["a", "b", "c"]).axes
+        return {line.get_label(): line.get_color() for line in axes.lines}
+
+    every = profile("a", "b", "c")
+    assert len(set(every.values())) == 3
+    assert profile("c", "b") == {"c": every["c"], "b": every["b"]}
+    (axes,) = plots.final([final("c"), final("a")], "gap", False, among=["a", "b", "c"]).axes
+    colours = {to_hex(bar.get_facecolor()) for bar in axes.patches}
+    assert colours == {every["c"].lower(), every["a"].lower()}
+
+
+def final(name):
+    return {"algorithm": name, "mean": 1.0, "low": 0.9, "high": 1.2, "seeds": 3}
