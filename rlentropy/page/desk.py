@@ -110,7 +110,7 @@ class Desk:
     def knows(self, digest: str) -> bool:
         """Whether a hash is of a segment that was asked about."""
         rows = self.store.database.read(
-            "SELECT 1 FROM questions WHERE ?1 IN (segment_a, segment_b) LIMIT 1", digest
+            "SELECT 1 FROM questions WHERE ? IN (segment_a, segment_b) LIMIT 1", digest
         )
         return bool(rows)
 

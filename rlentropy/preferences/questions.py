@@ -14,9 +14,11 @@ from rlentropy.preferences.segments import Pairs, query_id
 COLUMNS = ("score", "entropy", "margin", "policy", "propensity")  # what a campaign may add
 JUDGE = "judge "  # how the names of judges among labellers begin
 ASK = (
-    "INSERT INTO questions VALUES "
-    "(?1, ?2, ?3, (SELECT count(*) FROM questions WHERE query_id = ?3), "
-    "?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, 0)"
+    "INSERT INTO questions "
+    "WITH asked (round, position, id, start, a, b, side, at, v, w, x, y, z) "
+    "AS (VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)) "
+    "SELECT round, position, id, (SELECT count(*) FROM questions WHERE query_id = asked.id), "
+    "start, a, b, side, at, v, w, x, y, z, 0 FROM asked"
 )
 QUESTION = (
     *("round", "position", "query_id", "repeats", "start", "segment_a", "segment_b", "shown_left"),

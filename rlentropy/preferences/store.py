@@ -295,10 +295,11 @@ class Store:
         with self.database.transaction():
             found = self.database.read(
                 f"SELECT s.id, q.position FROM {STANDING.format(asking=asking)} "
-                "WHERE q.round = ?1 AND (q.closed = 0 OR s.asking != 'label') "
-                "AND s.id IS NOT NULL AND (?2 IS NULL OR q.position = ?2) "
+                "WHERE q.round = :round AND (q.closed = 0 OR s.asking != 'label') "
+                "AND s.id IS NOT NULL AND (:position IS NULL OR q.position = :position) "
                 "ORDER BY s.id DESC LIMIT 1",
-                *(round, position),
+                round=round,
+                position=position,
             )
             if not found:
                 return None
