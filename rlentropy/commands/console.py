@@ -142,6 +142,7 @@ class Console:
                 yield
         finally:
             opening.cancel()
+            opening.join()
             show.end()
 
     @staticmethod
