@@ -5,6 +5,7 @@ The table of layers, and how imports are read, are those of benchmarks/architect
 
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import architecture
@@ -85,6 +86,7 @@ def test_oracles_are_strangers_to_the_package() -> None:
 def test_tables_need_neither_networks_nor_pictures() -> None:
     script = f"""
 import sys
+import tomllib
 from importlib import import_module
 for name in {TABULAR}:
     import_module(f"rlentropy.{{name}}")
@@ -180,3 +182,13 @@ def test_lengths_are_of_the_body_after_the_docstring(tmp_path: Path) -> None:
     text = f'def f():\n    """One.\n\n    Two.\n    """\n\n{body}\ndef g():\n{body}\n    x = 2\n'
     (line,) = architecture.too_long(read(tmp_path, log=text))
     assert line == "rlentropy.log.g has 61 lines, at most 60, line 67"
+
+
+def test_a_wheel_holds_every_package() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    named = set(settings["tool"]["setuptools"]["packages"])
+    found = {
+        ".".join(file.parent.relative_to(ROOT).parts)
+        for file in (ROOT / "rlentropy").rglob("__init__.py")
+    }
+    assert named == found | {"rlentropy.envs"}
